@@ -1,0 +1,191 @@
+"""Self-calibration of CLIP's patch tokens (DESIGN.md section 3, arXiv 2411.15869 section 3), as pure batched functions.
+
+    features = calibrated_attention(block, (patches,), class_tokens, similarity, config)
+
+Shapes: B images, N = gh·gw patches in row-major order, D width, K neighbours, h heads. Every function works on each
+image by itself, so a batch gives exactly what single images give.
+"""
+
+import functools
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Attention = Literal["qk", "value", "kk", "kk+similarity"]
+NEIGHBOURS = 30  # k of the local outlier factor, section 3 step 2
+ANOMALY_QUANTILE = 0.95  # section 3 step 2
+SIMILARITY_TEMPERATURE = 3.0  # section 3 step 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationConfig:
+    """Settings of the method; the published ones come from `CalibrationConfig.published(layers)`."""
+
+    similarity_layer: int = 8
+    """Block s whose patch tokens give the similarity S."""
+    post_layer: int = 3
+    """Block t whose patch tokens smooth the final features."""
+    fused_layers: tuple[int, int] = (3, 9)
+    """First and last (inclusive) block whose outputs are summed for the fused pass."""
+    class_residual: float = 0.3
+    """r, the share of the class token added to every patch."""
+    similarity_threshold: float = 0.4
+    """β, similarities below it are not aggregated; in [-1, 1]."""
+    attention: Attention = "kk+similarity"
+    """Attention of the last block: qk (plain CLIP, block unchanged), value (MaskCLIP), kk, kk+similarity."""
+    anomalies: bool = True
+    """Replace anomalous patch tokens by their neighbours' mean (steps 2 and 3)."""
+    aggregation: bool = True
+    """Aggregate the patch tokens by mid-layer similarity (step 4)."""
+    fusion: bool = True
+    """Add the pass over the summed intermediate layers (step 6)."""
+    post: bool = True
+    """Smooth the result by the similarity of an early layer (step 7)."""
+
+    def __post_init__(self) -> None:
+        if self.attention not in get_args(Attention):
+            raise ValueError(f"attention {self.attention!r} is unknown; choose one of {', '.join(get_args(Attention))}")
+        if self.attention == "qk" and self.fusion:
+            raise ValueError(
+                "attention 'qk' leaves the last block unchanged and has no fused pass; set fusion to false"
+            )
+        if len(self.fused_layers) != 2 or self.fused_layers[0] > self.fused_layers[1]:
+            raise ValueError(f"fused_layers {self.fused_layers} must be a first and a last block, e.g. [3, 9]")
+        if min(self.similarity_layer, self.post_layer, self.fused_layers[0]) < 0:
+            raise ValueError("similarity_layer, post_layer and fused_layers count blocks from 0; none may be negative")
+        if not -1 <= self.similarity_threshold <= 1:
+            raise ValueError(f"similarity_threshold {self.similarity_threshold} is no cosine; give a number in [-1, 1]")
+
+    @classmethod
+    def published(cls, layers: int) -> "CalibrationConfig":
+        """The authors' settings for a tower of 12 (ViT-B/16) or 24 (ViT-L/14) blocks; ValueError for other depths."""
+        if layers == 12:
+            return cls()
+        if layers == 24:
+            return cls(similarity_layer=16, post_layer=6, fused_layers=(8, 18), class_residual=0.1)
+        raise ValueError(
+            f"no published settings for a tower of {layers} blocks; give a calibration file (--calibration)"
+        )
+
+    def plain_clip(self) -> "CalibrationConfig":
+        """The same layers with every step off: the last block unchanged (CLIP)."""
+        return replace(self, attention="qk", anomalies=False, aggregation=False, fusion=False, post=False)
+
+    def maskclip(self) -> "CalibrationConfig":
+        """The same layers with every step off and the value path of the last block (MaskCLIP)."""
+        return replace(self.plain_clip(), attention="value", class_residual=0.0)
+
+    def check_layers(self, layers: int) -> None:
+        """ValueError if a layer lies beyond block L−2, the last one whose output enters the method."""
+        deepest = max(self.similarity_layer, self.post_layer, self.fused_layers[1])
+        if deepest > layers - 2:
+            raise ValueError(f"calibration uses block {deepest}, the tower's last usable one is {layers - 2}; lower it")
+
+
+def squared_distances(patches: Tensor) -> Tensor:
+    """(B, N, D) any dtype → (B, N, N) float32 squared Euclidean distances.
+
+    The mean is taken out first, which leaves distances alone and keeps the products small (less cancellation).
+    """
+    x_BND = patches.float()
+    x_BND = x_BND - x_BND.mean(1, keepdim=True)
+    square_BN = x_BND.square().sum(-1)
+    product_BNN = x_BND @ x_BND.transpose(1, 2)
+    return (square_BN[:, :, None] + square_BN[:, None, :] - 2 * product_BNN).clamp_min_(0)
+
+
+def outlier_factors(patches: Tensor) -> Tensor:
+    """Local outlier factor of every patch as the method defines it (step 2): (B, N, D) → (B, N) float32.
+
+    reach(i, j) = max(d(i, j), k-distance of i) is the k-distance of i for each of its k neighbours, so the local
+    density is k / (k-distance) and lof(i) = k-distance(i) · mean_j 1 / k-distance(j).
+    """
+    distances_BNN = squared_distances(patches)
+    distances_BNN.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    k = min(NEIGHBOURS, patches.shape[1] - 1)
+    nearest_BNK, index_BNK = distances_BNN.topk(k, dim=-1, largest=False)
+    reach_BN = nearest_BNK.amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
+    density_BNK = reach_BN.reciprocal().gather(1, index_BNK.flatten(1)).view_as(index_BNK)
+    return reach_BN * density_BNK.mean(-1)
+
+
+def find_anomalies(patches: Tensor) -> Tensor:
+    """Patches above the 0.95 quantile of the outlier factor: (B, N, D) → (B, N) bool; none for N < 3."""
+    if patches.shape[1] < 3:
+        return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
+    lof_BN = outlier_factors(patches)
+    return lof_BN > torch.quantile(lof_BN, ANOMALY_QUANTILE, dim=1, keepdim=True)
+
+
+def grid_neighbours(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    """(N, N) bool: which patches are among the eight grid neighbours of each patch of a gh × gw grid."""
+    rows, cols = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    near_rows = (rows.flatten()[:, None] - rows.flatten()[None, :]).abs() <= 1
+    near_cols = (cols.flatten()[:, None] - cols.flatten()[None, :]).abs() <= 1
+    return (near_rows & near_cols).fill_diagonal_(False)
+
+
+def repair_matrix(anomalous: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Step 3 as a matrix: (B, N) bool → (B, N, N) float32 whose product with the tokens repairs them.
+
+    An anomaly's row averages its non-anomalous grid neighbours; every other row, and that of an anomaly without such a
+    neighbour, is the identity's.
+    """
+    usable_BNN = grid_neighbours(grid, anomalous.device) & ~anomalous[:, None, :]
+    count_BN = usable_BNN.sum(-1)
+    mean_BNN = usable_BNN / count_BN.clamp_min(1)[:, :, None]
+    identity_NN = torch.eye(anomalous.shape[1], device=anomalous.device)
+    return torch.where((anomalous & (count_BN > 0))[:, :, None], mean_BNN, identity_NN)
+
+
+def cosine_similarities(tokens: Tensor) -> Tensor:
+    """(B, N, D) → (B, N, N) cosines, in the tokens' dtype."""
+    unit_BND = F.normalize(tokens, dim=-1)
+    return unit_BND @ unit_BND.transpose(1, 2)
+
+
+def aggregation_weights(similarity: Tensor, threshold: float) -> Tensor:
+    """R(S) of step 4: keeps entries ≥ β, divides every row by its sum + 1e-6; (B, N, N) → (B, N, N)."""
+    kept_BNN = torch.where(similarity >= threshold, similarity, 0)
+    return kept_BNN / (kept_BNN.sum(-1, keepdim=True) + 1e-6)
+
+
+def similarity_attention(similarity: Tensor) -> Tensor:
+    """softmax(3 (S − mean S)) with the entries below the image's own mean left out (step 5): (B, N, N) → (B, N, N)."""
+    centred_BNN = similarity - similarity.mean((1, 2), keepdim=True)
+    centred_BNN = centred_BNN.masked_fill(centred_BNN < 0, -torch.inf)
+    return (SIMILARITY_TEMPERATURE * centred_BNN).softmax(-1)
+
+
+def calibrated_attention(
+    block: Any, inputs: tuple[Tensor, ...], class_tokens: Tensor, similarity: Tensor, attention: Attention
+) -> Tensor:
+    """Steps 5 and 6: the last block's attention on each of `inputs` (B, N, D), summed → (B, N, D).
+
+    `block` is an open_clip `ResidualAttentionBlock`; `class_tokens` (B, D) is r times the sum of the inputs' class
+    tokens; `similarity` is S (B, N, N). No residual and no MLP. The query projection is never computed; the output
+    projection and the similarity branch, both linear, run once on the sum of the inputs.
+    """
+    weight, bias, width = block.attn.in_proj_weight, block.attn.in_proj_bias, class_tokens.shape[-1]
+    normed = [block.ln_1(tokens_BND) for tokens_BND in inputs]
+    values = [F.linear(x_BND, weight[2 * width :], bias[2 * width :]) for x_BND in normed]
+    mixed_BND = functools.reduce(torch.add, values)
+    if attention != "value":
+        keys = [F.linear(x_BND, weight[width : 2 * width], bias[width : 2 * width]) for x_BND in normed]
+        heads = itertools.repeat(block.attn.num_heads)
+        kk_BND = functools.reduce(torch.add, map(key_attention, keys, values, heads))
+        both = attention == "kk+similarity"
+        mixed_BND = 0.5 * (kk_BND + similarity_attention(similarity) @ mixed_BND) if both else kk_BND
+    out_BND = F.linear(mixed_BND, block.attn.out_proj.weight) + len(inputs) * block.attn.out_proj.bias
+    return block.ls_1(out_BND) + class_tokens[:, None, :]
+
+
+def key_attention(key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """softmax(k kᵀ / √d_h) v per head; key and value (B, N, D) → (B, N, D)."""
+    split = (*key.shape[:2], heads, -1)
+    key_BhNd, value_BhNd = (x.view(split).transpose(1, 2) for x in (key, value))
+    return F.scaled_dot_product_attention(key_BhNd, key_BhNd, value_BhNd).transpose(1, 2).flatten(2)

@@ -1,0 +1,52 @@
+"""Paths and settings every test shares."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests/towers.py and its like
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Photographs and labelled shards kept beside the repository; a clone without them skips."""
+    path = Path(__file__).parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip("no ../shared beside this clone")
+    return path
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for the whole session: two CPUs, no dashboard."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`--model` of a small 12-block CLIP with pseudo-random weights, in open_clip's local-directory form."""
+    from towers import write_local_dir
+
+    return f"local-dir:{write_local_dir(tmp_path_factory.mktemp('model'))}"
+
+
+@pytest.fixture(scope="session")
+def vocabulary_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes with one template, and a background."""
+    path = tmp_path_factory.mktemp("vocabulary") / "street.yaml"
+    path.write_text(
+        "name: street\nbackground: [sky, wall]\n"
+        "classes:\n  - {name: car, synonyms: [car, sedan], thing: true}\n  - road\n  - {name: person, thing: true}\n"
+        "  - tree\ntemplates: ['a photo of a {}.']\nlogit_scale: 40\n"
+    )
+    return path
