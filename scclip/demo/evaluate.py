@@ -1,0 +1,96 @@
+"""Measures the demo model on unseen scenes through the real sliding windows: mIoU of plain CLIP, MaskCLIP, SC-CLIP.
+
+    python -m scclip.demo.evaluate --images 300
+
+Scenes come from seeds of their own (``pool.TEST_SEEDS``) and in sizes and aspect ratios that training never used.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from scclip.demo.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
+from scclip.demo.scenes import CLASSES, scene
+from scclip.segmenter import Segmenter, SegmenterConfig
+from scclip.text_features import encode_queries
+from scclip.vocabulary import Vocabulary
+from scclip.weights import DTYPES, LoadedCLIP, ModelConfig, find_weights, load_clip, resolve_precision
+
+SIZES = {
+    "test": ((240, 426), (480, 270), (300, 450), (420, 260), (200, 500), (330, 500)),
+    "development": ((256, 256), (240, 320), (320, 240), (192, 256)),
+}
+"""Heights and widths; training windows come from pictures of 1:1 to 4:3, so every test size is new to the model."""
+SEEDS = {"test": TEST_SEEDS, "development": DEVELOPMENT_SEEDS}
+METHODS = ("clip", "maskclip", "scclip")
+
+
+def scenes(split: str, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first ``images`` pictures of a split with their truth, sizes taken in turn."""
+    sizes = SIZES[split]
+    for index, seed in enumerate(SEEDS[split][:images]):
+        yield scene(seed, *sizes[index % len(sizes)])
+
+
+def build_segmenter(clip: LoadedCLIP, vocabulary: Vocabulary, precision: str = "float32") -> Segmenter:
+    """The segmenter of a loaded model with its own windows, on the CPU."""
+    text = encode_queries(clip.model, clip.tokenizer, vocabulary)
+    config = SegmenterConfig(mean=clip.mean, std=clip.std, logit_scale=vocabulary.logit_scale)
+    config = replace(config, **clip.source.windows())  # type: ignore[arg-type]
+    return Segmenter(clip.visual().to(DTYPES[precision]), text, vocabulary.query_category, config)
+
+
+def confusion(segmenter: Segmenter, pictures: Iterator[tuple[np.ndarray, np.ndarray]], batch: int = 8) -> np.ndarray:
+    """Truth against prediction over all pixels, int64 (14, 14)."""
+    total, waiting = np.zeros((len(CLASSES), len(CLASSES)), np.int64), list(pictures)
+    for start in range(0, len(waiting), batch):
+        images, truths = zip(*waiting[start : start + batch], strict=True)
+        for result, truth in zip(segmenter.segment(images), truths, strict=True):
+            pairs = (truth.astype(np.int64) - 1) * len(CLASSES) + result.labels - 1
+            total += np.bincount(pairs.ravel(), minlength=total.size).reshape(total.shape)
+    return total
+
+
+def class_iou(matrix: np.ndarray) -> np.ndarray:
+    """IoU of each class, float64 (14,); NaN for a class that neither truth nor prediction has."""
+    hits = np.diag(matrix).astype(np.float64)
+    union = matrix.sum(0) + matrix.sum(1) - hits
+    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def measure(config: ModelConfig, split: str, images: int) -> np.ndarray:
+    """IoU of each class for one model and method over a split."""
+    clip = load_clip(find_weights(config))
+    segmenter = build_segmenter(clip, Vocabulary.load("demo"), resolve_precision(config.precision, cuda=False))
+    return class_iou(confusion(segmenter, scenes(split, images)))
+
+
+def table(columns: Sequence[tuple[str, np.ndarray]]) -> str:
+    """Markdown table: one row per class and the mean, one column per method."""
+    lines = ["| class | " + " | ".join(name for name, _ in columns) + " |", "| --- |" + " --- |" * len(columns)]
+    rows = [("**mean**", [np.nanmean(iou) for _, iou in columns])]
+    rows += [(name, [iou[index] for _, iou in columns]) for index, name in enumerate(CLASSES)]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(f"{v:.3f}" for v in values) + " |" for name, values in rows])
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure the demo model on unseen scenes.")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--split", choices=SIZES, default="test")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--model", default="demo", help="demo or local-dir:PATH")
+    parser.add_argument("--calibration", help="YAML file instead of the model's own")
+    parser.add_argument("--precision", choices=("auto", *DTYPES), default="float32")
+    options = parser.parse_args()
+    columns = []
+    for method in options.methods:
+        given = {"model": options.model, "calibration": options.calibration, "precision": options.precision}
+        columns.append((method, measure(ModelConfig(method=method, **given), options.split, options.images)))
+    print(table(columns))
+
+
+if __name__ == "__main__":
+    main()
