@@ -1,0 +1,89 @@
+"""Whole files on a local or mounted filesystem: visible at once or not at all (section 6, Commit).
+
+>>> write_whole("/runs/one/run.json", data, exclusive=True)   # False: the file is already there, and stays as it is
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import time
+import uuid
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+
+
+def write_whole(path: str, data: bytes, *, exclusive: bool) -> bool:
+    """Temporary name, fsync, then link (`exclusive`: False where the name is taken) or rename over the old file."""
+    folder, name = os.path.split(path)
+    try:
+        os.makedirs(folder or ".", exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder") from None
+    if exclusive and os.path.lexists(path):
+        return False
+    temporary = os.path.join(folder, f".{name[:180]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        written = _publish(temporary, path, exclusive)
+        _sync_folder(folder or ".")
+        return written
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _publish(temporary: str, path: str, exclusive: bool) -> bool:
+    if exclusive:
+        return _link_new(temporary, path)
+    os.replace(temporary, path)
+    return True
+
+
+def _link_new(temporary: str, path: str) -> bool:
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return os.stat(temporary).st_nlink > 1  # NFS may report its own repeated request as a conflict
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES):
+            raise
+        return _rename_new(temporary, path)
+
+
+def _rename_new(temporary: str, path: str) -> bool:
+    """Moves a file to a name that must be free, on filesystems without hard links (Linux's renameat2)."""
+    at_working_folder, no_replace = -100, 1
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOTSUP, "the filesystem has no hard links and the system no renameat2")
+    if rename(at_working_folder, os.fsencode(temporary), at_working_folder, os.fsencode(path), no_replace) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code == errno.EEXIST:
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network filesystems refuse it for folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: str, older_than: float) -> None:
+    """Deletes temporaries of `write_whole` below a folder that are older than so many seconds: nobody writes them."""
+    for place, _, names in os.walk(folder):
+        for name in filter(TEMPORARY.fullmatch, names):
+            path = os.path.join(place, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.stat(path).st_mtime > older_than:
+                    os.unlink(path)

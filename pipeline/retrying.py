@@ -1,0 +1,163 @@
+"""Bounded, counted retries for storage requests, and messages that hold no credentials (section 6, Faults).
+
+>>> with_retries(lambda: fs.cat_file(path), "read", url)   # at the end FileNotFoundError, PermissionError, StorageError
+"""
+
+import errno
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class StorageError(OSError):
+    """A storage request that failed for good; one line with the redacted URL and the cause."""
+
+
+class StorageUnavailable(StorageError):
+    """All attempts failed with what may yet pass: the store's fault, nobody's input."""
+
+
+class ShortReadError(OSError):
+    """Fewer bytes came than the plan promises; worth a retry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryConfig:
+    """How storage requests are repeated: attempt k waits a random half to whole of first_delay·2^(k-1) seconds."""
+
+    attempts: int = 8
+    """Tries of one request, the first included: at 10 % faults all of them fail once in 10^8 requests."""
+    first_delay: float = 0.1
+    """Seconds before the first repetition."""
+    max_delay: float = 10.0
+    """Upper bound of one wait, seconds; the waits of 8 attempts add up to at most 17 s."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"retry attempts is {self.attempts}; give 1 or more")
+        if not 0 <= self.first_delay <= self.max_delay:
+            raise ValueError(
+                f"retry delays are {self.first_delay}, {self.max_delay}; give 0 <= first_delay <= max_delay"
+            )
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after the failed attempt number `attempt` (from 1)."""
+        return min(self.max_delay, self.first_delay * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+
+
+_config = RetryConfig()
+_used = 0
+_lock = threading.Lock()
+
+
+def configure_retries(config: RetryConfig) -> None:
+    """Sets the retries of this process."""
+    global _config
+    _config = config
+
+
+def retries_used() -> int:
+    """Repeated requests of this process since it started; only grows, so a task reports the difference."""
+    return _used
+
+
+def with_retries(action: Callable[[], T], verb: str, url: str) -> T:
+    """Runs `action` until it succeeds, fails for good, or the attempts are used up.
+
+    Raises what subclass of OSError says where (not found, exists, permission, folder or not) as such, everything else
+    as StorageError; each in one line naming the redacted URL.
+    """
+    global _used
+    for attempt in range(1, _config.attempts + 1):
+        try:
+            return action()
+        except Exception as error:
+            if attempt == _config.attempts or not worth_a_retry(error):
+                raise _final(error, verb, url, attempt) from None
+        with _lock:
+            _used += 1
+        time.sleep(_config.delay(attempt))
+    raise AssertionError("unreachable")
+
+
+_KEPT = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
+def _final(error: Exception, verb: str, url: str, attempts: int) -> OSError:
+    if isinstance(error, StorageError):
+        return error
+    tries = f" (after {attempts} attempts)" if attempts > 1 else ""
+    message = f"cannot {verb} {redact(url)}: {describe(error)}{tries}"
+    for kind in _KEPT:
+        if isinstance(error, kind):
+            return kind(message)
+    return StorageUnavailable(message) if worth_a_retry(error) else StorageError(message)
+
+
+# fmt: off
+_FINAL_ERRNOS = {
+    errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.EPERM, errno.EACCES,
+    errno.ENOSYS, errno.ENOTEMPTY, errno.EFBIG, errno.ELOOP, errno.EXDEV, errno.ENOTSUP, errno.EMSGSIZE, errno.EMFILE,
+}
+_RETRY_CODES = {
+    "SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "OperationAborted", "InternalError", "Throttling",
+    "ServiceUnavailable", "ThrottlingException", "ConditionalRequestConflict", "XAmzContentSHA256Mismatch",
+}
+_RETRY_STATUS = {408, 409, 425, 429}
+_NETWORK_MODULES = {
+    "aiohttp", "aiobotocore", "botocore", "urllib3", "requests", "http", "asyncio", "gcsfs", "google", "ssl",
+}
+# fmt: on
+_FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidationError", "NoRegionError", "InvalidURL"}
+
+
+def worth_a_retry(error: BaseException) -> bool:
+    """True for what may pass by itself: network faults, time-outs, short reads, throttling and server errors."""
+    if isinstance(error, (StorageError, *_KEPT)):
+        return False
+    code, status = response_of(error)
+    if code in _RETRY_CODES or status in _RETRY_STATUS or status >= 500:
+        return status != 501
+    if status >= 400 or type(error).__name__ in _FINAL_NAMES:
+        return False
+    if isinstance(error, OSError):
+        return error.errno not in _FINAL_ERRNOS
+    return type(error).__module__.split(".")[0] in _NETWORK_MODULES
+
+
+def response_of(error: BaseException) -> tuple[str, int]:
+    """(service's error code, HTTP status) behind an exception, ("", 0) where there was no response."""
+    for link in (error, error.__cause__, error.__context__):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = str(response.get("Error", {}).get("Code", ""))
+            return code, int(status or (code if code.isdigit() else 0))
+        status = getattr(link, "status", None) or (type(link).__name__ == "HttpError" and getattr(link, "code", None))
+        if isinstance(status, int) and 100 <= status < 600:
+            return "", status
+    return "", 0
+
+
+_USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
+_QUERY = re.compile(r"(\w+://[^\s?'\"]*)\?[^\s'\"]+")
+_NAMES = r"(?:aws_?)?(?:secret|session|access)\w*|token|signature|sig|password|x-amz-\w+"
+_SECRET = re.compile(rf"(?i)\b({_NAMES})(\s*[=:]\s*)[^\s&'\",]+")
+
+
+def redact(text: str) -> str:
+    """`text` without what may be a credential: the userinfo and query of URLs, values of secret-looking names."""
+    return _SECRET.sub(r"\1\2…", _QUERY.sub(r"\1?…", _USERINFO.sub("", text)))
+
+
+def describe(error: BaseException) -> str:
+    """One redacted line of at most 200 characters: what the error says, and its type where it says nothing."""
+    reason = error.strerror if isinstance(error, OSError) and isinstance(error.strerror, str) else str(error)
+    line = " ".join(redact(reason).split())[:200]
+    return line if line and isinstance(error, OSError) else f"{type(error).__name__} {line}".strip()
