@@ -1,0 +1,140 @@
+"""The actor that holds one model: chunks of RGB images in, label maps and what is known of each pixel out.
+
+    labeler = Labeler(spec)      # the weights come with the spec: no file and no network
+    labeled = labeler(decoded)   # one-row chunk tables, LABELED_FIELDS
+
+Knows nothing of Ray: `Labeler(spec)` in a loop is the reference that the tests hold the graph to.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from pipeline.chunks import is_sentinel, nest, unnest
+from pipeline.labeled import CARRIED, LABELED_FIELDS, MAPS
+from pipeline.ledger import FREE, KILLED, Watch
+from scclip.model import SelfCalibratedCLIP
+from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
+from scclip.weights import DTYPES, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelerSpec:
+    """Everything an actor needs, ready to travel: the driver reads the weights, nobody else does."""
+
+    empty: nn.Module
+    """The calibrated tower without weights (meta device)."""
+    arrays: Mapping[str, np.ndarray]
+    """Its float32 weights; numpy arrays are read in place from the object store, once per node."""
+    text_features: np.ndarray
+    """(Q, E) float32 of unit norm."""
+    query_category: tuple[int, ...]
+    """(Q,) category index of each query."""
+    segmenter: SegmenterConfig
+    """How images are cut, scored and thresholded."""
+    precision: str
+    """float32, bf16 or fp16."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    threads: int = 0
+    """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
+
+    def build(self) -> Segmenter:
+        """The segmenter on its device."""
+        model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)
+        assert isinstance(model, SelfCalibratedCLIP)
+        return Segmenter(model, self.text_features, self.query_category, self.segmenter)
+
+
+class KilledWorker(Exception):
+    """Stands for an image that is not to be touched, because it killed its process before."""
+
+
+class Labeler:
+    """One model; labels one chunk a call."""
+
+    def __init__(self, spec: LabelerSpec) -> None:
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
+        self.segmenter = spec.build()
+
+    def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
+        """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
+
+        Where `watch` wants it, images are labeled one by one: the static window batch gives the same bytes.
+        """
+        if is_sentinel(chunk):
+            return nest(
+                chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), empty_images(), chunks=chunk["chunks"][0].as_py()
+            )
+        began, images = time.perf_counter(), unnest(chunk)
+        decoded = [(place, image) for place, image in enumerate(rgb_arrays(images)) if image is not None]
+        indices = images["index"].to_pylist()
+        if watch.one_by_one:
+            outcomes = [self.segment_alone(image, watch(indices[place])) for place, image in decoded]
+        else:
+            outcomes = self.segment([image for _, image in decoded])
+        seconds = (time.perf_counter() - began) / max(1, len(decoded))
+        rows = images.select(CARRIED).to_pylist()
+        for (place, _), outcome in zip(decoded, outcomes, strict=True):
+            rows[place].update(labeled_columns(outcome) | {"seconds": seconds})
+        table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
+        return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
+
+    def segment_alone(self, image: np.ndarray, aside: str | None) -> Segmentation | Exception:
+        """One image's labels, unless there is a reason to set it aside."""
+        return KilledWorker(aside) if aside else self.segment([image])[0]
+
+    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation | Exception]:
+        """Every image's labels, or the error it alone raises."""
+        try:
+            return list(self.segmenter.segment(images))
+        except torch.cuda.OutOfMemoryError:
+            self.halve_batch()
+            return self.segment(images)
+        except Exception as error:
+            if len(images) == 1:
+                return [error]
+            return [outcome for image in images for outcome in self.segment([image])]
+
+    def halve_batch(self) -> None:
+        """After an out-of-memory error on the GPU; raises it again where a batch of one is too much."""
+        config = self.segmenter.config
+        if config.window_batch == 1:
+            raise RuntimeError(
+                "the GPU's memory does not hold a batch of one window; use a larger GPU or a smaller model"
+            )
+        self.segmenter.config = replace(config, window_batch=config.window_batch // 2)
+        torch.cuda.empty_cache()
+
+
+def empty_images() -> pa.Table:
+    """No image, LABELED_FIELDS."""
+    return pa.schema(LABELED_FIELDS).empty_table()
+
+
+def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
+    """The decoded pictures, uint8 (H, W, 3) without copying; None for images that failed before."""
+    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
+    buffers = [value.as_buffer() if value.is_valid else None for value in images["rgb"]]
+    return [
+        None if buffer is None else np.frombuffer(buffer, np.uint8).reshape(*size, 3)
+        for buffer, size in zip(buffers, sizes, strict=True)
+    ]
+
+
+def labeled_columns(outcome: Segmentation | Exception) -> dict[str, Any]:
+    """The columns that labeling adds to an image's row."""
+    if isinstance(outcome, KilledWorker):
+        return {"status": KILLED, "error": str(outcome)}
+    if isinstance(outcome, Exception):
+        return {"status": "label_failed", "error": f"{type(outcome).__name__}: {one_line(outcome)}"}
+    columns: dict[str, Any] = {name: getattr(outcome, name).tobytes() for name in MAPS}
+    scalars = {name: getattr(outcome, name) for name in ("entropy", "anomaly_tokens", "windows")}
+    return columns | scalars
