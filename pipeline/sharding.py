@@ -1,0 +1,84 @@
+"""Datasets → WebDataset shards with ground truth (`key.jpg`, `key.seg.png`, `key.json`), written by Ray tasks.
+
+    for shard in write_shards(samples, "s3://bucket/ade20k", prefix="ade20k-val", images=256): ...
+
+Images are copied, not re-encoded; `key.seg.png` holds the protocol's class indices, 255 = ignore. A shard is written
+once and whole, so the same call again writes only what is missing.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from PIL import Image
+
+from pipeline import storage
+from pipeline.committing import png
+from pipeline.datasets import Sample, convert
+from pipeline.label import configure_ray_data
+
+SHARD_CPUS = 0.5  # copying waits for storage more than it computes
+
+
+def shard_url(output: str, prefix: str, number: int) -> str:
+    """Where shard `number` lies."""
+    return storage.join(output, f"{prefix}-{number:06d}.tar")
+
+
+def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: int) -> Iterator[int]:
+    """Writes the shards that do not exist yet, `images` samples each; yields the number of samples of each one written.
+
+    Raises what Ray raises where an image or its ground truth cannot be read.
+    """
+    existing = {file.url.rsplit("/", 1)[1] for file in storage.list_files(output)}
+    groups = [samples[start : start + images] for start in range(0, len(samples), images)]
+    urls = [shard_url(output, prefix, number) for number in range(len(groups))]
+    missing = [number for number, url in enumerate(urls) if url.rsplit("/", 1)[1] not in existing]
+    if not missing:
+        return
+    configure_ray_data()
+    plan = ray.put({number: (urls[number], groups[number]) for number in missing})
+
+    def write(batch: pa.Table) -> pa.Table:
+        url, group = ray.get(plan)[batch["shard"][0].as_py()]
+        storage.create(url, shard_bytes(group))
+        return pa.table({"samples": [len(group)]})
+
+    shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=len(missing))
+    written = shards.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=SHARD_CPUS)
+    for batch in written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from pa.table(batch)["samples"].to_pylist()
+
+
+def shard_bytes(samples: Sequence[Sample]) -> bytes:
+    """A plain tar of these samples, the same bytes for the same files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for sample in samples:
+            for name, data in members(sample).items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def members(sample: Sample) -> dict[str, bytes]:
+    """A sample's files by name; ValueError where image and ground truth differ in size or the truth is no index PNG."""
+    image, suffix = storage.read_bytes(sample.image), sample.image.rsplit(".", 1)[1].lower()
+    annotation = Image.open(io.BytesIO(storage.read_bytes(sample.truth)))
+    size = Image.open(io.BytesIO(image)).size
+    if annotation.size != size or annotation.mode not in ("L", "P", "I", "I;16"):
+        kind = f"{annotation.mode} {annotation.size[0]} × {annotation.size[1]}"
+        raise ValueError(f"{sample.truth} is {kind}; wanted class indices of {size[0]} × {size[1]} pixels")
+    metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
+    truth = png(convert(sample.labels, np.asarray(annotation)))
+    return {
+        f"{sample.key}.{suffix}": image,
+        f"{sample.key}.seg.png": truth,
+        f"{sample.key}.json": json.dumps(metadata, sort_keys=True).encode(),
+    }
