@@ -1,0 +1,109 @@
+"""The Ray a job runs on: a given cluster, or one of its own on this machine.
+
+with local_or_cluster(options.address) as cluster:
+    cluster.start()  # a local Ray starts only when there is work
+    resources = divide(compute, **cluster.capacity())
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from jobs.errors import UserError, one_line
+from pipeline.resources import ComputeConfig
+
+START_ATTEMPTS = 3
+
+
+class Cluster:
+    """The Ray this job runs on: a given cluster, joined at once, or a local one, started when there is work."""
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        if self.address:
+            self.start()
+
+    def start(self) -> None:
+        """Joins or starts Ray; UserError where the cluster does not answer."""
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        with keep_sigterm():
+            if self.address is None:
+                start_local(**quiet, include_dashboard=False)
+            else:
+                self.join(self.address, **quiet)
+
+    def join(self, address: str, **options: Any) -> None:
+        """Joins a running cluster; UserError where it does not answer."""
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            remedy = "start it with `ray start --head`, or leave --address out"
+            raise UserError(f"--address {address}: {one_line(error)}; {remedy}") from None
+
+    def cuda(self, compute: ComputeConfig) -> bool:
+        """Whether actors run on GPUs."""
+        if compute.gpus_per_actor is not None:
+            return compute.gpus_per_actor > 0
+        if self.address:
+            return ray.cluster_resources().get("GPU", 0) > 0
+        import torch
+
+        return torch.cuda.is_available()
+
+    def capacity(self) -> dict[str, float]:
+        """CPUs and GPUs of the cluster and the CPUs of its largest node."""
+        total = ray.cluster_resources()
+        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        return {"cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0), "largest_node_cpus": largest}
+
+
+def start_local(**options: Any) -> None:
+    """Starts a Ray of this job's own; tries again where a busy machine needs longer than the 30 s that Ray allows."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
+                raise
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def local_or_cluster(address: str | None) -> Iterator[Cluster]:
+    """A `Cluster` for the time of a job; a Ray that this job started or joined is left again, another's is not."""
+    already = ray.is_initialized()
+    try:
+        yield Cluster(address)
+    finally:
+        if not already and ray.is_initialized():
+            with ignore_interrupts():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def ignore_interrupts() -> Iterator[None]:
+    """A second Ctrl-C must not leave half a shutdown behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def keep_sigterm() -> Iterator[None]:
+    """Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

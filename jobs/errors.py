@@ -1,0 +1,19 @@
+"""Which errors are the user's, which the job's, and how they read in one line."""
+
+from jobs.options import UserError
+from pipeline.inputs import InputError
+from pipeline.resources import ResourceError
+from pipeline.run import RunMismatch
+from scclip.vocabulary import VocabularyError
+from scclip.weights import ModelError, one_line
+
+__all__ = ["JobFailed", "UserError", "is_user_error", "one_line"]
+
+
+class JobFailed(Exception):
+    """The job ended without doing what was asked; one line, exit code 1."""
+
+
+def is_user_error(error: BaseException) -> bool:
+    """True for mistakes in what the user gave."""
+    return isinstance(error, UserError | InputError | ResourceError | RunMismatch | VocabularyError | ModelError)

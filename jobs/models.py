@@ -1,0 +1,130 @@
+"""From options to what the actors hold: weights, vocabulary, text features. Shared by every verb that runs a model."""
+
+import hashlib
+import io
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.options import UserError
+from pipeline.committing import RunFiles
+from pipeline.labeling import LabelerSpec
+from pipeline.resources import Resources
+from pipeline.storage import create, exists, info, join, open_stream, read_bytes
+from scclip.segmenter import SegmenterConfig
+from scclip.vocabulary import Vocabulary, encode_queries
+from scclip.weights import LoadedCLIP, ModelConfig, WeightsSource, find_weights, resolve_precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """Segmentation; what is not given comes from the vocabulary or the model."""
+
+    logit_scale: float | None = None
+    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
+    confidence_threshold: float | None = None
+    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
+    area_threshold: float | None = None
+    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
+    short_side: int | None = None
+    """Pixels of the short side after the resize [336]."""
+    window: int | None = None
+    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
+    stride: int | None = None
+    """Pixels between two windows [112]."""
+    window_batch: int | None = None
+    """Windows per forward pass [8 on a CPU, 64 on a GPU]."""
+    pamr_steps: int = 0
+    """Steps of pixel-adaptive refinement (slow)."""
+
+
+def load_vocabulary(source: str) -> Vocabulary:
+    """A built-in vocabulary, a local file or any fsspec URL."""
+    if "://" not in source:
+        return Vocabulary.load(source)
+    try:
+        return Vocabulary.parse(read_bytes(source), source)
+    except OSError as error:
+        raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
+
+
+def local_weights(config: ModelConfig) -> ModelConfig:
+    """The same model with weights from a URL fetched once into the user's cache."""
+    if config.pretrained is None or "://" not in config.pretrained:
+        return config
+    return replace(config, pretrained=str(fetch(config.pretrained)))
+
+
+def fetch(url: str) -> Path:
+    """A local copy of a remote file, kept under the user's cache by URL and version."""
+    try:
+        remote = info(url)
+        identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "scclip" / identity
+        target = folder / url.rsplit("/", 1)[1]
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(f".{os.getpid()}.partial")
+            with partial.open("wb") as file, open_stream(url, size=remote.size) as stream:
+                while block := stream.read(1 << 22):
+                    file.write(block)
+            partial.rename(target)
+        return target
+    except OSError as error:
+        raise UserError(f"weights {url} cannot be fetched: {error}; check the URL and its credentials") from None
+
+
+def segmenter_config(
+    options: SegmentationOptions, vocabulary: Vocabulary, source: WeightsSource, cuda: bool
+) -> SegmenterConfig:
+    """Flags win over the vocabulary's and the model's own settings."""
+    values: dict[str, Any] = {
+        "logit_scale": vocabulary.logit_scale,
+        "confidence_threshold": vocabulary.threshold,
+        "area_threshold": vocabulary.area_threshold,
+        "window_batch": 64 if cuda else 8,
+        **source.windows(),
+        **{name: value for name, value in asdict(options).items() if value is not None},
+    }
+    own = tuple(
+        (index + 1, item.threshold) for index, item in enumerate(vocabulary.classes) if item.threshold is not None
+    )
+    try:
+        return SegmenterConfig(**values, category_thresholds=own)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
+    """The weights on this machine, with `auto` precision made definite."""
+    source = find_weights(local_weights(config))
+    return replace(source, config=replace(source.config, precision=resolve_precision(config.precision, cuda)))
+
+
+def build_spec(
+    clip: LoadedCLIP, vocabulary: Vocabulary, segmenter: SegmenterConfig, resources: Resources, files: RunFiles
+) -> LabelerSpec:
+    """Encodes the queries (or reads the run's own features) and keeps the vision tower's arrays."""
+    visual = clip.visual()
+    url = join(files.output, "text_features.npy")
+    if exists(url):
+        features = np.load(io.BytesIO(read_bytes(url)))
+    else:
+        features = encode_queries(clip.model, clip.tokenizer, vocabulary)
+        buffer = io.BytesIO()
+        np.save(buffer, features)
+        create(url, buffer.getvalue())
+    empty, arrays = visual.to_arrays()
+    return LabelerSpec(
+        empty=empty,
+        arrays=arrays,
+        text_features=features,
+        query_category=vocabulary.query_category,
+        segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
+        precision=clip.source.config.precision,
+        device=resources.device,
+        threads=resources.threads,
+    )

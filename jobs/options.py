@@ -1,0 +1,194 @@
+"""Options of a verb: frozen dataclasses become flags, YAML keys and help text, all from one definition.
+
+    parser = OptionParser("label", "Label image shards.", [LabelOptions, ModelConfig])
+    label, model = parser.parse(argv)
+
+A field is a flag (`chunk_size` → `--chunk-size`), its docstring the help, its class's docstring the heading. Fields
+made by `positional` are given by place. `--config FILE.yaml` holds the same names; flags win over it.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from docstring_parser import parse_from_object
+
+
+class UserError(ValueError):
+    """Wrong input of the user's, in one line: the value, the place, the remedy. Ends the job with exit code 2."""
+
+
+def positional(help_name: str, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that is given by position; `help_name` as shown in the usage line."""
+    return dataclasses.field(default=default, metadata={"positional": help_name})
+
+
+class OptionParser(argparse.ArgumentParser):
+    """argparse over dataclasses; every mistake is a UserError."""
+
+    def __init__(self, verb: str, description: str, groups: Sequence[type], example: str = "") -> None:
+        width = max(80, min(110, shutil.get_terminal_size().columns))
+        super().__init__(
+            prog=f"scclip {verb}",
+            description=description,
+            epilog=example,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=width),
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.groups = groups
+        for group in groups:
+            self._add_group(group)
+        section = self.add_argument_group("More")
+        section.add_argument("--config", metavar="FILE", help="YAML file with any of these options by name; flags win")
+        section.add_argument("-h", "--help", action="help", help="show this and stop")
+        places = [
+            (field.metadata["positional"], many_values(group, field)) for group, field in self._positional_fields()
+        ]
+        self.usage = " ".join(
+            [self.prog, *(f"{name} [{name} …]" if many else name for name, many in places), "[options]"]
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the mistake as a UserError that names the verb's help."""
+        raise UserError(f"{' '.join(message.split())}; see {self.prog} --help")
+
+    def parse(self, argv: Sequence[str]) -> list[Any]:
+        """The groups' dataclasses, filled from --config and the flags; UserError for anything wrong."""
+        config, _ = self._config_parser().parse_known_args(argv)
+        tokens = self._config_tokens(Path(config.config)) if config.config else []
+        values = vars(self.parse_intermixed_args([*tokens, *argv]))
+        try:
+            return [self._build(group, values) for group in self.groups]
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    def _config_parser(self) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--config")
+        return parser
+
+    def _fields(self) -> list[dataclasses.Field[Any]]:
+        return [field for group in self.groups for field in dataclasses.fields(group)]
+
+    def _positional_fields(self) -> list[tuple[type, dataclasses.Field[Any]]]:
+        pairs = [(group, field) for group in self.groups for field in dataclasses.fields(group)]
+        return [(group, field) for group, field in pairs if "positional" in field.metadata]
+
+    def _add_group(self, group: type) -> None:
+        documented = parse_from_object(group)
+        texts = {item.arg_name: item.description or "" for item in documented.params}
+        section = self.add_argument_group((documented.short_description or group.__name__).rstrip("."))
+        hints = typing.get_type_hints(group)
+        for field in dataclasses.fields(group):
+            text = " ".join(texts.get(field.name, "").split()).replace("%", "%%")
+            kind, many, choices = unwrap(hints[field.name])
+            if "positional" in field.metadata:
+                label = field.metadata["positional"]
+                section.add_argument(field.name, metavar=label, nargs="+" if many else None, help=text)
+                continue
+            flag = "--" + field.name.replace("_", "-")
+            if kind is bool:
+                section.add_argument(flag, dest=field.name, action="store_const", const=True, help=text)
+                off = "--no-" + flag[2:]  # takes back what --config switched on
+                section.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
+                continue
+            shown = "" if field.default in (None, (), "", dataclasses.MISSING) else f" [{show(field.default)}]"
+            options: dict[str, Any] = {"nargs": "+"} if many else {}
+            usual = {int: "N", float: "X"}.get(kind, "TEXT")
+            metavar = field.metadata.get("metavar") or ("|".join(choices) if choices and not many else usual)
+            section.add_argument(
+                flag, type=parser_of(kind), metavar=metavar, default=None, help=text + shown, **options
+            )
+
+    def _build(self, group: type, values: dict[str, Any]) -> Any:
+        hints = typing.get_type_hints(group)
+        given = {}
+        for field in dataclasses.fields(group):
+            value = values.get(field.name)
+            if value is None:
+                continue
+            _, many, choices = unwrap(hints[field.name])
+            for item in value if many else [value]:
+                if choices and item not in choices:
+                    flag = field.name.replace("_", "-")
+                    raise UserError(f"--{flag} {item!r} is unknown; choose {', '.join(map(str, choices))}")
+            given[field.name] = tuple(value) if many else value
+        return group(**given)
+
+    def _config_tokens(self, path: Path) -> list[str]:
+        """A YAML file's content as command-line words, so that both pass the same checks."""
+        try:
+            content = yaml.safe_load(path.read_text()) or {}
+        except OSError as error:
+            raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
+        fields = {field.name: field for field in self._fields()}
+        if not isinstance(content, dict):
+            raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
+        unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
+        if unknown:
+            raise UserError(
+                f"--config {path}: unknown option {unknown[0]!r}; the names are those of {self.prog} --help"
+            )
+        words: list[str] = []
+        for key, value in content.items():
+            words += config_words(fields[str(key).replace("-", "_")], value)
+        return words
+
+
+def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
+    """One YAML entry as command-line words."""
+    flag = "--" + field.name.replace("_", "-")
+    items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    if "positional" in field.metadata:
+        return items
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag[2:]]
+    return [flag, *items]
+
+
+def many_values(group: type, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field takes several values."""
+    return unwrap(typing.get_type_hints(group)[field.name])[1]
+
+
+def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:
+    """(element type, several values?, choices) of a field's annotation."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    many = typing.get_origin(hint) is tuple
+    if many:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is Literal:
+        return str, many, typing.get_args(hint)
+    return hint, many, ()
+
+
+def parser_of(kind: Any) -> Any:
+    """A converter whose error message names the kind of value wanted."""
+
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = {int: "a whole number", float: "a number"}.get(kind, kind.__name__)
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
+
+    return convert
+
+
+def show(value: Any) -> str:
+    """A default as the help shows it."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

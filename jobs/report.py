@@ -1,0 +1,59 @@
+"""`scclip report OUTPUT`: a run as one self-contained page, OUTPUT/report.html, from its files and its input.
+
+scclip report s3://bucket/labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.options import OptionParser, UserError, positional
+from jobs.report_page import Scores, render
+from pipeline.committing import RunFiles
+from pipeline.report import ReportLimits, gather
+from pipeline.storage import join, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Run."""
+
+    output: str = positional("OUTPUT")
+    """Directory of a labeling run, any fsspec URL; the page is written into it."""
+    truth: str = "seg.png"
+    """Extension (in Parquet: column) of ground truth, in this vocabulary's category indices; none leaves it out."""
+    pictures: int = 36
+    """Images in the gallery, at most 48."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pictures <= 48:
+            raise UserError(f"--pictures {self.pictures} must be 0 to 48: the page stays small")
+
+
+EXAMPLE = """examples:
+  scclip report labels/
+  scclip report s3://bucket/labels --truth mask.png
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes the page and prints where it is; returns 0."""
+    (options,) = OptionParser("report", "A run as one page with pictures.", [ReportOptions], EXAMPLE).parse(argv)
+    print(f"report: {write_report(options)}")
+    return 0
+
+
+def write_report(options: ReportOptions, scores: Scores | None = None) -> str:
+    """Writes OUTPUT/report.html, with `scores` against ground truth where given; returns its URL.
+
+    UserError where OUTPUT holds no run.
+    """
+    files = RunFiles(options.output.rstrip("/") or "/")
+    try:
+        content = gather(
+            files, ReportLimits(pictures=options.pictures), None if options.truth == "none" else options.truth
+        )
+    except FileNotFoundError:
+        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    url = join(files.output, "report.html")
+    replace(url, render(content, scores).encode("utf-8", "replace"))
+    return url

@@ -1,0 +1,50 @@
+"""`scclip status OUTPUT`: progress of a run from its files alone, without Ray and without the job.
+
+scclip status s3://bucket/labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.options import OptionParser, UserError, positional
+from pipeline.committing import RunFiles
+from pipeline.run import read_plan, read_run, unit_totals
+from pipeline.statistics import Totals
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """Run."""
+
+    output: str = positional("OUTPUT")
+    """Directory of a labeling run, any fsspec URL."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints what is planned, finished and in work; returns 0."""
+    (options,) = OptionParser("status", "Progress of a run, read from its files alone.", [StatusOptions]).parse(argv)
+    print(describe(RunFiles(options.output.rstrip("/"))))
+    return 0
+
+
+def describe(files: RunFiles) -> str:
+    """A few lines on a run; UserError where OUTPUT holds none."""
+    try:
+        run, units = read_run(files), read_plan(files)
+    except FileNotFoundError:
+        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    finished, parts = files.finished(), files.parts()
+    totals = sum(unit_totals(files, finished).values(), Totals())
+    planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)
+    begun = {unit: chunks for unit, chunks in parts.items() if unit not in finished}
+    state = "finished" if len(finished) == len(units) else f"{done / max(1, planned):.0%} of the input's bytes"
+    lines = [
+        f"run       {files.output}: {state}",
+        f"units     {len(finished):,} of {len(units):,} finished, {len(begun):,} begun",
+        f"images    {totals.read:,} read, {totals.labeled:,} labeled, {totals.failed:,} failed (in finished units)",
+        f"chunks    {sum(map(len, begun.values())):,} committed in units that are begun",
+        f"model     {run['model']['method']} with {run['model']['model']}, {run['model']['precision']}",
+        f"classes   {run['vocabulary']['name']}: {len(run['vocabulary']['classes'])}",
+    ]
+    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != "ok"]
+    return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])

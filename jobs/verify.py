@@ -1,0 +1,97 @@
+"""`scclip verify OUTPUT`: is a run whole and sound? Reads every file of it, writes none.
+
+scclip verify s3://bucket/labels
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.errors import JobFailed
+from jobs.options import OptionParser, UserError, positional
+from pipeline.committing import RunFiles
+from pipeline.plan import Unit
+from pipeline.run import read_plan, read_run
+from pipeline.statistics import Totals
+from pipeline.verify import Leftovers, leftovers, verify_units
+
+SHOWN = 20  # problems printed; the last line counts all
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Run."""
+
+    output: str = positional("OUTPUT")
+    """Directory of a labeling run, any fsspec URL."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints what was found; returns 0, raises JobFailed where anything is wrong."""
+    description = "Check a run: complete, digests and counts agree, ids unique, RLEs decode."
+    (options,) = OptionParser("verify", description, [VerifyOptions]).parse(argv)
+    return verify(RunFiles(options.output.rstrip("/") or "/"))
+
+
+def verify(files: RunFiles) -> int:
+    """Checks all finished units, the plan's completeness and what was left behind."""
+    try:
+        run, units = read_run(files), read_plan(files)
+    except FileNotFoundError:
+        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    finished = files.finished()
+    problems, sums, ids = list[str](), Totals(), list[np.ndarray]()
+    for report in verify_units(files, [unit for unit in units if unit.number in finished], run):
+        problems += [f"unit {report.unit}: {problem}" for problem in report.problems]
+        sums += report.totals
+        ids += [report.ids] if run["options"]["image_ids"] == "key" else []  # others follow from unit and index
+    problems += repeated(ids)
+    left = leftovers(files, units)
+    problems += [f"{name}: the plan has no such unit; move it away" for name in left.strangers]
+    for line in [*described(left), *problems[:SHOWN]]:
+        print(line)
+    conclude(units, finished, problems, files)
+    print(f"{len(units):,} units, {sums.read:,} images read = {sums.labeled:,} labeled + {sums.failed:,} failed,")
+    print(f"{sums.segments:,} segments: complete, every digest, count, id and RLE is right in {files.output}")
+    return 0
+
+
+def repeated(ids: Sequence[np.ndarray]) -> list[str]:
+    """Image ids that occur in more than one unit (--image-ids key; eight bytes an image)."""
+    values, counts = np.unique(np.concatenate([np.empty(0, np.int64), *ids]), return_counts=True)
+    twice = values[counts > 1]
+    names = ", ".join(map(str, twice[:3].tolist()))
+    return (
+        [f"{len(twice)} image ids occur in several units, such as {names}; use --image-ids plan"] if len(twice) else []
+    )
+
+
+def described(left: Leftovers) -> list[str]:
+    """What a crash left behind, and what a rerun does with it."""
+    lines = []
+    if left.begun:
+        lines.append(
+            f"{sum(left.begun.values()):,} chunks are committed in {len(left.begun):,} units that are not finished: "
+            "a rerun goes on after them"
+        )
+    if left.stale:
+        lines.append(f"{sum(left.stale.values()):,} parts of finished units are left: a rerun removes them")
+    if left.halves:
+        lines.append(f"{len(left.halves):,} files of units that are not committed yet: a rerun completes the units")
+    if left.temporaries:
+        lines.append(
+            f"{len(left.temporaries):,} temporary files of killed writers: nobody reads them, a rerun removes those "
+            "older than an hour"
+        )
+    return lines
+
+
+def conclude(units: Sequence[Unit], finished: set[int], problems: Sequence[str], files: RunFiles) -> None:
+    """Raises JobFailed where something is wrong or missing."""
+    missing = len(units) - len(finished & {unit.number for unit in units})
+    if problems:
+        raise JobFailed(f"{len(problems):,} problems in {files.output}; the first: {problems[0]}")
+    if missing or not units:
+        what = f"{missing:,} of {len(units):,} units are not finished" if units else "nothing is planned yet"
+        raise JobFailed(f"{files.output} is sound but not complete: {what}; run the same scclip label again")
