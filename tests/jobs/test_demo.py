@@ -1,0 +1,99 @@
+"""The demo: shards as drawn, figures against an independent count, a second run that labels nothing."""
+
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from jobs.__main__ import main
+from jobs.demo import FIRST_SEED, SIZES
+from scclip.demo.pool import DEVELOPMENT_SEEDS, TEST_SEEDS, TRAINING_SEEDS
+from scclip.demo.scenes import CLASSES, scene
+from scclip.weights import DEMO_DIRECTORY
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+IMAGES = 5  # so that the first shard holds two
+FIGURE = re.compile(r"SC-CLIP (\d\.\d{3}), plain CLIP (\d\.\d{3})")
+
+
+def figures(text: str) -> tuple[float, ...]:
+    found = FIGURE.search(text)
+    assert found is not None, text
+    return tuple(float(value) for value in found.groups())
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    return found
+
+
+def counted_miou(labels: Path) -> float:
+    """mIoU from the COCO documents and newly drawn truth, class by class as pixel sets."""
+    hits, union = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
+    for path in sorted((labels / "coco").glob("*.json")):
+        document = json.loads(path.read_text())
+        for image in document["images"]:
+            place = int(image["file_name"].split(".")[0])
+            _, truth = scene(FIRST_SEED + place, *SIZES[place % len(SIZES)])
+            mine = [entry for entry in document["annotations"] if entry["image_id"] == image["id"]]
+            masks = {entry["category_id"]: coco_mask.decode(entry["segmentation"]).astype(bool) for entry in mine}
+            for index in range(len(CLASSES)):
+                real, found = truth == index + 1, masks.get(index + 1, np.zeros(truth.shape, bool))
+                hits[index] += (real & found).sum()
+                union[index] += (real | found).sum()
+    return float((hits[union > 0] / union[union > 0]).mean())
+
+
+def test_demo_draws_labels_measures_and_resumes(
+    small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["demo", "--output", str(tmp_path), "--images", str(IMAGES), "--model", small_model]
+    assert main(command) == 0
+    first = capsys.readouterr().out
+    shards = members(tmp_path / "shards")
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 4 and len(shards) == 3 * IMAGES
+    for place in range(IMAGES):
+        image, truth = scene(FIRST_SEED + place, *SIZES[place % len(SIZES)])
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(shards[f"{place:06d}.png"]))), image)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(shards[f"{place:06d}.seg.png"]))), truth)
+    wanted = [counted_miou(tmp_path / folder) for folder in ("labels", "labels-clip")]
+    assert figures(first) == pytest.approx(wanted, abs=0.0006)
+    page = (tmp_path / "labels" / "report.html").read_text(encoding="utf-8")
+    assert "Against the ground truth" in page and page.count("Ground truth: ") > 0 and str(tmp_path) in first
+
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.name != "report.html"}
+    assert main(command) == 0
+    second = capsys.readouterr().out
+    assert second.count("nothing to do") == 2 and figures(second) == figures(first)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.name != "report.html"} == kept
+
+    assert main([*command[:4], str(IMAGES + 4), *command[5:]]) == 2  # other scenes lie there
+    assert "choose another --output" in capsys.readouterr().err
+
+
+def test_seeds_are_the_demos_own() -> None:
+    for used in (TRAINING_SEEDS, DEVELOPMENT_SEEDS, TEST_SEEDS):
+        assert used.stop <= FIRST_SEED
+
+
+def test_too_few_scenes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--images", "3"]) == 2
+    assert "--images 3" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not list(DEMO_DIRECTORY.glob("*.safetensors")), reason="the bundled weights are not there")
+def test_the_bundled_model_knows_its_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--output", str(tmp_path), "--images", "16"]) == 0
+    calibrated, plain = figures(capsys.readouterr().out)
+    assert calibrated > 0.5 and calibrated > plain + 0.1
+    page = (tmp_path / "labels" / "report.html").read_text(encoding="utf-8")
+    assert "bundled demo model" in page and page.count("<article") == 16

@@ -1,0 +1,108 @@
+"""Kills of every kind in small numbers (tests/chaos does it by the hundred): nothing is lost, nothing repeated."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pictures import write_shard
+from processes import QUICK, contents, run, said, start
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
+from harness import Life
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kills") / "in"
+    for number in range(4):
+        write_shard(root / f"{number}.tar", range(6 * number, 6 * number + 6))
+    return root
+
+
+@pytest.fixture(scope="module")
+def flags(small_model: str, vocabulary_file: Path) -> list[str]:
+    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
+    return [*words, "--chunk-size", "2", "--masks", "png"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+    from jobs.__main__ import main
+
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert main(["label", str(shards), str(output), *flags]) == 0
+    return output
+
+
+def wait_for_parts(output: Path, life: Life, count: int) -> None:
+    until = time.monotonic() + 120
+    while life.alive() and time.monotonic() < until:
+        done = len(list(output.glob("_parts/*/[!.]*"))) + 3 * len(list(output.glob("images/[!.]*")))
+        if done >= count:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.chaos
+def test_workers_driver_and_interrupts(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
+    """One life loses an actor, a committing and a decoding worker, then the driver; the next ones are interrupted."""
+    output, chance = tmp_path / "out", random.Random(5)
+    words = ["label", shards, output, *flags]
+    life = Life(words)
+    for kind in ("actor", "commit", "decode"):
+        life.harm(kind, chance)
+    wait_for_parts(output, life, 1)
+    life.process.kill()
+    assert life.end()[0] in (-9, 0)
+    for number, stop in enumerate((signal.SIGTERM, signal.SIGINT), start=2):
+        life = Life(words)
+        wait_for_parts(output, life, 4 * number)
+        life.process.send_signal(stop)
+        code, err = life.end()
+        if code:
+            assert code == 130, err
+            assert len(said(err)) == 1 and "the same command again goes on" in err and "Traceback" not in err, err
+    code, _, err = run(words)
+    assert code == 0, err
+    assert contents(output) == contents(undisturbed)
+    assert not list(output.glob("_parts/**/*.parquet"))
+    assert run(["verify", output])[0] == 0
+
+
+@pytest.mark.chaos
+def test_two_drivers_at_once(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
+    words = ["label", shards, tmp_path / "out", *flags]
+    drivers = [start(words) for _ in range(2)]
+    ends = [driver.communicate(timeout=400) for driver in drivers]
+    assert [driver.returncode for driver in drivers] == [0, 0], ends
+    code, out, err = run(words)
+    assert code == 0 and "nothing to do" in out, err
+    assert contents(tmp_path / "out") == contents(undisturbed)
+    assert not list((tmp_path / "out").glob("_parts/**/*.parquet"))
+
+
+@pytest.mark.chaos
+def test_a_full_disk_stops_the_job_and_room_lets_it_go_on(
+    shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small tmpfs")
+    try:
+        words = ["label", shards, disk / "out", *flags]
+        code, _, err = run(words)
+        assert (code, len(said(err))) == (1, 1) and "Traceback" not in err, err
+        assert "No space left" in err and "goes on" in err, err
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        code, _, err = run(words)
+        assert code == 0, err
+        assert contents(disk / "out") == contents(undisturbed)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)

@@ -1,0 +1,67 @@
+"""The job over an S3 server that fails: one request in ten, or all of them; and what its lines never show."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from objectstore import CREDENTIALS, client, object_store
+from pictures import write_shard
+from processes import QUICK, contents, run, said
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
+from fault_proxy import FaultProxy
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with object_store(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def flags(small_model: str, vocabulary_file: Path) -> list[str]:
+    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
+    return [*words, "--chunk-size", "2", "--masks", "png"]
+
+
+@pytest.mark.chaos
+@pytest.mark.usefixtures("local_ray")
+def test_one_request_in_ten_fails_then_all_then_none(upstream: str, flags: list[str], tmp_path: Path) -> None:
+    from jobs.__main__ import main
+
+    for number in range(3):
+        write_shard(tmp_path / "in" / f"{number}.tar", range(4 * number, 4 * number + 4))
+    assert main(["label", *map(str, (tmp_path / "in", tmp_path / "local")), *flags]) == 0
+    fs = client(upstream)
+    fs.mkdir("bucket")
+    fs.put(f"{tmp_path}/in", "bucket/in", recursive=True)
+    with FaultProxy(upstream, rate=0.1, seed=4) as proxy:
+        env = {**CREDENTIALS, "AWS_ENDPOINT_URL": proxy.url}
+        code, _, err = run(["label", "s3://bucket/in", "s3://bucket/out", *flags], env)
+        assert code == 0, err
+        assert proxy.counts.total() > 5, proxy.counts
+        check(fs, "out", tmp_path)
+        summary = json.loads(fs.cat("bucket/out/summary.json"))
+        assert summary["storage_retries"] > 0, proxy.counts
+
+        proxy.rate, proxy.requests, proxy.fail_after = 0.0, 0, 45
+        code, _, err = run(["label", "s3://bucket/in", "s3://bucket/down", *flags], env)
+        assert (code, len(said(err))) == (1, 1), err
+        assert "SlowDown" in err and "after 8 attempts" in err and "Traceback" not in err
+        assert "s3cr3t" not in err
+
+        proxy.fail_after = None
+        code, _, err = run(["label", "s3://bucket/in", "s3://bucket/down", *flags], env)
+        assert code == 0, err
+        check(fs, "down", tmp_path)
+        for name in ("run.json", "summary.json"):
+            assert b"s3cr3t" not in fs.cat(f"bucket/down/{name}")
+
+
+def check(fs: object, name: str, folder: Path) -> None:
+    """The run in the bucket equals the undisturbed local one, and has no part left."""
+    fs.get(f"bucket/{name}", f"{folder}/{name}", recursive=True)  # type: ignore[attr-defined]
+    assert contents(folder / name) == contents(folder / "local")
+    assert not list((folder / name).glob("_parts/**/*.parquet"))
