@@ -21,6 +21,7 @@ from pipeline.statistics import Totals
 from pipeline.storage import create, info, join, list_files, open_stream, read_bytes, replace
 
 LIBRARIES = ("scclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
+SECTIONS = ("model", "vocabulary", "options", "chunk_limits", "segmentation", "versions")  # of run.json
 FOOTER_BLOCK = 2**16  # bytes a request: enough for a Parquet footer with its metadata
 
 
@@ -61,7 +62,7 @@ def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any], output: str) ->
     """Warnings for library patch versions; RunMismatch for the first field that differs otherwise."""
     before, now = flatten(old), flatten(json.loads(json.dumps(new)))
     warnings = []
-    for field in sorted(before.keys() | now.keys()):
+    for field in sorted(before.keys() | now.keys(), key=precedence):
         was, is_now = before.get(field), now.get(field)
         if was == is_now:
             continue
@@ -72,6 +73,12 @@ def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any], output: str) ->
             f"{output} holds a run with {field} {shown(was)}, not {shown(is_now)}; use the same or another OUTPUT"
         )
     return warnings
+
+
+def precedence(field: str) -> tuple[int, bool, str]:
+    """Sort key: what people choose comes before what follows from it (a vocabulary's thresholds), names first."""
+    section = field.partition(".")[0]
+    return SECTIONS.index(section) if section in SECTIONS else -1, ".name" not in field, field
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

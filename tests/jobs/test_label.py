@@ -153,7 +153,7 @@ def test_a_rerun_does_nothing_and_says_so(
 @pytest.mark.parametrize(
     ("flags", "field"),
     [
-        (["--vocabulary", "voc20"], "vocabulary"),
+        (["--vocabulary", "voc21"], "vocabulary.name"),
         (["--chunk-size", "2"], "chunk_limits.images"),
         (["--precision", "bf16"], "model.precision"),
         (["--exif", "ignore"], "options.exif"),
