@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import encoded, tar_bytes, write_shard
 from PIL import Image
+from processes import QUICK
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -220,7 +221,7 @@ def test_limit_labels_the_first_images(labeled: Path, shards: Path, common: list
 def test_photographs_and_street_scenes(shared: Path, common: list[str], tmp_path: Path) -> None:
     """Real files of many sizes: 36 read, 36 labeled."""
     inputs = [shared / "data" / "photos", shared / "data" / "camvid-24.tar"]
-    assert run(*inputs, tmp_path / "out", *common) == 0
+    assert run(*inputs, tmp_path / "out", *common, *QUICK) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images_read"], summary["images_labeled"]) == (36, 36)
 

@@ -1,4 +1,4 @@
-"""An image that kills its process every time, in decode and in the actor; and a good one with bad luck."""
+"""Images that kill their process every time, in decode and in the actor; and a good one with bad luck."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,18 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import POISON, QUICK, contents, rows, run
 
-SHAPE = (41, 43)
-
-
-pytestmark = pytest.mark.chaos  # every test starts jobs with a Ray of their own
+DECODED, LABELED, UNLUCKY = (41, 43), (47, 53), (59, 61)  # shapes that kill: two for ever, one three times
 
 
 @pytest.fixture(scope="module")
-def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures, the fourth with the shape that a poisoned worker dies over."""
-    members = {f"{seed:03d}.png": encoded(seed, SHAPE if seed == 3 else None) for seed in range(10)}
-    path = tmp_path_factory.mktemp("poison") / "in.tar"
-    path.write_bytes(tar_bytes(members))
-    return path
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures, one of which kills who decodes it and another who labels it; five, of which one has bad luck."""
+    folder = tmp_path_factory.mktemp("poison")
+    first = {f"{seed:03d}.png": encoded(seed, {3: DECODED, 6: LABELED}.get(seed)) for seed in range(10)}
+    second = {f"{seed:03d}.png": encoded(seed, UNLUCKY if seed == 12 else None) for seed in range(10, 15)}
+    (folder / "1.tar").write_bytes(tar_bytes(first))
+    (folder / "2.tar").write_bytes(tar_bytes(second))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -29,44 +28,54 @@ def flags(small_model: str, vocabulary_file: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shard: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
+def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
     from jobs.__main__ import main
 
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert main(["label", str(shard), str(output), *flags]) == 0
+    assert main(["label", str(shards), str(output), *flags]) == 0
     return output
 
 
-@pytest.mark.parametrize("stage", ["decode", "label"])
-def test_a_poison_image_is_set_aside_and_its_neighbours_are_labeled(
-    stage: str, shard: Path, flags: list[str], undisturbed: Path, tmp_path: Path
-) -> None:
-    poison = {"PYTHONPATH": str(POISON), "POISON": f"{stage} {SHAPE[0]} {SHAPE[1]}"}
-    code, _, err = run(["label", shard, tmp_path / "out", *flags], poison)
-    assert code == 0, err
-    found, expected = rows(tmp_path / "out"), rows(undisturbed)
-    assert [row["status"] for row in found] == ["ok"] * 3 + ["killed_worker"] + ["ok"] * 6
-    assert "died 2 times while it alone was being" in found[3]["error"]
-    for row, good in zip(found, expected, strict=True):
-        if row["index"] != 3:
-            assert {**row, "seconds": 0} == {**good, "seconds": 0}
-    annotations = json.loads((tmp_path / "out" / "coco" / "0000001.json").read_text())["annotations"]
-    whole = json.loads((undisturbed / "coco" / "0000001.json").read_text())["annotations"]
-    assert annotations == [entry for entry in whole if entry["image_id"] != found[3]["image_id"]]
-    deaths = json.loads((tmp_path / "out" / "summary.json").read_text())["worker_deaths"]
-    assert deaths.get(stage) == 4, deaths  # two over the chunk, two over the image alone
-
-
-def test_a_good_chunk_with_bad_luck_is_labeled_whole(
-    shard: Path, flags: list[str], undisturbed: Path, tmp_path: Path
-) -> None:
-    """Its actor is killed three times while it works on the same image."""
-    (tmp_path / "kills").mkdir()
+@pytest.fixture(scope="module")
+def disturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same job among workers that die."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    (folder / "kills").mkdir()
     for number in range(3):
-        (tmp_path / "kills" / str(number)).touch()
-    luck = {"PYTHONPATH": str(POISON), "POISON": "label 41 43", "POISON_TIMES": str(tmp_path / "kills")}
-    code, _, err = run(["label", shard, tmp_path / "out", *flags], luck)
+        (folder / "kills" / str(number)).touch()
+    entries = [("decode", *DECODED), ("label", *LABELED), ("label", *UNLUCKY, folder / "kills")]
+    poison = {"PYTHONPATH": str(POISON), "POISON": "; ".join(" ".join(map(str, entry)) for entry in entries)}
+    code, _, err = run(["label", shards, folder / "out", *flags], poison)
     assert code == 0, err
-    assert not list((tmp_path / "kills").iterdir())
-    assert contents(tmp_path / "out") == contents(undisturbed)
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["worker_deaths"] == {"label": 3}
+    assert not list((folder / "kills").iterdir())
+    return folder / "out"
+
+
+def test_poison_images_are_set_aside_and_their_neighbours_are_labeled(undisturbed: Path, disturbed: Path) -> None:
+    found, expected = rows(disturbed)[:10], rows(undisturbed)[:10]
+    aside = {row["index"]: row["error"] for row in found if row["status"] == "killed_worker"}
+    assert list(aside) == [3, 6]
+    assert "died 2 times while it alone was being decoded" in aside[3]
+    assert "died 2 times while it alone was being labeled" in aside[6]
+    for row, good in zip(found, expected, strict=True):
+        if row["index"] not in aside:
+            assert {**row, "seconds": 0} == {**good, "seconds": 0}
+    gone = {found[index]["image_id"] for index in aside}
+    annotations, whole = (
+        json.loads((output / "coco" / "0000001.json").read_text())["annotations"] for output in (disturbed, undisturbed)
+    )
+    assert annotations == [entry for entry in whole if entry["image_id"] not in gone]
+
+
+def test_a_good_chunk_with_bad_luck_is_labeled_whole(undisturbed: Path, disturbed: Path) -> None:
+    """Its actor was killed three times while it worked on the same image."""
+    found, expected = contents(disturbed), contents(undisturbed)
+    second = [name for name in expected if "0000002" in name]
+    assert len(second) == 4
+    assert {name: found[name] for name in second} == {name: expected[name] for name in second}
+
+
+def test_deaths_are_counted(disturbed: Path) -> None:
+    """Two over each chunk of a poison image and two over the image alone; three of bad luck."""
+    deaths = json.loads((disturbed / "summary.json").read_text())["worker_deaths"]
+    assert (deaths["decode"], deaths["label"]) == (4, 4 + 3), deaths

@@ -26,7 +26,6 @@ def flags(small_model: str, vocabulary_file: Path) -> list[str]:
     return [*words, "--chunk-size", "2", "--masks", "png"]
 
 
-@pytest.mark.chaos
 @pytest.mark.usefixtures("local_ray")
 def test_one_request_in_ten_fails_then_all_then_none(upstream: str, flags: list[str], tmp_path: Path) -> None:
     from jobs.__main__ import main

@@ -1,7 +1,7 @@
-"""On a worker's PYTHONPATH this kills the process over one image, as a broken codec or driver would.
+"""On a worker's PYTHONPATH this kills the process over certain images, as a broken codec or driver would.
 
-POISON="decode 41 43" kills whoever opens an image of 41 × 43 pixels (height, width), "label 41 43" whoever labels it.
-POISON_TIMES names a folder: every kill uses up one of its files, and without files nobody is killed any more.
+POISON="decode 41 43; label 47 53" kills whoever opens an image of 41 × 43 pixels (height, width) and whoever labels one
+of 47 × 53. A fourth word names a folder: every kill uses up one of its files, and without files nobody is killed.
 """
 
 import importlib.abc
@@ -10,13 +10,18 @@ import os
 import signal
 import sys
 
-STAGE, HEIGHT, WIDTH = (os.environ.get("POISON") or "none 0 0").split()
-SHAPE = (int(HEIGHT), int(WIDTH))
+
+def poisons(stage):
+    """Shape → folder of kills (None: no end of them) of a stage."""
+    entries = [entry.split() for entry in os.environ.get("POISON", "").split(";")]
+    return {(int(e[1]), int(e[2])): (e[3] if len(e) > 3 else None) for e in entries if e and e[0] == stage}
 
 
-def kill():
-    """SIGKILL for this process, unless the kills are used up."""
-    folder = os.environ.get("POISON_TIMES")
+def meet(stage, shape):
+    """SIGKILL for this process if the shape is poison to the stage and the kills are not used up."""
+    if shape not in poisons(stage):
+        return
+    folder = poisons(stage)[shape]
     if folder:
         left = os.listdir(folder)
         if not left:
@@ -30,8 +35,7 @@ def poison_decoding(module):
 
     def open_image(*args, **options):
         image = original(*args, **options)
-        if image.size[::-1] == SHAPE:
-            kill()
+        meet("decode", image.size[::-1])
         return image
 
     module.open = open_image
@@ -41,8 +45,8 @@ def poison_labeling(module):
     original = module.Segmenter.segment
 
     def segment(self, images):
-        if any(image.shape[:2] == SHAPE for image in images):
-            kill()
+        for image in images:
+            meet("label", image.shape[:2])
         return original(self, images)
 
     module.Segmenter.segment = segment
@@ -69,7 +73,7 @@ class Hook(importlib.abc.MetaPathFinder):
         return spec
 
 
-if STAGE == "decode":
+if poisons("decode"):
     sys.meta_path.insert(0, Hook("PIL.Image", poison_decoding))
-if STAGE == "label":
+if poisons("label"):
     sys.meta_path.insert(0, Hook("scclip.segmenter", poison_labeling))
