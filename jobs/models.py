@@ -126,5 +126,5 @@ def build_spec(
         segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
         precision=clip.source.config.precision,
         device=resources.device,
-        threads=resources.threads,
+        threads=int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or resources.threads),
     )

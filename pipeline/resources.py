@@ -52,7 +52,7 @@ class Resources:
     gpus_per_actor: float
     actor_cpus: float
     threads: int
-    """Threads of an actor on the CPU."""
+    """Threads of an actor on the CPU; the job's OMP_NUM_THREADS wins."""
     calls_in_flight: int
     read_cpus: float = READ_CPUS
     decode_cpus: float = DECODE_CPUS
