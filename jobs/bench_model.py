@@ -161,7 +161,7 @@ def pictures(count: int, side: tuple[int, int]) -> list[np.ndarray]:
     factor = max(1.0, (height * width / 640 / 480) ** 0.5)
     small = max(16, round(height / factor)), max(16, round(width / factor))
     drawn = [Image.fromarray(scene(seed, *small)[0]) for seed in range(count)]
-    return [np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in drawn]
+    return [np.array(picture.resize((width, height), Image.Resampling.BICUBIC)) for picture in drawn]
 
 
 def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
