@@ -1,7 +1,7 @@
 """From cosine logits to categories: scale, softmax, synonyms, area filter, thresholds, ties (DESIGN.md section 4).
 
     scorer = QueryScorer(text_features, query_category, config)
-    scorer.write_scores(Tile(rows, cols, logits, small), None, scores)
+    scorer.write_scores(Tile(rows, cols, logits), None, scores)
     labels, *_ = scorer.label_maps(scores)
 
 Queries with equal text are scored once and shared by their categories, so that equal scores are exactly equal and the
@@ -56,8 +56,16 @@ class Tile:
     cols: slice
     logits: Tensor
     """(R, W, U) float32, scaled; queries last, where the softmax is one fused pass."""
-    small: Tensor | None
-    """(S, U): the small logits whose weighted means these are; None where they are not."""
+    across: Tensor | None = None
+    """(W, g) weights of the last product; its rows are not negative and sum to 1. None where logits are no product."""
+    down: Tensor | None = None
+    """(R, g, U), the product's other side."""
+
+    def select(self, queries: Tensor) -> Tensor:
+        """A copy of some queries' logits, (R, W, K): made again, which costs less than gathering them."""
+        if self.across is None or self.down is None:
+            return self.logits[..., queries]
+        return self.across @ self.down[..., queries]
 
 
 class QueryScorer:
@@ -129,7 +137,7 @@ class QueryScorer:
             queries, places = self.member_query[kept_M], self.member_place[kept_M]
         if len(queries) == tile.logits.shape[-1] and self.direct:
             return tile.logits.clone(), places
-        logits_RWM = tile.logits[..., queries]
+        logits_RWM = tile.select(queries)
         place_K, counts = places.unique_consecutive(return_counts=True)
         if len(place_K) == len(places):
             return logits_RWM, place_K
@@ -139,13 +147,14 @@ class QueryScorer:
     def _contending_members(self, tile: Tile, dropped: Tensor | None) -> Tensor | None:
         """(M,) bool: members that can win or come second at any pixel of the tile; None: all. Exact.
 
-        Every logit of the tile is a weighted mean of its small logits, so a query lies between its smallest and its
-        largest one; whoever stays below the second best category's smallest is out.
+        Every logit of the tile is a weighted mean of logits in `down`, so a query lies between its smallest and its
+        largest one there; whoever stays below the second best category's smallest is out.
         """
         kept_M = None if dropped is None else ~dropped[self.member_place]
-        if tile.small is None or len(self.member_query) < PREFILTER_FROM:
+        if tile.down is None or len(self.member_query) < PREFILTER_FROM:
             return kept_M
-        low_U, high_U = tile.small.aminmax(dim=0)
+        down_SU = tile.down.flatten(0, 1)
+        low_U, high_U = down_SU.amin(0), down_SU.amax(0)
         low_M = low_U[self.member_query]
         if kept_M is not None:
             low_M = low_M.masked_fill(~kept_M, -torch.inf)

@@ -272,7 +272,7 @@ class Segmenter:
             down_RgU = (rows.operator @ block_ggU.flatten(1)).unflatten(1, block_ggU.shape[1:])
             logits_RWU = cols.operator @ down_RgU
             if guide is None:
-                yield Tile(rows.pixels, cols.pixels, logits_RWU, block_ggU.flatten(0, 1))
+                yield Tile(rows.pixels, cols.pixels, logits_RWU, cols.operator, down_RgU)
                 continue
             refined_URW = refine(
                 logits_RWU.permute(2, 0, 1).contiguous(),
@@ -282,7 +282,7 @@ class Segmenter:
             )
             first = rows.pixels.start - rows.padded.start
             inner_URW = refined_URW[:, first : first + rows.pixels.stop - rows.pixels.start]
-            yield Tile(rows.pixels, cols.pixels, inner_URW.permute(1, 2, 0).contiguous(), None)
+            yield Tile(rows.pixels, cols.pixels, inner_URW.permute(1, 2, 0).contiguous())
 
     def _guide(self, image: _Image) -> Tensor:
         """The resized normalised picture brought bilinearly to the original size: (3, H, W)."""
