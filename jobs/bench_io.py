@@ -17,7 +17,7 @@ from PIL import Image
 from pycocotools import mask as pycocotools_mask
 
 from jobs.bench_model import picture_side, pictures
-from jobs.bench_scale import StandIn, jpeg
+from jobs.bench_scale import StandIn
 from jobs.errors import JobFailed
 from jobs.measuring import alternate, ratio, report
 from jobs.options import OptionParser
@@ -26,7 +26,6 @@ from pipeline.chunks import ChunkLimits, is_sentinel
 from pipeline.committing import CommitOptions, RunFiles, commit_chunk
 from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.labeling import Labeler
-from pipeline.plan import plan_units
 from pipeline.shards import read_unit
 
 

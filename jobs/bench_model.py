@@ -265,7 +265,7 @@ class TimedSegmenter(Segmenter):
         super().__init__(*args)
         self.clock = clock
         self._load = clock.wrap("resize", self._load)  # type: ignore[method-assign]
-        self.model.forward = clock.wrap("encode", self.model.forward)  # type: ignore[method-assign]
+        self._forward = clock.wrap("encode", self._forward)  # type: ignore[assignment]
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         with self.clock.running("other"):

@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
 import torch
 
-from jobs.bench_model import Subject, drawn_text, load_subject, picture_side, pictures
 from jobs.bench_model import BenchModelOptions as ModelOptions
+from jobs.bench_model import Subject, drawn_text, load_subject, picture_side, pictures
 from jobs.bench_scale import jpeg, write_tar
 from jobs.cluster import local_or_cluster
 from jobs.measuring import report
@@ -140,15 +139,13 @@ def steady_rate(marks: Iterator[tuple[float, int]]) -> float:
     return float(sum(images[1:]) / (times[-1] - times[0]))
 
 
-def show(
-    subject: Subject, options: BenchPipelineOptions, resources: Resources, rates: dict[str, list[float]]
-) -> None:
+def show(subject: Subject, options: BenchPipelineOptions, resources: Resources, rates: dict[str, list[float]]) -> None:
     """Table and JSON line."""
     ratios = [one / other for one, other in zip(rates["ray"], rates["loop"], strict=True)]
-    rows: list[list[Any]] = [["", "images/s", "spread", "ratio", "spread"]]
-    for name, found in rates.items():
-        shown = [f"{statistics.median(ratios):.3f}", f"{min(ratios):.3f}–{max(ratios):.3f}"] if name == "ray" else ["", ""]
-        rows.append([name, f"{statistics.median(found):.3f}", f"{min(found):.3f}–{max(found):.3f}", *shown])
+    shown = {name: [f"{statistics.median(x):.3f}", f"{min(x):.3f}–{max(x):.3f}"] for name, x in rates.items()}
+    compared = [f"{statistics.median(ratios):.3f}", f"{min(ratios):.3f}–{max(ratios):.3f}"]
+    rows = [["", "images/s", "spread", "ratio", "spread"], ["loop", *shown["loop"], "", ""]]
+    rows.append(["ray", *shown["ray"], *compared])
     figures = {
         "images_per_s": {name: [round(rate, 4) for rate in found] for name, found in rates.items()},
         "ratio": round(statistics.median(ratios), 4),

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scclip.gpu import GraphedTower, Uploader
 from scclip.model import SelfCalibratedCLIP
 from scclip.refinement import refine
 from scclip.scoring import PixelScores, QueryScorer, Tile
@@ -144,6 +145,7 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         self.text_features = torch.as_tensor(text_features)
         self.query_category = tuple(query_category)
+        self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.config.window)
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
@@ -200,7 +202,7 @@ class Segmenter:
         """uint8 (H, W, 3) → normalised float32 (3, h, w) on the device."""
         height, width = image.shape[:2]
         side = resized_side(height, width, self.config.short_side, self.config.long_side, self.model.patch_size)
-        resized = resize(torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device), side)
+        resized = resize(self._upload(image), side)
         return (resized.float() / 255 - self._mean) / self._std
 
     def _prepare(self, pixels: Tensor, size: tuple[int, int]) -> _Image:
@@ -237,7 +239,7 @@ class Segmenter:
         """One forward pass: cosine logits (U, gh, gw) of every window, put down at its image."""
         pixels = torch.stack([window for _, window in batch])
         padding = self.config.window_batch - len(batch)
-        features, anomalies = self.model(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
+        features, anomalies = self._forward(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
         grid = self.model.grid(*pixels.shape[-2:])
         logits = scorer.cosines(features).unflatten(-1, grid)
         for (image, _), window_logits, count in zip(batch, logits, anomalies, strict=False):
