@@ -8,6 +8,7 @@ label map, images/s and every stage's share. `naive`: the same labels one window
 open_clip only, so that it runs on a GPU machine without Ray.
 """
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from jobs.options import OptionParser, UserError
 from scclip.calibration import CalibrationConfig
 from scclip.demo.scenes import scene
 from scclip.model import SelfCalibratedCLIP
-from scclip.scoring import QueryScorer
+from scclip.scoring import QueryScorer, Tile
 from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
 from scclip.vocabulary import Vocabulary, encode_queries
 from scclip.weights import DTYPES, ModelConfig, find_weights, load_clip, quiet, resolve_precision
@@ -119,7 +120,8 @@ def load_subject(options: BenchModelOptions, model: ModelConfig) -> Subject:
         return Subject(model.model, clip, calibration, config, precision, device)
     source = find_weights(model)
     loaded = load_clip(source)
-    config = replace(config, **source.windows(), mean=loaded.mean, std=loaded.std)
+    windows: dict[str, Any] = dict(source.windows())
+    config = replace(config, **windows, mean=loaded.mean, std=loaded.std)
     calibration = loaded.visual().calibration
     return Subject(model.model, loaded.model, calibration, config, precision, device, loaded)
 
@@ -172,12 +174,12 @@ def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
     figures: dict[str, Any] = {}
     for precision in options.dtypes:
         dtype, tower = DTYPES[precision], subject.tower(precision)
-        plain = subject.clip.visual.to(subject.device, dtype)
+        plain = copy.deepcopy(subject.clip).to(subject.device, dtype)
         pixels = windows.to(dtype)
 
         def encode_image(plain: Any = plain, pixels: torch.Tensor = pixels) -> Any:
             with torch.inference_mode():
-                return subject.clip.encode_image(pixels)
+                return plain.encode_image(pixels)
 
         def dense(tower: SelfCalibratedCLIP = tower, pixels: torch.Tensor = pixels) -> Any:
             return tower(pixels)
@@ -193,7 +195,6 @@ def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
             spread = f"{entry['min_s']:.3f}–{entry['max_s']:.3f}"
             flops = f"{rate / 1e12:.3f} of {limit / 1e12:.3f}" if name == "dense" else ""
             rows.append([name, precision, entry["per_second"], entry["median_s"], spread, *shown, flops])
-    subject.clip.visual.to("cpu", torch.float32)
     report("model.encode", described(subject, options), {"figures": figures}, rows, subject.device)
 
 
@@ -267,9 +268,11 @@ class TimedSegmenter(Segmenter):
         self._load = clock.wrap("resize", self._load)  # type: ignore[method-assign]
         self._forward = clock.wrap("encode", self._forward)  # type: ignore[assignment]
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Segmentation]:
         with self.clock.running("other"):
-            return super().segment(images)
+            return super().segment(images, sizes)
 
     def _scorer(self, text_features: torch.Tensor, query_category: Sequence[int]) -> QueryScorer:
         scorer = super()._scorer(text_features, query_category)
@@ -277,8 +280,8 @@ class TimedSegmenter(Segmenter):
             setattr(scorer, name, self.clock.wrap(stage, getattr(scorer, name)))
         return scorer
 
-    def _tiles(self, image: Any, scorer: QueryScorer) -> Iterator[Any]:
-        tiles = super()._tiles(image, scorer)
+    def _tiles(self, image: Any, scorer: QueryScorer, scale: float = 1.0) -> Iterator[Tile]:
+        tiles = super()._tiles(image, scorer, scale)
         while True:
             with self.clock.running("stitch"):
                 tile = next(tiles, None)
@@ -323,20 +326,23 @@ def bench_naive(subject: Subject, options: BenchModelOptions) -> None:
     config = replace(subject.config, logit_scale=scale)
     segmenter = Segmenter(subject.tower(subject.precision), text, categories, config)
     naive = NaiveSegmenter(subject.clip.visual, subject.calibration, text, categories, config)
-    functions = {"naive": lambda: [naive.label(image) for image in images], "ours": lambda: segmenter.segment(images)}
-    times = alternate(functions, options.repeats, subject.device)
-    found = ratio(times["naive"], times["ours"])
-    pairs = [(naive.label(image)[0], result.argmax) for image, result in zip(images, functions["ours"](), strict=True)]
-    agreement = float(np.mean([(one == other).mean() for one, other in pairs]))
-    figures = {name: time.summary(len(images)) for name, time in times.items()}
-    figures |= {"ratio": found, "agreement": round(agreement, 5), "queries": len(text)}
+
+    def slowly() -> list[np.ndarray]:
+        return [naive.label(image)[0] for image in images]
+
+    times = alternate({"naive": slowly, "ours": lambda: segmenter.segment(images)}, options.repeats, subject.device)
+    pairs = zip(slowly(), segmenter.segment(images), strict=True)
+    agreement = float(np.mean([(labels == result.argmax).mean() for labels, result in pairs]))
+    summaries, found = {name: time.summary(len(images)) for name, time in times.items()}, ratio(*times.values())
+    figures = {"figures": summaries, "ratio": found, "agreement": round(agreement, 5), "queries": len(text)}
     rows: list[list[Any]] = [["", "images/s", "s/image", "CPU s/image", "ratio", "CPU ratio", "agreement"]]
-    for name in times:
-        entry, last = figures[name], name == "ours"
-        each = [round(entry[key] / len(images), 3) for key in ("median_s", "cpu_s")]
-        shown = [found["wall"], found["cpu"], f"{agreement:.2%}"] if last else ["", "", ""]
-        rows.append([f"{name} {subject.precision if last else 'float32'}", entry["per_second"], *each, *shown])
-    report("model.naive", described(subject, options), {"figures": figures}, rows, subject.device)
+    for name, precision, shown in (
+        ("naive", "float32", ["", "", ""]),
+        ("ours", subject.precision, [found["wall"], found["cpu"], f"{agreement:.2%}"]),
+    ):
+        each = [round(summaries[name][key] / len(images), 3) for key in ("median_s", "cpu_s")]
+        rows.append([f"{name} {precision}", summaries[name]["per_second"], *each, *shown])
+    report("model.naive", described(subject, options), figures, rows, subject.device)
 
 
 def naive_vocabulary(subject: Subject) -> tuple[Any, Sequence[int], float]:

@@ -89,9 +89,9 @@ class StandInSpec:
 class StandIn:
     """Takes the place of a `Segmenter`."""
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Segmentation]:
         """The left half is category 1, the right half category 2, all of it certain."""
-        return [self.halves(*image.shape[:2]) for image in images]
+        return [self.halves(*size) for size in sizes]
 
     def halves(self, height: int, width: int) -> Segmentation:
         labels, other, sure = (np.full((height, width), value, np.uint8) for value in (1, 2, 255))

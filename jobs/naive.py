@@ -41,7 +41,8 @@ class NaiveSegmenter:
     def label(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 RGB (H, W, 3) → categories before thresholds (H, W) and their softmax scores (H, W) float32."""
         config, patch = self.config, self.visual.patch_size
-        side = resized_side(*image.shape[:2], config.short_side, config.long_side, patch)
+        height, width = image.shape[:2]
+        side = resized_side(height, width, config.short_side, config.long_side, patch)
         pixels = resize(torch.from_numpy(np.array(image)), side).float() / 255
         pixels = (pixels - torch.tensor(config.mean)[:, None, None]) / torch.tensor(config.std)[:, None, None]
         rows, cols = (axis_windows(n, config.window, config.stride, p) for n, p in zip(side, patch, strict=True))

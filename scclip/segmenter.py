@@ -149,10 +149,16 @@ class Segmenter:
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
-        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order."""
+    def segment(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Segmentation]:
+        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order.
+
+        `sizes` (H, W) are those of the label maps where images were decoded at reduced scale.
+        """
         scorer = self._scorer(self.text_features, self.query_category)
-        queue = (self._prepare(self._load(image), image.shape[:2]) for image in images)
+        wanted = [image.shape[:2] for image in images] if sizes is None else sizes
+        queue = (self._prepare(self._load(image, size), size) for image, size in zip(images, wanted, strict=True))
         results: list[Segmentation] = []
         for image in self._encode(queue, scorer):
             results.append(self._finish(image, scorer))
@@ -198,10 +204,9 @@ class Segmenter:
     def _scorer(self, text_features: Tensor, query_category: Sequence[int]) -> QueryScorer:
         return QueryScorer(text_features.to(self.model.device), query_category, self.config)
 
-    def _load(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) → normalised float32 (3, h, w) on the device."""
-        height, width = image.shape[:2]
-        side = resized_side(height, width, self.config.short_side, self.config.long_side, self.model.patch_size)
+    def _load(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """uint8 (H, W, 3) of an image of `size` → normalised float32 (3, h, w) on the device."""
+        side = resized_side(*size, self.config.short_side, self.config.long_side, self.model.patch_size)
         resized = resize(self._upload(image), side)
         return (resized.float() / 255 - self._mean) / self._std
 
