@@ -194,8 +194,8 @@ def fingerprint(
     limits: ChunkLimits,
 ) -> dict[str, Any]:
     """Everything that changes labels, ids or chunk limits: run.json."""
-    names = ("masks", "save_confidence", "image_ids", "exif", "reduced_decode", "limit")
-    labels = {name: getattr(options, name) for name in names}
+    chosen = ("masks", "save_confidence", "image_ids", "exif", "reduced_decode", "limit")
+    labels = {name: getattr(options, name) for name in chosen}
     config = asdict(source.config)
     names = ("model", "method", "attention", "without", "precision")
     return {

@@ -44,21 +44,9 @@ def test_the_naive_implementation_gives_the_products_labels() -> None:
 def test_bench_model_needs_neither_ray_nor_arrow(small_model: str) -> None:
     code = "import sys; sys.modules.update({m: None for m in ('ray', 'pyarrow', 'fsspec', 'pycocotools', 'scipy')})\n"
     code += "from jobs.__main__ import main; raise SystemExit(main(sys.argv[1:]))"
-    small = [
-        "--batch",
-        "2",
-        "--sizes",
-        "64x48",
-        "--queries",
-        "5",
-        "--pictures",
-        "1",
-        "--repeats",
-        "1",
-        "--threads",
-        "1",
-    ]
-    command = [sys.executable, "-c", code, "bench", "model", "--model", small_model, *small]
+    small = {"batch": 2, "sizes": "64x48", "queries": 5, "pictures": 1, "repeats": 1, "threads": 1}
+    words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-c", code, "bench", "model", "--model", small_model, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     encode, images, naive = json_lines(done.stdout)
