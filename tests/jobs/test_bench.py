@@ -44,13 +44,13 @@ def test_the_naive_implementation_gives_the_products_labels() -> None:
 def test_bench_model_needs_neither_ray_nor_arrow(small_model: str) -> None:
     code = "import sys; sys.modules.update({m: None for m in ('ray', 'pyarrow', 'fsspec', 'pycocotools', 'scipy')})\n"
     code += "from jobs.__main__ import main; raise SystemExit(main(sys.argv[1:]))"
-    small = {"batch": 2, "sizes": "64x48", "queries": 5, "pictures": 1, "repeats": 1, "threads": 1}
+    small = {"batch": 2, "sizes": "64x48", "queries": 5, "pictures": 1, "repeats": 1, "threads": 1, "dtypes": "bf16"}
     words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-c", code, "bench", "model", "--model", small_model, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     encode, images, naive = json_lines(done.stdout)
-    assert set(encode["figures"]) == {"float32", "bf16"} and encode["figures"]["bf16"]["ratio"]["wall"] > 0
+    assert encode["figures"]["bf16"]["ratio"]["wall"] > 0
     assert abs(sum(images["figures"][0]["shares"].values()) - 1) < 0.01
     assert naive["agreement"] > 0.9
 

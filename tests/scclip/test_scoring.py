@@ -23,7 +23,7 @@ def plain_scores(logits: torch.Tensor, categories: list[int], dropped: set[int])
     wanted = sorted(set(categories))
     planes = [score[[i for i, c in enumerate(categories) if c == one]].amax(0) for one in wanted]
     ranked = torch.stack([torch.zeros_like(p) if c in dropped else p for c, p in zip(wanted, planes, strict=True)])
-    order = ranked.argsort(0, descending=True, stable=True)
+    order = ranked.argsort(dim=0, descending=True, stable=True)
     best = ranked.gather(0, order)
     return order[0], order[1], best[0], best[1]
 
