@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos demo clean
+.PHONY: install test check chaos scale bench demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,17 @@ test: install  ## the whole suite, under ten minutes on two cores
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
+
+scale: install  ## many units and images through the whole graph
+	$(BIN)/python -m pytest -m scale -s
+
+bench: install  ## every figure of BENCHMARKS.md but the million images; about an hour
+	$(BIN)/scclip bench model --model ViT-B-16 --random
+	$(BIN)/scclip bench model --model demo
+	$(BIN)/scclip bench io
+	$(BIN)/scclip bench pipeline --model demo
+	$(BIN)/scclip bench pipeline --model ViT-B-16 --random --pictures 96
+	$(BIN)/scclip bench scale
 
 check: install  ## lint, format, types
 	$(BIN)/ruff check .

@@ -1,9 +1,6 @@
 """Which errors are the user's, which the job's, and how they read in one line."""
 
 from jobs.options import UserError
-from pipeline.inputs import InputError
-from pipeline.resources import ResourceError
-from pipeline.run import RunMismatch
 from scclip.vocabulary import VocabularyError
 from scclip.weights import ModelError, one_line
 
@@ -16,4 +13,10 @@ class JobFailed(Exception):
 
 def is_user_error(error: BaseException) -> bool:
     """True for mistakes in what the user gave."""
-    return isinstance(error, UserError | InputError | ResourceError | RunMismatch | VocabularyError | ModelError)
+    if isinstance(error, UserError | VocabularyError | ModelError):
+        return True  # before the pipeline is looked at: `bench model` runs where its libraries are missing
+    from pipeline.inputs import InputError
+    from pipeline.resources import ResourceError
+    from pipeline.run import RunMismatch
+
+    return isinstance(error, InputError | ResourceError | RunMismatch)

@@ -63,6 +63,8 @@ class LabelOptions:
     """plan numbers images by unit and place; key takes the digits of the image's key (COCO's own ids)."""
     exif: Literal["apply", "ignore"] = "apply"
     """Turn pictures as their EXIF orientation says, or leave them as stored."""
+    reduced_decode: bool = False
+    """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
     limit: int | None = None
     """Label the first N images only."""
     chunk_size: int | None = None
@@ -148,7 +150,7 @@ def prepare(
         spec=build_spec(clip, vocabulary, segmenter, resources, files),
         resources=resources,
         limits=limits,
-        decode=DecodeConfig(exif=options.exif),
+        decode=DecodeConfig(exif=options.exif, reduced_side=2 * segmenter.short_side if options.reduced_decode else 0),
         commit=commit_options(options, vocabulary),
         categories=coco.categories(vocabulary.category_names, things(vocabulary)),
         info=document_info(source, vocabulary),
@@ -192,7 +194,8 @@ def fingerprint(
     limits: ChunkLimits,
 ) -> dict[str, Any]:
     """Everything that changes labels, ids or chunk limits: run.json."""
-    labels = {name: getattr(options, name) for name in ("masks", "save_confidence", "image_ids", "exif", "limit")}
+    chosen = ("masks", "save_confidence", "image_ids", "exif", "reduced_decode", "limit")
+    labels = {name: getattr(options, name) for name in chosen}
     config = asdict(source.config)
     names = ("model", "method", "attention", "without", "precision")
     return {

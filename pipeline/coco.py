@@ -108,6 +108,12 @@ def encode_label_map(labels: npt.NDArray[Any], *, skip: Collection[int] | None =
     }
 
 
+def encode_counts(labels: npt.NDArray[Any], *, skip: Collection[int] = ()) -> dict[int, str]:
+    """COCO's compressed run lengths of every label of labels, (H, W) uint8 or uint16, but those in `skip`."""
+    groups = _group(find_runs(labels), skip)
+    return dict(zip(groups.categories, _compressed_counts(groups, labels.size), strict=True))
+
+
 def decode(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
     """Mask (H, W) of a COCO segmentation with compressed counts (str or bytes)."""
     return pycocotools_mask.decode({"size": list(rle["size"]), "counts": rle["counts"]}).astype(bool)

@@ -40,6 +40,8 @@ DECODED_FIELDS: list[pa.Field] = [
     pa.field("height", pa.int32()),
     pa.field("orientation", pa.int8()),
     pa.field("rgb", pa.large_binary()),
+    pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
+    pa.field("rgb_height", pa.int32()),
 ]
 DECODED_SCHEMA = chunk_schema(DECODED_FIELDS)
 
@@ -53,7 +55,12 @@ class DecodeConfig:
     max_pixels: int = 2**28
     """Images with more pixels by their header are refused undecoded; 2^28 is 768 MiB of RGB."""
 
+    reduced_side: int = 0
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 scale where the short side keeps so many pixels; 0: at full scale."""
+
     def __post_init__(self) -> None:
+        if self.reduced_side < 0:
+            raise ValueError(f"reduced_side is {self.reduced_side}; give 0 or more pixels")
         if self.exif not in ("apply", "ignore"):
             raise ValueError(f"exif is {self.exif!r}; give apply or ignore")
         if self.max_pixels < 1:
@@ -76,6 +83,8 @@ class DecodedImage:
     """(H, W, 3) uint8, contiguous, H and W after orientation."""
     orientation: int
     """EXIF orientation as found, 1..8; 1 where there is none."""
+    size: tuple[int, int]
+    """Height and width of the image after orientation; those of `rgb` are smaller at reduced scale."""
 
 
 def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
@@ -111,14 +120,26 @@ def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns at 89 and fails at 179 megapixels; ours is max_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_bomb(image.size, config)
+        size = image.size[::-1]
+        if config.reduced_side and image.format in ("JPEG", "MPO"):
+            _reduce(image, config.reduced_side)
         image.load()
         orientation = _orientation(image)
         rgb = _rgb(image)
     if config.exif == "apply" and orientation != 1:
         rgb = _turned(rgb, orientation)
+        size = size[::-1] if orientation >= 5 else size
     if 0 in rgb.shape:
         raise DecodeError("undecodable", f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
-    return DecodedImage(np.ascontiguousarray(rgb), orientation)
+    return DecodedImage(np.ascontiguousarray(rgb), orientation, size)
+
+
+def _reduce(image: Image.Image, side: int) -> None:
+    """Has the JPEG decoder leave out frequencies: the largest of 1/2, 1/4, 1/8 that keeps `side` pixels, or nothing."""
+    width, height = image.size
+    factor = min(width, height) // side
+    if factor >= 2:
+        image.draft("RGB", (width // factor, height // factor))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -200,7 +221,7 @@ def decode_chunk(chunk: pa.Table, config: DecodeConfig, watch: Watch = FREE) -> 
     images = unnest(chunk)
     rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
     decoded = [_decoded_row(watch(index), data, status, error, config) for index, data, status, error in rows]
-    columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(6)]
+    columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
     kept = ("index", "key", "file_name", "truth", "metadata")
     arrays = [images[name].combine_chunks() for name in kept]
     arrays += [pa.array(column, field.type) for column, field in zip(columns, DECODED_FIELDS[len(kept) :], strict=True)]
@@ -212,14 +233,15 @@ def decode_chunk(chunk: pa.Table, config: DecodeConfig, watch: Watch = FREE) -> 
 def _decoded_row(
     aside: str | None, data: bytes | None, status: str, error: str | None, config: DecodeConfig
 ) -> tuple[Any, ...]:
-    """(status, error, width, height, orientation, rgb) of one image; `aside`: why it must not be touched."""
+    """(status, error, width, height, orientation, rgb and its sides) of one image; `aside`: why it is not touched."""
+    nothing = (None,) * 6
     if aside:
-        return KILLED, aside, None, None, None, None
+        return KILLED, aside, *nothing
     if status != "ok" or data is None:
-        return status, error, None, None, None, None
+        return status, error, *nothing
     try:
         image = decode_image(data, config)
     except DecodeError as failure:
-        return failure.status, str(failure), None, None, None, None
-    height, width, _ = image.rgb.shape
-    return "ok", None, width, height, image.orientation, image.rgb.data.cast("B")
+        return failure.status, str(failure), *nothing
+    (height, width), (rgb_height, rgb_width, _) = image.size, image.rgb.shape
+    return "ok", None, width, height, image.orientation, image.rgb.data.cast("B"), rgb_width, rgb_height

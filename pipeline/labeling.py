@@ -23,6 +23,8 @@ from scclip.model import SelfCalibratedCLIP
 from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
 from scclip.weights import DTYPES, one_line
 
+Size = tuple[int, int]  # height, width
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelerSpec:
@@ -74,12 +76,13 @@ class Labeler:
                 chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), empty_images(), chunks=chunk["chunks"][0].as_py()
             )
         began, images = time.perf_counter(), unnest(chunk)
+        sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
         decoded = [(place, image) for place, image in enumerate(rgb_arrays(images)) if image is not None]
         indices = images["index"].to_pylist()
         if watch.one_by_one:
-            outcomes = [self.segment_alone(image, watch(indices[place])) for place, image in decoded]
+            outcomes = [self.segment_alone(image, sizes[place], watch(indices[place])) for place, image in decoded]
         else:
-            outcomes = self.segment([image for _, image in decoded])
+            outcomes = self.segment([image for _, image in decoded], [sizes[place] for place, _ in decoded])
         seconds = (time.perf_counter() - began) / max(1, len(decoded))
         rows = images.select(CARRIED).to_pylist()
         for (place, _), outcome in zip(decoded, outcomes, strict=True):
@@ -87,21 +90,22 @@ class Labeler:
         table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
         return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
 
-    def segment_alone(self, image: np.ndarray, aside: str | None) -> Segmentation | Exception:
+    def segment_alone(self, image: np.ndarray, size: Size, aside: str | None) -> Segmentation | Exception:
         """One image's labels, unless there is a reason to set it aside."""
-        return KilledWorker(aside) if aside else self.segment([image])[0]
+        return KilledWorker(aside) if aside else self.segment([image], [size])[0]
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation | Exception]:
-        """Every image's labels, or the error it alone raises."""
+    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Segmentation | Exception]:
+        """Every image's labels in its own size, or the error it alone raises."""
         try:
-            return list(self.segmenter.segment(images))
+            return list(self.segmenter.segment(images, sizes))
         except torch.cuda.OutOfMemoryError:
             self.halve_batch()
-            return self.segment(images)
+            return self.segment(images, sizes)
         except Exception as error:
             if len(images) == 1:
                 return [error]
-            return [outcome for image in images for outcome in self.segment([image])]
+            pairs = zip(images, sizes, strict=True)
+            return [outcome for image, size in pairs for outcome in self.segment([image], [size])]
 
     def halve_batch(self) -> None:
         """After an out-of-memory error on the GPU; raises it again where a batch of one is too much."""
@@ -120,8 +124,11 @@ def empty_images() -> pa.Table:
 
 
 def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
-    """The decoded pictures, uint8 (H, W, 3) without copying; None for images that failed before."""
-    sizes = zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True)
+    """The decoded pictures, uint8 (h, w, 3) without copying; None for images that failed before.
+
+    Their sides are `rgb_height` and `rgb_width`: smaller than the image's where it was decoded at reduced scale.
+    """
+    sizes = zip(images["rgb_height"].to_pylist(), images["rgb_width"].to_pylist(), strict=True)
     buffers = [value.as_buffer() if value.is_valid else None for value in images["rgb"]]
     return [
         None if buffer is None else np.frombuffer(buffer, np.uint8).reshape(*size, 3)

@@ -1,13 +1,14 @@
 """From cosine logits to categories: scale, softmax, synonyms, area filter, thresholds, ties (DESIGN.md section 4).
 
     scorer = QueryScorer(text_features, query_category, config)
-    scorer.write_scores(logits, None, scores, slice(0, rows))
+    scorer.write_scores(Tile(rows, cols, logits), None, scores)
     labels, *_ = scorer.label_maps(scores)
 
 Queries with equal text are scored once and shared by their categories, so that equal scores are exactly equal and the
 lowest category wins on every device.
 
-Shapes: Q queries, U distinct queries, C categories that have queries (ascending), N patches, R rows of a tile.
+Shapes: Q queries, U distinct queries, C categories that have queries (ascending), M pairs of a category and one of its
+distinct queries (ascending), N patches, R × W pixels of a tile.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from scclip.segmenter import SegmenterConfig
 
+PREFILTER_FROM = 32  # queries from which looking for those that can win costs less than comparing them all
+ROUNDING = 1e-3  # in scaled logits: float32 rounding of the stitching is below 1e-5
 MAP_ROWS = 256  # rows whose maps are made at once: int64 indices of a whole 12-megapixel image are 96 MB each
 
 
@@ -43,6 +46,26 @@ class PixelScores:
         positions = (torch.empty(size, dtype=torch.int16, device=device) for _ in range(2))
         scores = (torch.empty(size, device=device) for _ in range(2))
         return cls(*positions, *scores)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The logits of a rectangle of an image."""
+
+    rows: slice
+    cols: slice
+    logits: Tensor
+    """(R, W, U) float32, scaled; queries last, where the softmax is one fused pass."""
+    across: Tensor | None = None
+    """(W, g) weights of the last product; its rows are not negative and sum to 1. None where logits are no product."""
+    down: Tensor | None = None
+    """(R, g, U), the product's other side."""
+
+    def select(self, queries: Tensor) -> Tensor:
+        """A copy of some queries' logits, (R, W, K): made again, which costs less than gathering them."""
+        if self.across is None or self.down is None:
+            return self.logits[..., queries]
+        return self.across @ self.down[..., queries]
 
 
 class QueryScorer:
@@ -68,11 +91,10 @@ class QueryScorer:
         self.repeated = len(distinct) < len(text_features)
         self.category_index = torch.tensor(self.categories, device=device)
         owner = self.distinct_of_query.tolist()
-        self.members = [
-            [owner[query] for query, category in enumerate(query_category) if category == wanted]
-            for wanted in self.categories
-        ]
-        self.direct = self.members == [[index] for index in range(len(distinct))]
+        place = {category: index for index, category in enumerate(self.categories)}
+        members = sorted({(place[category], owner[query]) for query, category in enumerate(query_category)})
+        self.member_place, self.member_query = torch.tensor(members, device=device).T.contiguous()
+        self.direct = members == [(index, index) for index in range(len(distinct))]
         override = dict(config.category_thresholds)
         limits = [override.get(category, config.confidence_threshold) for category in self.categories]
         self.thresholds = torch.tensor(limits, device=device)
@@ -82,37 +104,70 @@ class QueryScorer:
         unit_BNE = torch.nn.functional.normalize(features.float(), dim=-1)
         return self.text_features.float() @ unit_BNE.transpose(1, 2)
 
-    def write_scores(self, cosines: Tensor, dropped: Tensor | None, scores: PixelScores, rows: slice) -> Tensor:
-        """Scores one tile of cosines (U, R, W) into `scores[rows]`; returns log Σ exp over all queries (R, W).
+    def write_scores(self, tile: Tile, dropped: Tensor | None, scores: PixelScores) -> Tensor:
+        """Scores a tile of scaled logits into its place in `scores`; returns log Σ exp over all queries (R, W).
 
         `dropped` (C,) bool: categories that cannot win.
         """
-        logits_URW = cosines * self.config.logit_scale
-        log_total_RW = self._weighted(logits_URW).logsumexp(0)
-        category_CRW = logits_URW if self.direct else self._maximum(logits_URW)
-        if dropped is not None:
-            category_CRW[dropped] = -torch.inf
-        best, place = category_CRW.max(0)
-        scores.best[rows] = place
-        scores.best_score[rows] = (best - log_total_RW).exp()
-        category_CRW.scatter_(0, place[None], -torch.inf)
-        second, scores.second[rows] = category_CRW.max(0)
-        scores.second_score[rows] = (second - log_total_RW).exp()
+        weighted_RWU = tile.logits + self.log_count if self.repeated else tile.logits
+        log_total_RW = weighted_RWU.amax(-1) - weighted_RWU.softmax(-1).amax(-1).log_()
+        logits_RWC, position_C = self._contenders(tile, dropped)
+        place = tile.rows, tile.cols
+        if not len(position_C):
+            for plane in (scores.best, scores.second, scores.best_score, scores.second_score):
+                plane[place] = 0
+            return log_total_RW
+        best, index = logits_RWC.max(-1)
+        scores.best[place] = position_C[index]
+        scores.best_score[place] = (best - log_total_RW).exp_()
+        second, index = logits_RWC.scatter_(-1, index[..., None], -torch.inf).max(-1)
+        scores.second[place] = position_C[index]
+        scores.second_score[place] = (second - log_total_RW).exp_()
         return log_total_RW
 
-    def _maximum(self, logits: Tensor) -> Tensor:
-        """(U, R, W) → (C, R, W): each category's maximum over its queries."""
-        return torch.stack([logits[index].amax(0) for index in self.members])
+    def _contenders(self, tile: Tile, dropped: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits (R, W, K) of the K categories that can be best or second in the tile, and their positions (K,).
 
-    def _weighted(self, logits: Tensor) -> Tensor:
-        """Logits plus the log of how many queries share each distinct text."""
-        return logits + self.log_count[:, None, None] if self.repeated else logits
+        Ascending, so that the lowest of equals wins. The logits are a copy.
+        """
+        kept_M = self._contending_members(tile, dropped)
+        if kept_M is None:
+            queries, places = self.member_query, self.member_place
+        else:
+            queries, places = self.member_query[kept_M], self.member_place[kept_M]
+        if len(queries) == tile.logits.shape[-1] and self.direct:
+            return tile.logits.clone(), places
+        logits_RWM = tile.select(queries)
+        place_K, counts = places.unique_consecutive(return_counts=True)
+        if len(place_K) == len(places):
+            return logits_RWM, place_K
+        groups = logits_RWM.split(counts.tolist(), -1)
+        return torch.stack([group[..., 0] if group.shape[-1] == 1 else group.amax(-1) for group in groups], -1), place_K
 
-    def entropy(self, cosines: Tensor, log_total: Tensor) -> Tensor:
-        """Entropy in nats of the softmax over queries: (U, R, W) cosines and log Σ exp (R, W) → (R, W)."""
-        logits = cosines * self.config.logit_scale
-        probability = (self._weighted(logits) - log_total).exp()
-        return (log_total - (probability * logits).sum(0)).clamp_min_(0)
+    def _contending_members(self, tile: Tile, dropped: Tensor | None) -> Tensor | None:
+        """(M,) bool: members that can win or come second at any pixel of the tile; None: all. Exact.
+
+        Every logit of the tile is a weighted mean of logits in `down`, so a query lies between its smallest and its
+        largest one there; whoever stays below the second best category's smallest is out.
+        """
+        kept_M = None if dropped is None else ~dropped[self.member_place]
+        if tile.down is None or len(self.member_query) < PREFILTER_FROM:
+            return kept_M
+        down_SU = tile.down.flatten(0, 1)
+        low_U, high_U = down_SU.amin(0), down_SU.amax(0)
+        low_M = low_U[self.member_query]
+        if kept_M is not None:
+            low_M = low_M.masked_fill(~kept_M, -torch.inf)
+        low_C = low_M.new_full((len(self.categories),), -torch.inf).scatter_reduce_(0, self.member_place, low_M, "amax")
+        limit = low_C.topk(min(2, len(low_C)))[0][-1] - ROUNDING
+        possible_M = high_U[self.member_query] >= limit
+        return possible_M if kept_M is None else possible_M & kept_M
+
+    def entropy(self, logits: Tensor, log_total: Tensor) -> Tensor:
+        """Entropy in nats of the softmax over queries: scaled logits (R, W, U) and log Σ exp (R, W) → (R, W)."""
+        weighted = logits + self.log_count if self.repeated else logits
+        probability = (weighted - log_total[..., None]).exp_()
+        return (log_total - (probability * logits).sum(-1)).clamp_min_(0)
 
     def small_categories(self, best: Tensor) -> Tensor:
         """(H, W) positions → (C,) bool: classes with at most `area_threshold` of all non-background pixels."""

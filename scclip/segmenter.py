@@ -8,6 +8,7 @@ queries, gh gw the patch grid of a window, E joint embedding. Category indices: 
 has category 0), 1…N classes, ignore 255 (65535 in uint16 maps, which vocabularies of more than 254 classes get).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,22 +18,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scclip.gpu import GraphedTower, Uploader
 from scclip.model import SelfCalibratedCLIP
 from scclip.refinement import refine
-from scclip.scoring import PixelScores, QueryScorer
+from scclip.scoring import PixelScores, QueryScorer, Tile
 from scclip.windows import (
     AxisWindows,
+    Band,
+    axis_bands,
     axis_windows,
     crop_windows,
     lay_side_by_side,
     resize,
     resized_side,
-    stitch_operator,
     whole_operator,
 )
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+BAND_PIXELS = 56  # of the resized image in a column band: a tile then reads 5 to 12 of 42 grid columns at 640 x 480
+GPU_TILES = 64  # times tile_mib: a GPU wants few large tiles
 ENTROPY_STEP = 8  # the entropy is a mean over every 8th row and column: it needs all queries' probabilities
 
 
@@ -118,7 +123,7 @@ class _Image:
     rows: AxisWindows
     cols: AxisWindows
     logits: list[Tensor] = field(default_factory=list)
-    anomalies: int = 0
+    anomalies: list[Tensor] = field(default_factory=list)
 
     @property
     def windows(self) -> int:
@@ -140,13 +145,20 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         self.text_features = torch.as_tensor(text_features)
         self.query_category = tuple(query_category)
+        self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.config.window)
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
-        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order."""
+    def segment(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Segmentation]:
+        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order.
+
+        `sizes` (H, W) are those of the label maps where images were decoded at reduced scale.
+        """
         scorer = self._scorer(self.text_features, self.query_category)
-        queue = (self._prepare(self._load(image), image.shape[:2]) for image in images)
+        wanted = [image.shape[:2] for image in images] if sizes is None else sizes
+        queue = (self._prepare(self._load(image, size), size) for image, size in zip(images, wanted, strict=True))
         results: list[Segmentation] = []
         for image in self._encode(queue, scorer):
             results.append(self._finish(image, scorer))
@@ -172,8 +184,10 @@ class Segmenter:
         """The cosines behind `segment_pixels`, before scale, softmax and thresholds: (Q, H, W) float32."""
         queries = len(self.text_features if text_features is None else text_features)
         scorer, image = self._single(pixels, size, text_features, range(queries))
-        tiles = [logits for _, logits in self._tiles(image, scorer)]
-        return torch.cat(tiles, 1)[scorer.distinct_of_query]
+        cosines_HWU = torch.empty(*size, len(scorer.text_features), device=self.model.device)
+        for tile in self._tiles(image, scorer):
+            cosines_HWU[tile.rows, tile.cols] = tile.logits
+        return cosines_HWU.permute(2, 0, 1)[scorer.distinct_of_query]
 
     def _single(
         self,
@@ -190,11 +204,10 @@ class Segmenter:
     def _scorer(self, text_features: Tensor, query_category: Sequence[int]) -> QueryScorer:
         return QueryScorer(text_features.to(self.model.device), query_category, self.config)
 
-    def _load(self, image: np.ndarray) -> Tensor:
-        """uint8 (H, W, 3) → normalised float32 (3, h, w) on the device."""
-        height, width = image.shape[:2]
-        side = resized_side(height, width, self.config.short_side, self.config.long_side, self.model.patch_size)
-        resized = resize(torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device), side)
+    def _load(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """uint8 (H, W, 3) of an image of `size` → normalised float32 (3, h, w) on the device."""
+        side = resized_side(*size, self.config.short_side, self.config.long_side, self.model.patch_size)
+        resized = resize(self._upload(image), side)
         return (resized.float() / 255 - self._mean) / self._std
 
     def _prepare(self, pixels: Tensor, size: tuple[int, int]) -> _Image:
@@ -231,37 +244,52 @@ class Segmenter:
         """One forward pass: cosine logits (U, gh, gw) of every window, put down at its image."""
         pixels = torch.stack([window for _, window in batch])
         padding = self.config.window_batch - len(batch)
-        features, anomalies = self.model(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
+        features, anomalies = self._forward(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
         grid = self.model.grid(*pixels.shape[-2:])
         logits = scorer.cosines(features).unflatten(-1, grid)
-        for (image, _), window_logits, count in zip(batch, logits, anomalies.tolist(), strict=False):
+        for (image, _), window_logits, count in zip(batch, logits, anomalies, strict=False):
             image.logits.append(window_logits)
-            image.anomalies += count
+            image.anomalies.append(count)  # read only when the image is finished: a GPU is not waited for here
 
-    def _operators(self, image: _Image) -> tuple[Tensor, Tensor]:
-        """A (H, G_rows) and B (W, G_cols) of section 4, step 3."""
+    def _axis_bands(self, image: _Image, queries: int) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
+        """The tiles of an image: bands of rows and of columns, so that one tile of logits keeps to the budget."""
         height, width = image.size
-        if self.config.window == 0:
-            operators = whole_operator(height, image.rows.patches), whole_operator(width, image.cols.patches)
-        else:
-            operators = stitch_operator(height, image.rows), stitch_operator(width, image.cols)
-        return operators[0].to(self.model.device), operators[1].to(self.model.device)
+        on_cpu, halo = self.model.device.type == "cpu", self._halo
+        budget = (self.config.tile_mib if on_cpu else GPU_TILES * self.config.tile_mib) * 2**20 // (4 * queries)
+        narrow = max(1, round(image.cols.side / BAND_PIXELS)) if on_cpu and not halo else 1
+        columns = max(1, -(-width // narrow))
+        rows = max(1, budget // min(columns, width), halo)
+        whole, device = self.config.window == 0, self.model.device
+        return (
+            axis_bands(height, image.rows, whole, rows, halo, device),
+            axis_bands(width, image.cols, whole, columns, 0, device),
+        )
 
-    def _tiles(self, image: _Image, scorer: QueryScorer) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and their cosine logits (U, rows, W) at the original size, tile by tile from the top."""
-        a_HG, b_WG = self._operators(image)
-        laid_UGG = lay_side_by_side(torch.stack(image.logits), image.rows, image.cols)
-        halo = self.config.pamr_steps * max(self.config.pamr_dilations)
-        height, width = image.size
-        guide = self._guide(image) if halo else None
-        step = max(1, self.config.tile_mib * 2**20 // (4 * len(laid_UGG) * width))
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            padded = slice(max(0, rows.start - halo), min(height, rows.stop + halo))
-            logits = (a_HG[padded] @ laid_UGG) @ b_WG.T
-            if guide is not None:
-                logits = refine(logits, guide[:, padded], self.config.pamr_steps, self.config.pamr_dilations)
-            yield rows, logits[:, rows.start - padded.start : rows.stop - padded.start]
+    @property
+    def _halo(self) -> int:
+        """Rows around a tile that its refinement reads."""
+        return self.config.pamr_steps * max(self.config.pamr_dilations)
+
+    def _tiles(self, image: _Image, scorer: QueryScorer, scale: float = 1.0) -> Iterator[Tile]:
+        """The image's logits at the original size, `scale` times the cosines, tile by tile from the top left."""
+        laid_GGU = scale * lay_side_by_side(torch.stack(image.logits), image.rows, image.cols).permute(1, 2, 0)
+        guide = self._guide(image) if self._halo else None
+        for rows, cols in itertools.product(*self._axis_bands(image, laid_GGU.shape[-1])):
+            block_ggU = laid_GGU[rows.grid][:, cols.grid].contiguous()
+            down_RgU = (rows.operator @ block_ggU.flatten(1)).unflatten(1, block_ggU.shape[1:])
+            logits_RWU = cols.operator @ down_RgU
+            if guide is None:
+                yield Tile(rows.pixels, cols.pixels, logits_RWU, cols.operator, down_RgU)
+                continue
+            refined_URW = refine(
+                logits_RWU.permute(2, 0, 1).contiguous(),
+                guide[:, rows.padded],
+                self.config.pamr_steps,
+                self.config.pamr_dilations,
+            )
+            first = rows.pixels.start - rows.padded.start
+            inner_URW = refined_URW[:, first : first + rows.pixels.stop - rows.pixels.start]
+            yield Tile(rows.pixels, cols.pixels, inner_URW.permute(1, 2, 0).contiguous())
 
     def _guide(self, image: _Image) -> Tensor:
         """The resized normalised picture brought bilinearly to the original size: (3, H, W)."""
@@ -276,16 +304,17 @@ class Segmenter:
         dropped = scorer.small_categories(scores.best) if self.config.area_threshold else None
         if dropped is not None and bool(dropped.any()):
             scores, entropy = self._score(image, scorer, dropped)
+        anomalies = int(torch.stack(image.anomalies).sum())
         maps = scorer.label_maps(scores)
-        return Segmentation(*maps, entropy=entropy, anomaly_tokens=image.anomalies, windows=image.windows)
+        return Segmentation(*maps, entropy=entropy, anomaly_tokens=anomalies, windows=image.windows)
 
     def _score(self, image: _Image, scorer: QueryScorer, dropped: Tensor | None) -> tuple[PixelScores, float]:
         scores = PixelScores.empty(image.size, self.model.device)
-        entropy, samples = 0.0, 0
-        for rows, logits in self._tiles(image, scorer):
-            log_total = scorer.write_scores(logits, dropped, scores, rows)
-            offset = -rows.start % ENTROPY_STEP
-            sample = logits[:, offset::ENTROPY_STEP, ::ENTROPY_STEP]
-            entropy += float(scorer.entropy(sample, log_total[offset::ENTROPY_STEP, ::ENTROPY_STEP]).double().sum())
-            samples += sample[0].numel()
-        return scores, entropy / samples
+        entropy, samples = torch.zeros((), dtype=torch.float64, device=self.model.device), 0
+        for tile in self._tiles(image, scorer, self.config.logit_scale):
+            log_total_RW = scorer.write_scores(tile, dropped, scores)
+            every = tuple(slice(-side.start % ENTROPY_STEP, None, ENTROPY_STEP) for side in (tile.rows, tile.cols))
+            sample_RWU = tile.logits[every]
+            entropy += scorer.entropy(sample_RWU, log_total_RW[every]).double().sum()
+            samples += sample_RWU[..., 0].numel()
+        return scores, float(entropy) / samples

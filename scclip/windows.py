@@ -103,6 +103,35 @@ def whole_operator(original: int, patches: int) -> Tensor:
     return bilinear_matrix(original, patches).float()
 
 
+@dataclass(frozen=True)
+class Band:
+    """A run of pixels along an axis of the original image, with what their interpolation reads of the grid."""
+
+    pixels: slice
+    """The pixels, without a halo."""
+    padded: slice
+    """The pixels with the halo: the operator's rows."""
+    grid: Tensor
+    """(g,) int64 grid positions whose weight is not 0 for all of them."""
+    operator: Tensor
+    """(padded pixels, g) float32: the rows and columns of the whole operator that count here."""
+
+
+@functools.lru_cache(maxsize=64)
+def axis_bands(
+    original: int, windows: AxisWindows, whole: bool, pixels: int, halo: int, device: torch.device
+) -> tuple[Band, ...]:
+    """The stitching operator of an axis cut into bands of `pixels` pixels; most of its entries are 0 and go."""
+    operator = whole_operator(original, windows.patches) if whole else stitch_operator(original, windows)
+    bands = []
+    for start in range(0, original, pixels):
+        inner = slice(start, min(start + pixels, original))
+        padded = slice(max(0, inner.start - halo), min(original, inner.stop + halo))
+        grid = operator[padded].any(0).nonzero().flatten()
+        bands.append(Band(inner, padded, grid.to(device), operator[padded][:, grid].contiguous().to(device)))
+    return tuple(bands)
+
+
 def bilinear_taps(target: int, source: int) -> tuple[Tensor, Tensor, Tensor]:
     """Lower and upper source index (int64) and the upper one's weight (float64) of each target position.
 

@@ -190,3 +190,21 @@ def test_a_chunk_keeps_its_rows(make: Callable[[], bytes]) -> None:
         assert np.array_equal(pixels, expected)
     last = decode_chunk(sentinel(3, 7), CONFIG)
     assert is_sentinel(last) and last["chunks"][0].as_py() == 7 and last.schema.equals(DECODED_SCHEMA)
+
+
+@pytest.mark.parametrize("side, expected", [(0, (300, 400)), (151, (300, 400)), (150, (150, 200)), (40, (75, 100))])
+def test_reduced_scale_never_goes_below_the_side_asked_for(side: int, expected: tuple[int, int]) -> None:
+    buffer = io.BytesIO()
+    Image.effect_noise((400, 300), 60).convert("RGB").save(buffer, "JPEG")
+    decoded = decode_image(buffer.getvalue(), DecodeConfig(reduced_side=side))
+    assert decoded.rgb.shape[:2] == expected and decoded.size == (300, 400)
+
+
+def test_reduced_scale_turns_and_leaves_other_formats_alone() -> None:
+    picture, exif = Image.effect_noise((400, 300), 60).convert("RGB"), Image.Exif()
+    exif[0x0112] = 6
+    for kind, expected in (("JPEG", (100, 75)), ("PNG", (400, 300))):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, exif=exif)
+        decoded = decode_image(buffer.getvalue(), DecodeConfig(reduced_side=60))
+        assert decoded.rgb.shape[:2] == expected and decoded.size == (400, 300)

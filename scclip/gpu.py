@@ -1,0 +1,99 @@
+"""What a GPU needs to stay busy: pinned uploads on a stream of their own, and the tower as one CUDA graph.
+
+    upload, forward = Uploader(model.device), GraphedTower(model, window=224)
+    features, anomalies = forward(normalise(upload(image)))
+
+On the CPU both do nothing but pass on. Several threads may call: an actor has two chunks in flight. Written without a
+GPU at hand: `scclip bench model` measures it where there is one.
+"""
+
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scclip.model import SelfCalibratedCLIP
+
+WARM_UPS = 3  # runs before a capture: libraries choose their kernels and allocate their workspaces then
+
+
+class Uploader:
+    """uint8 arrays to the device through two pinned buffers, beside what the device computes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.lock = device, threading.Lock()
+        if device.type == "cuda":
+            self.stream: Any = torch.cuda.Stream(device)
+            self.buffers = [torch.empty(0, dtype=torch.uint8) for _ in range(2)]
+            self.copied: list[Any] = [torch.cuda.Event() for _ in range(2)]
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """An array of any shape as a tensor on the device."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            source = torch.from_numpy(np.ascontiguousarray(image))
+        if self.device.type != "cuda":
+            return source.to(self.device)
+        with self.lock:
+            return self._pinned(source)
+
+    def _pinned(self, source: Tensor) -> Tensor:
+        """Into the buffer whose last copy is the older one, and from there without waiting."""
+        self.copied[0].synchronize()
+        if self.buffers[0].numel() < source.numel():
+            self.buffers[0] = torch.empty(source.numel(), dtype=torch.uint8, pin_memory=True)
+        buffer = self.buffers[0][: source.numel()].view(source.shape)
+        buffer.copy_(source)
+        with torch.cuda.stream(self.stream):
+            uploaded = buffer.to(self.device, non_blocking=True)
+            self.copied[0].record(self.stream)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(self.copied[0])
+        uploaded.record_stream(current)
+        self.buffers.reverse()
+        self.copied.reverse()
+        return uploaded
+
+
+class GraphedTower:
+    """The tower's forward pass; on a GPU the static batch of full windows is replayed as one CUDA graph."""
+
+    def __init__(self, model: SelfCalibratedCLIP, window: int) -> None:
+        self.model, self.window, self.lock = model, window, threading.Lock()
+        self.graph: Any = None
+        self.pixels = torch.empty(0)
+        self.outputs: tuple[Tensor, Tensor] = (self.pixels, self.pixels)
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """`SelfCalibratedCLIP.forward`; windows of other sizes go through it step by step."""
+        if self.model.device.type != "cuda" or pixels.shape[-2:] != (self.window, self.window):
+            return self.model(pixels)
+        with self.lock, torch.inference_mode():
+            if self.pixels.shape != pixels.shape:
+                self._capture(pixels)
+            self.pixels.copy_(pixels)
+            self.graph.replay()
+            features, anomalies = self.outputs
+            return features.clone(), anomalies.clone()
+
+    def _capture(self, pixels: Tensor) -> None:
+        """Records the graph for this shape; an older one goes, so that a halved batch frees its memory."""
+        self.graph, self.outputs = None, (self.pixels, self.pixels)
+        self.pixels = pixels.clone()
+        side = torch.cuda.Stream(self.model.device)
+        side.wait_stream(torch.cuda.current_stream(self.model.device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                self.model(self.pixels)
+        torch.cuda.current_stream(self.model.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self.outputs = self.model(self.pixels)
+        except Exception:
+            self.pixels = torch.empty(0)  # nothing was recorded for this shape
+            raise
+        self.graph = graph
