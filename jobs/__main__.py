@@ -17,6 +17,7 @@ VERBS = {
     "shard": "benchmark downloads to WebDataset shards with ground truth",
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
+    "submit": "any verb as a job on a Ray cluster: submit, status, logs, stop, list",
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
 

@@ -90,11 +90,15 @@ EXAMPLE = """examples:
 """
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
+    return OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses the options and runs the job; returns the exit code."""
-    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
-    parser = OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
-    return label(*parser.parse(argv))
+    return label(*parser().parse(argv))
 
 
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:
