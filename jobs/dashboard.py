@@ -1,7 +1,7 @@
 """The Jobs API of a Ray cluster: jobs found by verb and OUTPUT, logs followed, and errors that people can read.
 
-    jobs = Dashboard.connect("http://127.0.0.1:8265")
-    jobs.submit(request, env={}); jobs.follow(job_id, print)
+jobs = Dashboard.connect("http://127.0.0.1:8265")
+jobs.submit(request, env={}); jobs.follow(job_id, print)
 """
 
 import asyncio

@@ -2,12 +2,12 @@
 
 from jobs.options import UserError
 from pipeline.inputs import InputError
-from pipeline.resources import ResourceError
+from pipeline.resources import NoResources, ResourceError, StorageProblem
 from pipeline.run import RunMismatch
 from scclip.vocabulary import VocabularyError
 from scclip.weights import ModelError, one_line
 
-__all__ = ["JobFailed", "UserError", "is_user_error", "one_line"]
+__all__ = ["JobFailed", "NoResources", "UserError", "is_user_error", "one_line"]
 
 
 class JobFailed(Exception):
@@ -16,4 +16,5 @@ class JobFailed(Exception):
 
 def is_user_error(error: BaseException) -> bool:
     """True for mistakes in what the user gave."""
-    return isinstance(error, UserError | InputError | ResourceError | RunMismatch | VocabularyError | ModelError)
+    kinds = UserError | InputError | StorageProblem | ResourceError | RunMismatch | VocabularyError | ModelError
+    return isinstance(error, kinds)

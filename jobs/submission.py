@@ -110,7 +110,7 @@ def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes])
     if name in CARRIED and "://" not in value and Path(value).is_file():
         return carry(Path(value), files)
     if name == "model" and value.startswith(LOCAL_MODEL) and not value.startswith(f"{LOCAL_MODEL}/"):
-        raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / that its head node sees")
+        raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / on its head")
     if name == "pretrained" and "://" not in value and Path(value).is_file() and not value.startswith("/"):
         raise UserError(f"{flag} {value}: weights go by URL; copy them to a bucket and give s3://…")
     for item in value if isinstance(value, tuple) else (value,):

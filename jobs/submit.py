@@ -1,6 +1,6 @@
 """`scclip submit -- VERB …`: any verb as a job on a Ray cluster; `submit status|logs|stop|list` afterwards.
 
-    scclip submit --address http://127.0.0.1:8265 -- label s3://bucket/shards s3://bucket/labels --vocabulary street.yaml
+    scclip submit --address http://127.0.0.1:8265 -- label s3://bucket/in s3://bucket/labels --vocabulary street.yaml
     scclip submit status s3://bucket/labels
 
 The same command again joins the job while it runs, and starts another attempt once it has ended, which goes on where
@@ -68,17 +68,22 @@ EXAMPLE = """examples:
 
 def parser() -> OptionParser:
     """The options before --."""
-    return OptionParser("submit", "Run any verb on a Ray cluster: submit … -- VERB …", [ClusterOptions, SubmitOptions], EXAMPLE)
+    return OptionParser(
+        "submit", "Run any verb on a Ray cluster: submit … -- VERB …", [ClusterOptions, SubmitOptions], EXAMPLE
+    )
 
 
 def main(argv: Sequence[str]) -> int:
     """Submits and follows a job, or tells of one; the job's exit code."""
     if "--" in argv:
         place = list(argv).index("--")
-        return submit(*parser().parse(argv[:place]), argv[place + 1 :])
+        cluster, options = parser().parse(argv[:place])
+        return submit(cluster, options, argv[place + 1 :])
     if not set(ACTIONS) & set(argv):
         parser().parse(argv)  # --help, or a mistake in the options
-        raise UserError("say what to run after --, as in scclip submit -- label INPUT OUTPUT; or status, logs, stop, list")
+        raise UserError(
+            "say what to run after --, as in scclip submit -- label INPUT OUTPUT; or status, logs, stop, list"
+        )
     description = "What became of submitted jobs."
     return act(*OptionParser("submit", description, [ClusterOptions, ActionOptions], EXAMPLE).parse(argv))
 
@@ -169,7 +174,9 @@ def find(dashboard: Dashboard, target: str) -> Job:
     else:
         found = [job for job in jobs if f"-{output_digest(target)}-" in job.id]
     if not found:
-        raise UserError(f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list")
+        raise UserError(
+            f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list"
+        )
     return found[-1]
 
 

@@ -4,8 +4,8 @@
     data = bundle_bytes({"street.yaml": b""})   # its content and files/street.yaml: a job's working directory
     python -m jobs.wheel 0.1.0                  # exit code 2 where another version is installed
 
-A job's working directory holds the wheel unpacked, not the wheel itself: Ray installs wheels with `pip`, which nodes may
-lack. The wheel names no dependencies: PyTorch, Ray and the other libraries are the cluster image's (`Dockerfile`).
+A job's working directory holds the wheel unpacked, not the wheel itself: Ray installs wheels with `pip`, which nodes
+may lack. The wheel names no dependencies: PyTorch, Ray and the other libraries are the cluster image's (`Dockerfile`).
 """
 
 import base64
