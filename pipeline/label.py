@@ -245,9 +245,8 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     context = DataContext.get_current()
     context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
     context.target_min_block_size = 1
-    context.scheduling_strategy = (
-        "DEFAULT" if resources and resources.mixed else "SPREAD"
-    )  # the first avoids nodes with GPUs
+    if resources and resources.mixed:
+        context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False

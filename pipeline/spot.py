@@ -1,9 +1,9 @@
-"""Spot with fallback: which node type Ray's autoscaler starts next. It runs in the head's monitor process (cluster.yaml).
+"""Spot with fallback: which node type Ray's autoscaler starts next (in the head's monitor process, cluster.yaml).
 
 RAY_AUTOSCALER_UTILIZATION_SCORER=pipeline.spot.prefer_available ray start --head …
 
-Ray's own scorer forgets that a launch failed and asks for the same spot type for ever. Of equal types Ray takes the last
-by name: `gpu-spot` comes before `gpu-on-demand` as long as it is to be had.
+Ray's own scorer forgets that a launch failed and asks for the same spot type for ever. Of equal types Ray takes the
+last by name: `gpu-spot` comes before `gpu-on-demand` as long as it is to be had.
 """
 
 from typing import Any

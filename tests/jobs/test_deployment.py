@@ -66,7 +66,8 @@ def job() -> dict[str, Any]:
 
 
 def test_every_field_of_the_rayjob_is_documented(job: dict[str, Any]) -> None:
-    assert (job["apiVersion"], job["kind"], set(job)) == ("ray.io/v1", "RayJob", {"apiVersion", "kind", "metadata", "spec"})
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert set(job) == {"apiVersion", "kind", "metadata", "spec"}
     spec = job["spec"]
     check(spec, RAY_JOB_SPEC, "spec")
     check(spec["submitterConfig"], SUBMITTER_CONFIG, "submitterConfig")
@@ -77,7 +78,9 @@ def test_every_field_of_the_rayjob_is_documented(job: dict[str, Any]) -> None:
     check(cluster["autoscalerOptions"], AUTOSCALER_OPTIONS, "autoscalerOptions")
     assert cluster["authOptions"]["mode"] in ("disabled", "token")
     assert cluster["autoscalerOptions"]["upscalingMode"] in ("Default", "Aggressive", "Conservative")
-    for group, documented in [(cluster["headGroupSpec"], HEAD_GROUP), *((g, WORKER_GROUP) for g in cluster["workerGroupSpecs"])]:
+    groups = [(cluster["headGroupSpec"], HEAD_GROUP)]
+    groups += [(group, WORKER_GROUP) for group in cluster["workerGroupSpecs"]]
+    for group, documented in groups:
         check(group, documented, group.get("groupName", "head"))
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         check_pod(group["template"], group.get("groupName", "head"))
@@ -134,7 +137,9 @@ def test_rays_validator_refuses_a_wrong_cluster() -> None:
         ((), {"CPU": 0.5}, "cpu-spot"),
     ],
 )
-def test_spot_falls_back(cluster: dict[str, Any], failed: tuple[str, ...], demand: dict[str, float], started: str) -> None:
+def test_spot_falls_back(
+    cluster: dict[str, Any], failed: tuple[str, ...], demand: dict[str, float], started: str
+) -> None:
     """Ray's own scheduler, with our scorer: what it starts for one actor after these types failed to launch."""
     from functools import partial
 
