@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos demo clean
+.PHONY: install test check chaos cluster demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,9 @@ test: install  ## the whole suite, under ten minutes on two cores
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
+
+cluster: install  ## several hosts as network namespaces, S3 by Ceph, scale-up; needs root
+	$(BIN)/python -m pytest -m cluster -s
 
 check: install  ## lint, format, types
 	$(BIN)/ruff check .

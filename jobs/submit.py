@@ -80,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
         cluster, options = parser().parse(argv[:place])
         return submit(cluster, options, argv[place + 1 :])
     if not set(ACTIONS) & set(argv):
-        parser().parse(argv)  # --help, or a mistake in the options
+        if set(argv) & {"-h", "--help"}:
+            parser().parse(["--help"])
         raise UserError(
             "say what to run after --, as in scclip submit -- label INPUT OUTPUT; or status, logs, stop, list"
         )
