@@ -1,4 +1,4 @@
-"""Busy seconds count a process's time once however calls overlap; the bottleneck is the stage that used up its share."""
+"""Busy seconds count a process's time once however calls overlap; the bottleneck is the stage nearest to its limit."""
 
 import threading
 import time
