@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos scale bench demo clean
+.PHONY: install test check chaos cluster scale bench demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ bench: install  ## every figure of BENCHMARKS.md but the million images; about a
 	$(BIN)/scclip bench pipeline --model demo
 	$(BIN)/scclip bench pipeline --model ViT-B-16 --random --pictures 96
 	$(BIN)/scclip bench scale
+
+cluster: install  ## several hosts as network namespaces, S3 by Ceph, scale-up; needs root
+	$(BIN)/python -m pytest -m cluster -s
 
 check: install  ## lint, format, types
 	$(BIN)/ruff check .

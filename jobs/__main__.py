@@ -17,6 +17,7 @@ VERBS = {
     "shard": "benchmark downloads to WebDataset shards with ground truth",
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
+    "submit": "any verb as a job on a Ray cluster: submit, status, logs, stop, list",
     "bench": "measure a machine: model, io, pipeline, scale",
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
@@ -40,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(verb: str, words: Sequence[str]) -> int:
     """Runs a verb's module and maps what it raises to an exit code."""
-    from jobs.errors import JobFailed, is_user_error, one_line
+    from jobs.errors import JobFailed, NoResources, is_user_error, one_line
 
     try:
         return int(importlib.import_module(f"jobs.{verb}").main(words))
     except KeyboardInterrupt as interrupted:
         return fail(f"scclip {verb}", str(interrupted) or "interrupted; run the same command again to go on", 130)
-    except JobFailed as error:
+    except (JobFailed, NoResources) as error:
         return fail(f"scclip {verb}", str(error), 1)
     except Exception as error:
         if os.environ.get("SCCLIP_TRACEBACK"):

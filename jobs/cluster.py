@@ -8,15 +8,23 @@ with local_or_cluster(options.address) as cluster:
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
 
 import ray
 
 from jobs.errors import UserError, one_line
-from pipeline.resources import ComputeConfig
+from pipeline.nodes import living_nodes, nodes_to_come, shapes
+from pipeline.resources import ComputeConfig, Shape
 
 START_ATTEMPTS = 3
+
+
+class Capacity(TypedDict):
+    """What `divide` asks for."""
+
+    nodes: Sequence[Shape]
+    more: Sequence[Shape] | None
 
 
 class Cluster:
@@ -52,16 +60,14 @@ class Cluster:
         if compute.gpus_per_actor is not None:
             return compute.gpus_per_actor > 0
         if self.address:
-            return ray.cluster_resources().get("GPU", 0) > 0
+            return any(node.gpus for node in [*shapes(living_nodes()), *(nodes_to_come() or ())])
         import torch
 
         return torch.cuda.is_available()
 
-    def capacity(self) -> dict[str, float]:
-        """CPUs and GPUs of the cluster and the CPUs of its largest node."""
-        total = ray.cluster_resources()
-        largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-        return {"cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0), "largest_node_cpus": largest}
+    def capacity(self) -> Capacity:
+        """What `divide` asks for: the living nodes, and those that an autoscaler may add."""
+        return {"nodes": shapes(living_nodes()), "more": nodes_to_come() if self.address else None}
 
 
 def start_local(**options: Any) -> None:

@@ -61,9 +61,14 @@ class DemoOptions:
             raise UserError(f"--images {self.images} must be {SHARDS} to 100000: there are {SHARDS} shards to fill")
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    return OptionParser("demo", "Draw scenes, label them, compare with the truth.", [DemoOptions])
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the demo; returns 0."""
-    (options,) = OptionParser("demo", "Draw scenes, label them, compare with the truth.", [DemoOptions]).parse(argv)
+    (options,) = parser().parse(argv)
     return demo(options)
 
 

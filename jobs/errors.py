@@ -1,10 +1,11 @@
 """Which errors are the user's, which the job's, and how they read in one line."""
 
 from jobs.options import UserError
+from pipeline.resources import NoResources, ResourceError, StorageProblem
 from scclip.vocabulary import VocabularyError
 from scclip.weights import ModelError, one_line
 
-__all__ = ["JobFailed", "UserError", "is_user_error", "one_line"]
+__all__ = ["JobFailed", "NoResources", "UserError", "is_user_error", "one_line"]
 
 
 class JobFailed(Exception):
@@ -13,10 +14,9 @@ class JobFailed(Exception):
 
 def is_user_error(error: BaseException) -> bool:
     """True for mistakes in what the user gave."""
-    if isinstance(error, UserError | VocabularyError | ModelError):
+    if isinstance(error, UserError | VocabularyError | ModelError | ResourceError | StorageProblem):
         return True  # before the pipeline is looked at: `bench model` runs where its libraries are missing
     from pipeline.inputs import InputError
-    from pipeline.resources import ResourceError
     from pipeline.run import RunMismatch
 
-    return isinstance(error, InputError | ResourceError | RunMismatch)
+    return isinstance(error, InputError | RunMismatch)

@@ -6,6 +6,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import ray
 
 from jobs.cluster import Cluster, local_or_cluster
+from jobs.dry_run import describe
 from jobs.errors import JobFailed, one_line
 from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
 from jobs.options import OptionParser, UserError, positional
@@ -23,7 +25,9 @@ from pipeline.committing import CommitOptions, RunFiles, tidy, uncommit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
+from pipeline.monitoring import stage_summary
 from pipeline.plan import Unit, plan_units
+from pipeline.preflight import check_storage, wait_for_actor
 from pipeline.resources import ComputeConfig, divide
 from pipeline.run import (
     compare_runs,
@@ -71,6 +75,8 @@ class LabelOptions:
     """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
     max_failed: float = 0.05
     """Share of images that may fail before the job ends with exit code 1."""
+    dry_run: bool = False
+    """Write nothing; show what the run would read, need and write, from a sample of it."""
     retry_failed: bool = False
     """Label the units that hold failed images again."""
     address: str | None = None
@@ -92,11 +98,15 @@ EXAMPLE = """examples:
 """
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
+    return OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
+
+
 def main(argv: Sequence[str]) -> int:
     """Parses the options and runs the job; returns the exit code."""
-    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
-    parser = OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
-    return label(*parser.parse(argv))
+    return label(*parser().parse(argv))
 
 
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:
@@ -110,12 +120,16 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         run = fingerprint(options, source, vocabulary, segmenter, limits)
         known = known_units(files, run)
         new = new_units(options, known, files)
+        if options.dry_run:
+            return dry_run(options, cluster, compute, files, source, vocabulary, segmenter, limits, run, [*known, *new])
         tidy(files, files.finished())
         if options.retry_failed:
             retry_failed(files)
         finished = files.finished()
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(files, vocabulary, options)
+        cluster.start()
+        check_storage(files.output, sample_inputs(new or known))
         job = prepare(options, cluster, compute, files, source, vocabulary, segmenter, limits, run)
         units = write_generation(files, known, new, lambda seen: new_units(options, seen, files))
         compare_runs(read_run(files), run, files.output)  # another driver may have begun another run meanwhile
@@ -123,9 +137,34 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.category_names, progress.seconds, progress.labeled)
     summary |= {"units": len(units), "worker_deaths": progress.faults["worker_deaths"]}
+    summary |= stage_summary(progress.faults["stage_seconds"], job.resources, progress.seconds)
     summary |= {"storage_retries": progress.faults["storage_retries"] + retries_used()}
     write_summary(files, summary)
     return conclude(summary, options, files)
+
+
+def dry_run(
+    options: LabelOptions,
+    cluster: Cluster,
+    compute: ComputeConfig,
+    files: RunFiles,
+    source: WeightsSource,
+    vocabulary: Vocabulary,
+    segmenter: SegmenterConfig,
+    limits: ChunkLimits,
+    run: dict[str, Any],
+    units: Sequence[Unit],
+) -> int:
+    """Prints what the unfinished units would take; returns 0. Everything it writes is gone afterwards."""
+    left = [unit for unit in units if unit.number not in files.finished()]
+    if not left:
+        return report_nothing_to_do(files, vocabulary, options)
+    cluster.start()
+    check_storage(files.output, sample_inputs(left))
+    with tempfile.TemporaryDirectory() as folder:
+        job = prepare(options, cluster, compute, RunFiles(folder), source, vocabulary, segmenter, limits, run)
+        print(describe(left, job, files.output))
+    return 0
 
 
 def prepare(
@@ -142,6 +181,8 @@ def prepare(
     """Starts Ray, loads the model, claims OUTPUT with run.json: all that can be wrong is found before the plan is."""
     cluster.start()
     resources = divide(compute, **cluster.capacity())
+    if not options.dry_run and wait_for_actor(resources, compute.wait_for_resources, lambda line: warn([line])):
+        resources = divide(compute, **cluster.capacity())
     clip = load_clip(source)
     clip.visual()
     warn(create_run(files, run))
@@ -241,6 +282,11 @@ def retry_failed(files: RunFiles) -> None:
     """Takes back the finished units that hold failed images."""
     failed = [unit for unit, totals in unit_totals(files, files.finished()).items() if totals.failed]
     uncommit(files, failed)
+
+
+def sample_inputs(units: Sequence[Unit]) -> list[str]:
+    """What every node must be able to open for these units: the first shard or file."""
+    return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
 
 
 def report_nothing_to_do(files: RunFiles, vocabulary: Vocabulary, options: LabelOptions) -> int:

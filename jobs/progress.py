@@ -27,7 +27,7 @@ class Progress:
         self.weight = {unit.number: max(1, unit.size) for unit in units}
         self.fraction: dict[int, float] = {}
         self.images = self.labeled = 0
-        self.faults: dict[str, Any] = {"worker_deaths": {}, "storage_retries": 0}
+        self.faults: dict[str, Any] = {"worker_deaths": {}, "storage_retries": 0, "stage_seconds": {}}
         self.began = time.monotonic()
         self.logged = self.began
         terminal = sys.stderr.isatty()

@@ -35,9 +35,14 @@ EXAMPLE = """examples:
 """
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    return OptionParser("report", "A run as one page with pictures.", [ReportOptions], EXAMPLE)
+
+
 def main(argv: Sequence[str]) -> int:
     """Writes the page and prints where it is; returns 0."""
-    (options,) = OptionParser("report", "A run as one page with pictures.", [ReportOptions], EXAMPLE).parse(argv)
+    (options,) = parser().parse(argv)
     print(f"report: {write_report(options)}")
     return 0
 

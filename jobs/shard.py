@@ -47,10 +47,14 @@ class ShardOptions:
             raise UserError(f"--images {self.images} must be at least 1")
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    return OptionParser("shard", "Benchmark downloads to WebDataset shards.", [ShardOptions], EXAMPLE)
+
+
 def main(argv: Sequence[str]) -> int:
     """Writes the shards; returns 0."""
-    parser = OptionParser("shard", "Benchmark downloads to WebDataset shards.", [ShardOptions], EXAMPLE)
-    (options,) = parser.parse(argv)
+    (options,) = parser().parse(argv)
     source, output = options.source.rstrip("/"), options.output.rstrip("/")
     samples = folder_pair(source, options.truth) if options.truth else list_samples(options.dataset, source)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"

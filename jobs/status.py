@@ -20,9 +20,14 @@ class StatusOptions:
     """Directory of a labeling run, any fsspec URL."""
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    return OptionParser("status", "Progress of a run, read from its files alone.", [StatusOptions])
+
+
 def main(argv: Sequence[str]) -> int:
     """Prints what is planned, finished and in work; returns 0."""
-    (options,) = OptionParser("status", "Progress of a run, read from its files alone.", [StatusOptions]).parse(argv)
+    (options,) = parser().parse(argv)
     print(describe(RunFiles(options.output.rstrip("/"))))
     return 0
 

@@ -27,10 +27,15 @@ class VerifyOptions:
     """Directory of a labeling run, any fsspec URL."""
 
 
+def parser() -> OptionParser:
+    """The verb's options."""
+    description = "Check a run: complete, digests and counts agree, ids unique, RLEs decode."
+    return OptionParser("verify", description, [VerifyOptions])
+
+
 def main(argv: Sequence[str]) -> int:
     """Prints what was found; returns 0, raises JobFailed where anything is wrong."""
-    description = "Check a run: complete, digests and counts agree, ids unique, RLEs decode."
-    (options,) = OptionParser("verify", description, [VerifyOptions]).parse(argv)
+    (options,) = parser().parse(argv)
     return verify(RunFiles(options.output.rstrip("/") or "/"))
 
 

@@ -8,6 +8,7 @@ shuffled and no state crosses the cluster but the plan.
 
 import functools
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from pipeline.chunks import ChunkLimits, ResumePoint
 from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, resume_after
 from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.ledger import Gate, attempt, start_ledger
+from pipeline.monitoring import count
 from pipeline.plan import Unit
 from pipeline.resources import Resources
 from pipeline.shards import is_sentinel, read_unit
@@ -146,8 +148,8 @@ def read_stage(
     """A unit's number → its chunks that are not done, then its sentinel."""
     number = batch["unit"][0].as_py()
     unit, done = ray.get(plan)[number]
-    with attempt(ledger, "read", number, 0):
-        yield from read_unit(unit, limits, done, resume_after(files, number, done))
+    with attempt(ledger, "read", number, 0) as watch:
+        yield from watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done)))
 
 
 def decode_stage(chunk: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
@@ -162,9 +164,18 @@ def commit_stage(labeled: pa.Table, files: RunFiles, options: CommitOptions, led
     outcome = {name: labeled[name][0].as_py() for name in names} | {"images": 0, "labeled": 0}
     if not is_sentinel(labeled):
         with attempt(ledger, "commit", *place(labeled)):
-            statuses = commit_chunk(labeled, files, options)["status"].to_pylist()
+            part = commit_chunk(labeled, files, options)
+        statuses = part["status"].to_pylist()
+        report_images(statuses, part["windows"].to_pylist())
         outcome |= {"images": len(statuses), "labeled": statuses.count(OK)}
     return pa.Table.from_pylist([outcome], schema=OUTCOME_SCHEMA)
+
+
+def report_images(statuses: Sequence[str], windows: Sequence[int | None]) -> None:
+    """Counts a committed chunk in this process's metrics."""
+    for status, images in Counter(statuses).items():
+        count("scclip_images_total", images, status=status)
+    count("scclip_windows_total", sum(number or 0 for number in windows))
 
 
 def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Iterator[Outcome]:
@@ -173,7 +184,7 @@ def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Ite
     `ledger` (ledger.start_ledger) counts deaths and retries; without one the run has its own. Raises what Ray raises
     when a stage fails for good; everything committed until then is kept.
     """
-    configure_ray_data()
+    configure_ray_data(job.resources)
     ledger = ledger or start_ledger()
     tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
     for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -229,11 +240,13 @@ def finish_stage(
         finish_unit(unit, chunks, files, categories, info)
 
 
-def configure_ray_data() -> None:
+def configure_ray_data(resources: Resources | None = None) -> None:
     """Every chunk its own block, no console output but ours, no time-out while a cluster scales up."""
     context = DataContext.get_current()
     context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
     context.target_min_block_size = 1
+    if resources and resources.mixed:
+        context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.monitoring import Clock, busy, count, show_waiting
 from pipeline.retrying import retries_used
 
 ONE_BY_ONE_AFTER = 2  # deaths of a chunk
@@ -76,15 +77,21 @@ class AttemptLedger:
         self.histories: dict[Work, History] = defaultdict(History)
         self.deaths: Counter[str] = Counter()
         self.storage_retries = 0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.waiting: set[tuple[int, int]] = set()
 
     def begin(self, work: Work, node: str) -> Orders:
         """Announces an attempt; an earlier one that is still open died. TooManyDeaths ends the job."""
         earlier = self.open.pop(work, None)
         if earlier is not None:
             self.deaths[work[0]] += 1
+            count("scclip_worker_deaths_total", 1, stage=work[0])
             self.histories[work].deaths.append(earlier)
             self.judge(work, self.histories[work])
         self.open[work] = Attempt(node)
+        if work[0] == "label":
+            self.waiting.discard(work[1:])
+            show_waiting(len(self.waiting))
         if work not in self.histories:
             return Orders()
         history = self.histories[work]
@@ -111,14 +118,19 @@ class AttemptLedger:
         if work in self.open:
             self.open[work] = replace(self.open[work], image=image)
 
-    def done(self, work: Work, storage_retries: int) -> None:
-        """The attempt came to its end."""
+    def done(self, work: Work, storage_retries: int, seconds: float = 0.0) -> None:
+        """The attempt came to its end, after so many seconds of work."""
         self.open.pop(work, None)
         self.storage_retries += storage_retries
+        self.seconds[work[0]] += seconds
+        if work[0] == "decode":
+            self.waiting.add(work[1:])
+            show_waiting(len(self.waiting))
 
     def totals(self) -> dict[str, Any]:
-        """Deaths by stage and storage requests that were repeated, so far."""
-        return {"worker_deaths": dict(sorted(self.deaths.items())), "storage_retries": self.storage_retries}
+        """Deaths and seconds of work by stage, and storage requests that were repeated, so far."""
+        deaths = dict(sorted(self.deaths.items()))
+        return {"worker_deaths": deaths, "storage_retries": self.storage_retries, "stage_seconds": dict(self.seconds)}
 
 
 class Watch:
@@ -126,6 +138,7 @@ class Watch:
 
     def __init__(self, ledger: Any = None, work: Work = ("", 0, 0), orders: Orders = Orders()) -> None:
         self.ledger, self.work, self.orders = ledger, work, orders
+        self.clock = Clock(work[0])
 
     @property
     def one_by_one(self) -> bool:
@@ -162,8 +175,12 @@ def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
     """Announces an attempt and, if the block ends without an error, its end."""
     work, before = (stage, unit, chunk), retries_used()
     node = ray.get_runtime_context().get_node_id()
-    yield Watch(ledger, work, answer(ledger.begin.remote(work, node)))
-    ledger.done.remote(work, retries_used() - before)
+    watch = Watch(ledger, work, answer(ledger.begin.remote(work, node)))
+    with busy(stage) as watch.clock:
+        yield watch
+    retries = retries_used() - before
+    count("scclip_storage_retries_total", retries, stage=stage)
+    ledger.done.remote(work, retries, watch.clock.seconds)
 
 
 class Gate:

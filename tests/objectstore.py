@@ -9,10 +9,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ osd_data = {dir}/osd
 osd_objectstore = memstore
 memstore_device_bytes = 2147483648
 [client.rgw]
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint={host}:{port}
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
 """
@@ -62,9 +62,14 @@ def has_ceph() -> bool:
 
 
 @contextlib.contextmanager
-def object_store(directory: Path, ceph: bool = False) -> Iterator[str]:
-    """URL of a running, empty server; Ceph takes 12 seconds to start, moto one."""
-    with _ceph(directory) if ceph and has_ceph() else _moto() as url:
+def object_store(
+    directory: Path, ceph: bool = False, host: str = "127.0.0.1", prefix: Sequence[str] = ()
+) -> Iterator[str]:
+    """URL of a running, empty server; Ceph takes 12 seconds to start, moto one.
+
+    `prefix` begins every command and `host` is Ceph's address there, on a host of its own (tests/cluster/hosts.py).
+    """
+    with _ceph(directory, host, prefix) if ceph and has_ceph() else _moto() as url:
         yield url
 
 
@@ -86,16 +91,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _ceph(directory: Path) -> Iterator[str]:
+def _ceph(directory: Path, host: str, prefix: Sequence[str]) -> Iterator[str]:
     """One monitor, one in-memory OSD, one gateway; no manager, no replication."""
     directory.mkdir(parents=True, exist_ok=True)
     fsid, port, mon = str(uuid.uuid4()), free_port(), free_port()
     conf = directory / "ceph.conf"
-    conf.write_text(CONFIG.format(fsid=fsid, port=port, mon=mon, dir=directory))
+    conf.write_text(CONFIG.format(fsid=fsid, host=host, port=port, mon=mon, dir=directory))
     (directory / "keyring").touch()
 
     def run(program: str, *words: str) -> None:
-        subprocess.run([program, "-c", str(conf), *words], check=True, capture_output=True, timeout=120)
+        subprocess.run([*prefix, program, "-c", str(conf), *words], check=True, capture_output=True, timeout=120)
 
     try:
         run(
@@ -120,7 +125,7 @@ def _ceph(directory: Path) -> Iterator[str]:
         run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd, "--no-mon-config")
         run("ceph-osd", "-i", "0")
         run("radosgw", "-n", "client.rgw")
-        _wait_for(f"http://127.0.0.1:{port}")
+        _wait_for(f"http://{host}:{port}", prefix)
         keys = [
             f"--access-key={CREDENTIALS['AWS_ACCESS_KEY_ID']}",
             f"--secret-key={CREDENTIALS['AWS_SECRET_ACCESS_KEY']}",
@@ -136,17 +141,17 @@ def _ceph(directory: Path) -> Iterator[str]:
             "--display-name=t",
             *keys,
         )
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{host}:{port}"
     finally:
         for name in ("client.rgw", "osd.0", "mon.a"):
             with contextlib.suppress(OSError, ValueError):
                 os.kill(int((directory / f"{name}.pid").read_text()), signal.SIGKILL)
 
 
-def _wait_for(url: str) -> None:
+def _wait_for(url: str, prefix: Sequence[str]) -> None:
+    ask = f"import urllib.request; urllib.request.urlopen({url!r}, timeout=2).close()"
     for _ in range(120):
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=2).close()
+        if not subprocess.run([*prefix, sys.executable, "-c", ask], capture_output=True).returncode:
             return
         time.sleep(0.5)
     raise TimeoutError(f"{url} does not answer")

@@ -1,5 +1,6 @@
 """The job as a person runs it, a process of its own; and what a run must reproduce."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -32,6 +33,15 @@ def run(words: Sequence[Any], env: Mapping[str, str] | None = None, timeout: flo
         process.kill()
         raise
     return process.returncode, out, err
+
+
+def children(pid: int) -> list[int]:
+    """Processes that any thread of `pid` has started; [] once it is gone."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
 
 
 def contents(output: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from processes import contents, rows, start
+from processes import children, contents, rows, start
 
 WORKERS = {  # kind of harm → what Ray calls the process meanwhile
     "actor": "ray::MapWorker(MapBatches(LabelingActor))",
@@ -55,15 +55,6 @@ class Report:
     def line(self) -> str:
         """The whole report as one line of JSON."""
         return json.dumps({**self.__dict__, "total": self.kills.total(), "seconds": round(self.seconds, 1)})
-
-
-def children(pid: int) -> list[int]:
-    """Processes that any thread of `pid` has started; [] once it is gone."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-    return found
 
 
 def title(pid: int) -> str:

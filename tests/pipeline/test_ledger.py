@@ -23,10 +23,11 @@ def test_only_an_image_that_was_alone_at_two_deaths_is_set_aside() -> None:
     for image in (4, 5):
         ledger.alone(WORK, image)
     assert ledger.begin(WORK, "a") == Orders(True, frozenset({5}))  # over image 5 again
-    ledger.done(WORK, storage_retries=2)
+    ledger.done(WORK, storage_retries=2, seconds=0.5)
     ledger.done(("read", 3, 0), storage_retries=1)
     assert ledger.begin(("decode", 3, 7), "a") == Orders()  # another stage has its own count
-    assert ledger.totals() == {"worker_deaths": {"label": 5}, "storage_retries": 3}
+    totals = {"worker_deaths": {"label": 5}, "storage_retries": 3, "stage_seconds": {"label": 0.5, "read": 0.0}}
+    assert ledger.totals() == totals
 
 
 def test_what_dies_with_its_node_blames_nobody() -> None:

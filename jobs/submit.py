@@ -1,0 +1,211 @@
+"""`scclip submit -- VERB …`: any verb as a job on a Ray cluster; `submit status|logs|stop|list` afterwards.
+
+    scclip submit --address http://127.0.0.1:8265 -- label s3://bucket/in s3://bucket/labels --vocabulary street.yaml
+    scclip submit status s3://bucket/labels
+
+The same command again joins the job while it runs, and starts another attempt once it has ended, which goes on where
+the last one stopped. Ctrl-C leaves the job alone.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from jobs.dashboard import Dashboard, Job
+from jobs.options import OptionParser, UserError, positional
+from jobs.progress import duration
+from jobs.submission import JOB_ID, Request, output_digest
+from jobs.wheel import DISTRIBUTION
+from pipeline.retrying import redact
+
+ACTIONS = ("status", "logs", "stop", "list")
+SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Cluster."""
+
+    address: str | None = None
+    """URL of the cluster's dashboard [RAY_ADDRESS, else http://127.0.0.1:8265]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """Job."""
+
+    pass_env: tuple[str, ...] = ()
+    """Variables of this shell that the job needs; whoever sees the dashboard sees their values: prefer roles."""
+    no_wait: bool = False
+    """Only submit; do not follow the job to its end."""
+    installed: bool = False
+    """The cluster has this package in this version: upload nothing but vocabulary and calibration files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions:
+    """Submitted jobs."""
+
+    action: str = positional("status|logs|stop|list")
+    """What to do."""
+    job: tuple[str, ...] = positional("JOB", ())
+    """A job's id, or the OUTPUT it writes (its last attempt); list needs none."""
+    follow: bool = False
+    """logs: go on until the job ends, and take its exit code."""
+
+
+EXAMPLE = """examples:
+  scclip submit -- label s3://bucket/shards s3://bucket/labels --vocabulary street.yaml --actors 1:8
+  scclip submit --no-wait --pass-env AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY -- verify s3://bucket/labels
+  scclip submit status s3://bucket/labels
+  scclip submit logs s3://bucket/labels --follow
+"""
+
+
+def parser() -> OptionParser:
+    """The options before --."""
+    return OptionParser(
+        "submit", "Run any verb on a Ray cluster: submit … -- VERB …", [ClusterOptions, SubmitOptions], EXAMPLE
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Submits and follows a job, or tells of one; the job's exit code."""
+    if "--" in argv:
+        place = list(argv).index("--")
+        cluster, options = parser().parse(argv[:place])
+        return submit(cluster, options, argv[place + 1 :])
+    if not set(ACTIONS) & set(argv):
+        if set(argv) & {"-h", "--help"}:
+            parser().parse(["--help"])
+        raise UserError(
+            "say what to run after --, as in scclip submit -- label INPUT OUTPUT; or status, logs, stop, list"
+        )
+    description = "What became of submitted jobs."
+    return act(*OptionParser("submit", description, [ClusterOptions, ActionOptions], EXAMPLE).parse(argv))
+
+
+def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]) -> int:
+    """Starts the job or joins it; follows it unless told not to."""
+    request, env = Request.parse(words), forwarded(options.pass_env)
+    dashboard = Dashboard.connect(cluster.address)
+    job, new = dashboard.submit(request, env, options.installed)
+    what = f"submitted {job.id}" if new else f"joined {job.id}, which is running with the same options"
+    print(f"{what} on {redact(dashboard.url)}", flush=True)
+    if options.no_wait:
+        print(f"follow it with: scclip submit logs {job.id} --follow")
+        return 0
+    return follow(dashboard, job.id, env)
+
+
+def forwarded(names: Sequence[str]) -> dict[str, str]:
+    """Name → value of variables to pass on; UserError for one that is not set."""
+    for name in names:
+        if name not in os.environ:
+            raise UserError(f"--pass-env {name}: not set in this shell; export it first")
+    return {name: os.environ[name] for name in names}
+
+
+def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:
+    """Shows the log until the job ends; returns its exit code. Ctrl-C only stops looking."""
+    hidden = [value for name, value in env.items() if SECRET.search(name) and value]
+
+    def show(text: str) -> None:
+        sys.stdout.write(without(text, hidden))
+        sys.stdout.flush()
+
+    try:
+        job = dashboard.follow(job_id, show)
+    except KeyboardInterrupt:
+        how = f"follow it with `scclip submit logs {job_id} --follow`, end it with `scclip submit stop {job_id}`"
+        raise KeyboardInterrupt(f"{job_id} goes on; {how}") from None
+    if job.code():
+        print(f"scclip submit: {ending(job)}", file=sys.stderr)
+    return job.code()
+
+
+def without(text: str, hidden: Sequence[str]) -> str:
+    """Text without credentials, these values among them."""
+    for value in hidden:
+        text = text.replace(value, "…")
+    return redact(text)
+
+
+def ending(job: Job) -> str:
+    """How a job ended, in one line."""
+    if job.status == "STOPPED":
+        return f"{job.id} was stopped; the same command again goes on from what is committed"
+    if job.exit_code is None:
+        lines = [line for line in job.message.splitlines() if line.strip()]
+        return f"{job.id} {job.status.lower()}: {redact(lines[-1].strip()) if lines else 'Ray gives no reason'}"
+    return f"{job.id} {job.status.lower()} with exit code {job.exit_code}"
+
+
+def act(cluster: ClusterOptions, options: ActionOptions) -> int:
+    """status, logs, stop or list."""
+    if options.action not in ACTIONS:
+        raise UserError(f"submit {options.action}: unknown; choose {', '.join(ACTIONS)}, or submit … -- VERB …")
+    if (options.action == "list") == bool(options.job) or len(options.job) > 1:
+        raise UserError(f"submit {options.action} takes {'no' if options.action == 'list' else 'one'} JOB or OUTPUT")
+    dashboard = Dashboard.connect(cluster.address)
+    if options.action == "list":
+        print("\n".join(map(row, dashboard.jobs())) or "no jobs")
+        return 0
+    job = find(dashboard, options.job[0])
+    if options.action == "status":
+        print(describe(job, dashboard.log(job.id)))
+    elif options.action == "stop":
+        print(ending(dashboard.stop(job.id)) if job.running else f"{ending(job)}; nothing to stop")
+    elif options.follow:
+        return follow(dashboard, job.id, {})
+    else:
+        sys.stdout.write(redact(dashboard.log(job.id)))
+    return 0
+
+
+def find(dashboard: Dashboard, target: str) -> Job:
+    """The job of that id, or the last one that wrote that OUTPUT."""
+    jobs = dashboard.jobs()
+    if JOB_ID.fullmatch(target):
+        found = [job for job in jobs if job.id == target]
+    else:
+        found = [job for job in jobs if f"-{output_digest(target)}-" in job.id]
+    if not found:
+        raise UserError(
+            f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list"
+        )
+    return found[-1]
+
+
+def row(job: Job) -> str:
+    """One line of the list."""
+    return f"{job.id}  {job.status:9}  {moment(job.began)}  {age(job):>10}  {redact(job.metadata.get('output', ''))}"
+
+
+def describe(job: Job, log: str) -> str:
+    """A few lines on a job."""
+    said = [line for line in log.splitlines() if line.strip()]
+    code = "" if job.running else f", exit code {job.code()}"
+    mine, theirs = version(DISTRIBUTION), job.metadata.get("version", "?")
+    lines = [
+        f"job       {job.id}: {job.status}{code}",
+        f"began     {moment(job.began)}, {'running for' if job.running else 'took'} {age(job)}",
+        f"output    {redact(job.metadata.get('output', '')) or '–'}",
+        f"version   {theirs}" + ("" if theirs == mine else f" (here: {mine})"),
+        f"last line {redact(said[-1]) if said else '–'}",
+    ]
+    return "\n".join(lines)
+
+
+def moment(seconds: float) -> str:
+    """Local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def age(job: Job) -> str:
+    """How long a job runs or ran."""
+    return duration((job.ended or time.time()) - job.began)
