@@ -4,6 +4,7 @@
         --model ViT-B-16-quickgelu --pretrained openai
 """
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from jobs.options import OptionParser, UserError, positional
 from jobs.progress import Progress, duration
 from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import CommitOptions, RunFiles, tidy, uncommit
+from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, tidy, uncommit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
@@ -143,23 +144,23 @@ def prepare(
     clip = load_clip(source)
     clip.visual()
     warn(create_run(files, run))
+    categories = coco.categories(vocabulary.category_names, things(vocabulary))
     return LabelJob(
         files=files,
         spec=build_spec(clip, vocabulary, segmenter, resources, files),
         resources=resources,
         limits=limits,
         decode=DecodeConfig(exif=options.exif),
-        commit=commit_options(options, vocabulary),
-        categories=coco.categories(vocabulary.category_names, things(vocabulary)),
-        info=document_info(source, vocabulary),
+        commit=functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
+        finish=functools.partial(finish_unit, categories=categories, info=document_info(source, vocabulary)),
         done=files.parts(),
     )
 
 
-def warn(lines: Sequence[str]) -> None:
+def warn(lines: Sequence[str], verb: str = "label") -> None:
     """Warnings, one line each."""
     for line in lines:
-        print(f"scclip label: {line}", file=sys.stderr)
+        print(f"scclip {verb}: {line}", file=sys.stderr)
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
