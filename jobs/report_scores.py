@@ -53,7 +53,8 @@ def score_table(evaluation: Evaluation, rows: list[str]) -> str:
     width = min(30, 70 // len(titles))
     columns = f"<colgroup><col>{f'<col style=width:{width}%>' * len(titles)}</colgroup>"
     table = f"{columns}<thead><tr><th>Class</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table class="scores">{table}</table></div>' if rows else ""
+    size = f"min-width:{7 + 4.5 * len(titles):g}rem"
+    return f'<div class="scroll"><table class="scores" style="{size}">{table}</table></div>' if rows else ""
 
 
 def score_row(name: str, values: list[float], published: float | None) -> str:
@@ -103,7 +104,9 @@ def confusion_picture(evaluation: Evaluation) -> str:
     shares = matrix[np.ix_(rows, columns)] / matrix[rows].sum(axis=1, keepdims=True)
     titles = [[evaluation.name_of(category) for category in axis] for axis in (rows, columns)]
     named = max(len(rows), len(columns)) <= NAMED
-    cell, left, top = (22, 118, 92) if named else (6, 0, 0)
+    longest = [max(len(shortened(name)) for name in axis) for axis in titles]
+    cell = 22 if named else 6
+    left, top, right = (6 + 6 * longest[0], 12 + 5 * longest[1], 4 * longest[1]) if named else (0, 0, 0)
     shapes = [
         f'<rect x="{left + x * cell}" y="{top + y * cell}" width="{cell - 1}" height="{cell - 1}" '
         f'opacity="{max(0.06, shares[y, x]):.2f}"><title>{text(titles[0][y])} → {text(titles[1][x])}: '
@@ -120,8 +123,9 @@ def confusion_picture(evaluation: Evaluation) -> str:
         shapes += axis_names(titles[0], titles[1], cell, left, top)
     width, height = left + len(columns) * cell, top + len(rows) * cell
     frame = f'<path d="M{left} {top}H{width}V{height}H{left}Z"/>'
+    size = f'viewBox="0 0 {width + right + 1} {height + 1}" style="max-width:{1.45 * (width + right):.0f}px"'
     return (
-        f'<svg class="confusion" viewBox="0 0 {width + 1} {height + 1}" style="max-width:{1.45 * width:.0f}px" '
+        f'<svg class="confusion" {size} '
         f'role="img" aria-label="confusion matrix of {len(rows)} classes">{frame}{"".join(shapes)}</svg>'
     )
 
