@@ -109,14 +109,13 @@ def confusion_picture(evaluation: Evaluation) -> str:
     left, top, right = (6 + 6 * longest[0], 12 + 5 * longest[1], 4 * longest[1]) if named else (0, 0, 0)
     shapes = [
         f'<rect x="{left + x * cell}" y="{top + y * cell}" width="{cell - 1}" height="{cell - 1}" '
-        f'opacity="{max(0.06, shares[y, x]):.2f}"><title>{text(titles[0][y])} → {text(titles[1][x])}: '
+        f'opacity="{0.05 + 0.55 * shares[y, x]:.2f}"><title>{text(titles[0][y])} → {text(titles[1][x])}: '
         f"{share(shares[y, x], 1)}</title></rect>"
         for y, x in np.argwhere(shares >= FAINTEST).tolist()
     ]
     if max(len(rows), len(columns)) <= NUMBERED:
         shapes += [
-            f'<text class="{"on" if shares[y, x] > 0.55 else "of"}" x="{left + (x + 0.48) * cell:g}" '
-            f'y="{top + (y + 0.62) * cell:g}">{100 * shares[y, x]:.0f}</text>'
+            f'<text x="{left + (x + 0.48) * cell:g}" y="{top + (y + 0.62) * cell:g}">{100 * shares[y, x]:.0f}</text>'
             for y, x in np.argwhere(shares >= 0.01).tolist()
         ]
     if named:

@@ -9,6 +9,7 @@ COCO-Stuff's pixel maps; crowds count as their category.
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,20 @@ from pipeline.inputs import InputError
 from pipeline.names import split_name
 
 MOST_CLASSES = 254  # indices of 8-bit PNGs, with a background and 255 for ignore
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What all images of a COCO file share."""
+
+    images: str
+    """Folder of the images."""
+    url: str
+    """The JSON."""
+    places: Mapping[int, int]
+    """Category id → 1…N."""
+    labels: Table
+    """What these mean."""
 
 
 def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[list[Sample], list[str]]:
@@ -40,10 +55,9 @@ def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[li
         by_image[entry["image_id"]].append(entry)
     panoptic = any("segments_info" in entry for entry in document["annotations"])
     build = panoptic_sample if panoptic else instance_sample
+    source = CocoFile(images, annotations, places, labels)
     try:
-        samples = [
-            build(image, by_image[image["id"]], images, annotations, places, labels) for image in document["images"]
-        ]
+        samples = [build(image, by_image[image["id"]], source) for image in document["images"]]
     except KeyError as error:
         raise InputError(
             f"{annotations}: an entry has no or an unknown {error}; give COCO instances or panoptic"
@@ -66,35 +80,23 @@ def read_document(url: str) -> dict[str, Any]:
     return dict(document)
 
 
-def instance_sample(
-    image: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    images: str,
-    annotations: str,
-    places: Mapping[int, int],
-    labels: Table,
-) -> Sample:
+def instance_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
     """An image whose annotations are shapes; the largest is painted first."""
     ordered = sorted(entries, key=lambda entry: (-float(entry.get("area", 0)), entry["id"]))
-    shapes = tuple(Shape(places[entry["category_id"]], entry["segmentation"]) for entry in ordered)
-    url, key = storage.join(images, image["file_name"]), split_name(image["file_name"])[0]
-    return Sample(key=key, image=url, truth=annotations, labels=labels, shapes=shapes)
+    shapes = tuple(Shape(file.places[entry["category_id"]], entry["segmentation"]) for entry in ordered)
+    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
+    return Sample(key=key, image=url, truth=file.url, labels=file.labels, shapes=shapes)
 
 
-def panoptic_sample(
-    image: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    images: str,
-    annotations: str,
-    places: Mapping[int, int],
-    labels: Table,
-) -> Sample:
+def panoptic_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
     """An image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
-    url, key = storage.join(images, image["file_name"]), split_name(image["file_name"])[0]
+    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
     name = entries[0]["file_name"] if entries else f"{key}.png"
-    segments = tuple((info["id"], places[info["category_id"]]) for entry in entries for info in entry["segments_info"])
-    truth = storage.join(annotations.removesuffix(".json"), name)
-    return Sample(key=key, image=url, truth=truth, labels=labels, segments=segments)
+    segments = tuple(
+        (info["id"], file.places[info["category_id"]]) for entry in entries for info in entry["segments_info"]
+    )
+    truth = storage.join(file.url.removesuffix(".json"), name)
+    return Sample(key=key, image=url, truth=truth, labels=file.labels, segments=segments)
 
 
 def paint(shapes: Sequence[Shape], height: int, width: int) -> npt.NDArray[np.uint8]:
