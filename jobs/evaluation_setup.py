@@ -34,7 +34,7 @@ from pipeline.plan import Unit, plan_units
 from pipeline.report import category_names
 from pipeline.resources import ComputeConfig, Resources, divide
 from pipeline.results import Evaluation
-from pipeline.run import library_versions, read_plan, read_run, unit_metadata
+from pipeline.run import library_versions, read_labeling_run, read_plan, unit_metadata
 from pipeline.statistics import Totals
 from pipeline.variants import VariantsSpec
 from scclip.ablation import VARIANTS, variant
@@ -175,11 +175,9 @@ def labels_setup(options: "EvaluateOptions", compute: ComputeConfig) -> Setup:
 def finished_run(files: RunFiles) -> tuple[dict[str, Any], list[Unit]]:
     """run.json and units of a labeling run; UserError where there is none or it is not complete."""
     try:
-        run, units = read_run(files), read_plan(files)
+        run, units = read_labeling_run(files), read_plan(files)
     except FileNotFoundError:
         raise UserError(f"--labels {files.output} holds no run (no run.json); give the directory of one") from None
-    if "evaluation" in run:
-        raise UserError(f"--labels {files.output} is an evaluation itself; give the directory of a labeling run")
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
         raise UserError(

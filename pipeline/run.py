@@ -57,6 +57,14 @@ def read_run(files: RunFiles) -> dict[str, Any]:
         raise RunMismatch(f"{url} is no run's fingerprint; choose another OUTPUT") from None
 
 
+def read_labeling_run(files: RunFiles) -> dict[str, Any]:
+    """`read_run` for what needs labels; RunMismatch where the run is an evaluation."""
+    run = read_run(files)
+    if "evaluation" in run:
+        raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")
+    return run
+
+
 def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any], output: str) -> list[str]:
     """Warnings for library patch versions; RunMismatch for the first field that differs otherwise."""
     before, now = flatten(old), flatten(json.loads(json.dumps(new)))

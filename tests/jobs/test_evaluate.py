@@ -256,6 +256,14 @@ def test_a_benchmark_says_what_is_not_its_protocol(
     assert truth == {"extension": "seg.png", "offset": 1, "ignore": []}
 
 
+def test_verbs_for_labels_refuse_an_evaluation(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["verify"], ["report"], ["evaluate", "--truth", "x", "--labels"]):
+        assert main([*words, str(evaluated)]) == 2
+        assert "holds an evaluation" in capsys.readouterr().err
+    assert main(["status", str(evaluated)]) == 0
+    assert "8 read, 8 labeled, 0 failed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("layers", sorted(BACKBONES))
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 def test_settings_are_the_protocols(name: str, layers: int) -> None:
