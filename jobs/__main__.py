@@ -15,6 +15,7 @@ VERBS = {
     "label": "label image shards: COCO masks and Parquet statistics",
     "status": "progress of a run, read from its files alone",
     "shard": "benchmark downloads to WebDataset shards with ground truth",
+    "evaluate": "measure labels against ground truth in shards: mIoU, confusion, the worst images",
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
     "submit": "any verb as a job on a Ray cluster: submit, status, logs, stop, list",

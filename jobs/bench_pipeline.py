@@ -8,6 +8,7 @@ many PyTorch threads as the job's actor has. Runs alternate; both rates count fr
 last, so that neither pays for its start.
 """
 
+import functools
 import statistics
 import tempfile
 import time
@@ -30,7 +31,7 @@ from pipeline.chunks import ChunkLimits, is_sentinel
 from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit
 from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.label import LabelJob, label_units
-from pipeline.labeling import Labeler, LabelerSpec
+from pipeline.labeling import LabelerSpec
 from pipeline.plan import Unit, plan_units
 from pipeline.resources import ComputeConfig, Resources, divide
 from pipeline.shards import read_unit
@@ -107,22 +108,21 @@ def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resou
         resources=resources,
         limits=ChunkLimits(images=options.chunk_size),
         decode=DecodeConfig(),
-        commit=CommitOptions(),
-        categories=coco.categories(names),
-        info={},
+        commit=functools.partial(commit_chunk, options=CommitOptions()),
+        finish=functools.partial(finish_unit, categories=coco.categories(names), info={}),
         done={},
     )
 
 
 def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:
     """The bare loop: (time, images) of every committed chunk."""
-    labeler = Labeler(job.spec)
+    labeler = job.spec.start()
     for unit in units:
         for chunk in read_unit(unit, job.limits):
             if is_sentinel(chunk):
-                finish_unit(unit.number, chunk["chunks"][0].as_py(), job.files, job.categories, dict(job.info))
+                job.finish(unit.number, chunk["chunks"][0].as_py(), job.files)
             else:
-                part = commit_chunk(labeler(decode_chunk(chunk, job.decode)), job.files, job.commit)
+                part = job.commit(labeler(decode_chunk(chunk, job.decode)), job.files)
                 yield time.perf_counter(), len(part)
 
 

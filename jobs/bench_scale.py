@@ -7,6 +7,7 @@ Real tar shards of small JPEGs through the real graph: only the model is replace
 hard links to one file. Afterwards `scclip label` itself is run on the finished output and must find nothing to do.
 """
 
+import functools
 import io
 import os
 import shutil
@@ -40,9 +41,10 @@ from jobs.models import SegmentationOptions, find_model, load_vocabulary, segmen
 from jobs.options import OptionParser
 from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import RunFiles
+from pipeline.committing import RunFiles, commit_chunk, finish_unit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
+from pipeline.labeling import Labeler
 from pipeline.plan import Unit
 from pipeline.resources import ComputeConfig, divide
 from pipeline.run import write_generation
@@ -81,6 +83,10 @@ class StandInSpec:
     """Takes the place of a `LabelerSpec`: every image gets the same two categories, at no cost."""
 
     threads: int = 1
+
+    def start(self) -> Labeler:
+        spec: Any = self
+        return Labeler(spec)
 
     def build(self) -> "StandIn":
         return StandIn()
@@ -183,15 +189,15 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     units = write_generation(files, [], new_units(label, known_units(files, {}), files), lambda seen: [])
     seconds = time.perf_counter() - began
     spec: Any = StandInSpec()
+    categories = coco.categories(vocabulary.category_names, things(vocabulary))
     job = LabelJob(
         files=files,
         spec=spec,
         resources=resources,
         limits=limits,
         decode=DecodeConfig(),
-        commit=commit_options(label, vocabulary),
-        categories=coco.categories(vocabulary.category_names, things(vocabulary)),
-        info=document_info(source, vocabulary),
+        commit=functools.partial(commit_chunk, options=commit_options(label, vocabulary)),
+        finish=functools.partial(finish_unit, categories=categories, info=document_info(source, vocabulary)),
         done={},
     )
     return job, units, seconds

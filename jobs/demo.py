@@ -11,30 +11,26 @@ import json
 import tarfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.errors import JobFailed
+from jobs.evaluate import EvaluateOptions, evaluate
 from jobs.label import LabelOptions, label, local_or_cluster
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError
 from jobs.progress import duration
 from jobs.report import ReportOptions, write_report
 from pipeline.committing import RunFiles, png
-from pipeline.metrics import confusion, iou, mean_iou
-from pipeline.pictures import label_map, truth_map
-from pipeline.plan import Unit
-from pipeline.report import category_names
-from pipeline.report_pictures import read_rows, read_segments
+from pipeline.metrics import mean_iou
 from pipeline.resources import ComputeConfig
-from pipeline.run import read_plan, read_run
-from pipeline.statistics import OK
-from pipeline.storage import create, exists, info, join, read_bytes
+from pipeline.results import Evaluation
+from pipeline.storage import create, exists, info, join
 from pipeline.webdataset import count_images
+from scclip.demo.evaluate import SEEDS as SPLIT_SEEDS
+from scclip.demo.evaluate import SIZES as SPLIT_SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.weights import Method, ModelConfig
 
@@ -55,6 +51,10 @@ class DemoOptions:
     """Scenes to draw, in four shards."""
     model: str = "demo"
     """Model to label with, as `scclip label --model` takes it."""
+    split: Literal["demo", "test", "development"] = "demo"
+    """Scenes to draw: the demo's own, or those that scclip/demo/README.md reports (test) or chooses settings on."""
+    shards_only: bool = False
+    """Draw the scenes, and stop."""
 
     def __post_init__(self) -> None:
         if not SHARDS <= self.images <= 100_000:
@@ -75,12 +75,13 @@ def main(argv: Sequence[str]) -> int:
 def demo(options: DemoOptions) -> int:
     """Shards, two labeling runs, the comparison, the report; then tells where to look."""
     began, output = time.monotonic(), options.output.rstrip("/") or "/"
-    write_shards(output, options.images)
+    write_shards(output, options.images, options.split)
+    if options.shards_only:
+        return 0
     label_scenes(output, options.model)
-    matrices = {name: measure(RunFiles(join(output, folder))) for _, folder, name in RUNS}
-    scores = {name: iou(matrix) for name, matrix in matrices.items()}
-    report = write_report(ReportOptions(output=join(output, RUNS[0][1]), truth=TRUTH), scores)
-    figures = ", ".join(f"{name} {mean_iou(matrix):.3f}" for name, matrix in matrices.items())
+    evaluation = measure(output)
+    report = write_report(ReportOptions(output=join(output, RUNS[0][1]), truth=TRUTH), evaluation)
+    figures = ", ".join(f"{name} {mean_iou(evaluation.matrices[method]):.3f}" for method, _, name in RUNS)
     print(
         f"\nmIoU over {len(CLASSES)} classes, {options.images} scenes never seen in training: {figures}\n"
         f"report:  {report}\n"
@@ -91,32 +92,33 @@ def demo(options: DemoOptions) -> int:
     return 0
 
 
-def write_shards(output: str, images: int) -> None:
+def write_shards(output: str, images: int, split: str = "demo") -> None:
     """Draws the scenes into four tars, each created once and whole; UserError where others lie there."""
     for number, places in enumerate(np.array_split(np.arange(images), SHARDS)):
         url = join(output, "shards", f"scenes-{number:05d}.tar")
         if not exists(url):
             print(f"drawing {len(places)} scenes: {url}", flush=True)
-            create(url, shard_bytes(places.tolist()))
+            create(url, shard_bytes(places.tolist(), split))
         elif (found := count_images(url, info(url).size)) != len(places):
             raise UserError(f"{url} holds {found} scenes, not {len(places)}; choose another --output or --images")
 
 
-def shard_bytes(places: Sequence[int]) -> bytes:
+def shard_bytes(places: Sequence[int], split: str = "demo") -> bytes:
     """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for place in places:
-            for suffix, data in scene_files(place).items():
+            for suffix, data in scene_files(place, split).items():
                 member = tarfile.TarInfo(f"{place:06d}.{suffix}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 
-def scene_files(place: int) -> dict[str, bytes]:
+def scene_files(place: int, split: str = "demo") -> dict[str, bytes]:
     """Suffix → bytes of one scene: picture, truth, and what it was drawn from."""
-    seed, (height, width) = FIRST_SEED + place, SIZES[place % len(SIZES)]
+    first, sizes = (FIRST_SEED, SIZES) if split == "demo" else (SPLIT_SEEDS[split].start, SPLIT_SIZES[split])
+    seed, (height, width) = first + place, sizes[place % len(sizes)]
     image, truth = scene(seed, height, width)
     names = [CLASSES[category - 1] for category in np.unique(truth).tolist()]
     described = {"seed": seed, "height": height, "width": width, "classes": names}
@@ -135,22 +137,15 @@ def label_scenes(output: str, model: str) -> None:
             label(options, ModelConfig(model=model, method=method), SegmentationOptions(), ComputeConfig())
 
 
-def measure(files: RunFiles) -> npt.NDArray[np.int64]:
-    """Confusion matrix int64 (C, C + 1) of a run's committed labels against the truth in its shards."""
-    names = category_names(read_run(files))
-    size = max(names) + 1
-    return sum((unit_confusion(files, unit, names) for unit in read_plan(files)), np.zeros((size, size + 1), np.int64))
-
-
-def unit_confusion(files: RunFiles, unit: Unit, names: dict[int, str]) -> npt.NDArray[np.int64]:
-    """One unit's part of the matrix; JobFailed where an image has no labels or no truth."""
-    images = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit.number)))).to_pylist()
-    segments = read_segments(files, unit.number, [image["image_id"] for image in images])
-    size = max(names) + 1
-    total = np.zeros((size, size + 1), np.int64)
-    for image, row in zip(images, read_rows(unit, [0, len(images) - 1], TRUTH), strict=True):
-        if image["status"] != OK or row["truth"] is None:
-            raise JobFailed(f"{unit.url}: scene {image['key']} has no labels or no truth; choose another --output")
-        labels = label_map(segments[image["image_id"]], image["height"], image["width"], names)
-        total += confusion(truth_map(row["truth"], names), labels, size)
-    return total
+def measure(output: str) -> Evaluation:
+    """Both methods' labels against the truth in the shards; JobFailed where an image has no labels or no truth."""
+    found: dict[str, Evaluation] = {}
+    for method, folder, _ in RUNS:
+        options = EvaluateOptions(
+            labels=join(output, folder), truth=(join(output, "shards"),), truth_indices="categories"
+        )
+        found[method] = evaluate(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
+        if found[method].failed:
+            raise JobFailed(f"{options.output}: {found[method].failed} scenes have no labels or no truth; see images/")
+    matrices = {method: evaluation.matrices[method] for method, evaluation in found.items()}
+    return replace(found["scclip"], matrices=matrices)

@@ -1,6 +1,6 @@
 """`scclip label --dry-run`: what a run would read, need and write, as one table; nothing is written to OUTPUT.
 
-print(describe(units, job, output))   # job.files is a scratch folder
+print(describe(units, job, output, "bf16"))   # job.files is a scratch folder
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from pipeline.retrying import redact
 from pipeline.sampling import Estimate, Sample, count_all, extrapolate, take_sample
 
 
-def describe(units: Sequence[Unit], job: LabelJob, output: str) -> str:
+def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) -> str:
     """The table."""
     images, counted = count_all(units)
     sample = take_sample(units, job)
@@ -28,7 +28,7 @@ def describe(units: Sequence[Unit], job: LabelJob, output: str) -> str:
         "other work": f"about {estimate.cpu_hours:.2g} CPU-hours to read, decode and commit",
         "time": time_text(estimate, job.resources),
         "result": result_text(estimate, sample),
-        "weights": f"load: {job.spec.precision} on {job.resources.device}",
+        "weights": f"load: {precision} on {job.resources.device}",
     }
     return "\n".join(f"{name:11} {text}" for name, text in rows.items())
 

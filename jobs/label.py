@@ -4,6 +4,7 @@
         --model ViT-B-16-quickgelu --pretrained openai
 """
 
+import functools
 import json
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from jobs.options import OptionParser, UserError, positional
 from jobs.progress import Progress, duration
 from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import CommitOptions, RunFiles, tidy, uncommit
+from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, tidy, uncommit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
@@ -163,7 +164,7 @@ def dry_run(
     check_storage(files.output, sample_inputs(left))
     with tempfile.TemporaryDirectory() as folder:
         job = prepare(options, cluster, compute, RunFiles(folder), source, vocabulary, segmenter, limits, run)
-        print(describe(left, job, files.output))
+        print(describe(left, job, files.output, source.config.precision))
     return 0
 
 
@@ -186,23 +187,23 @@ def prepare(
     clip = load_clip(source)
     clip.visual()
     warn(create_run(files, run))
+    categories = coco.categories(vocabulary.category_names, things(vocabulary))
     return LabelJob(
         files=files,
         spec=build_spec(clip, vocabulary, segmenter, resources, files),
         resources=resources,
         limits=limits,
         decode=DecodeConfig(exif=options.exif, reduced_side=2 * segmenter.short_side if options.reduced_decode else 0),
-        commit=commit_options(options, vocabulary),
-        categories=coco.categories(vocabulary.category_names, things(vocabulary)),
-        info=document_info(source, vocabulary),
+        commit=functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
+        finish=functools.partial(finish_unit, categories=categories, info=document_info(source, vocabulary)),
         done=files.parts(),
     )
 
 
-def warn(lines: Sequence[str]) -> None:
+def warn(lines: Sequence[str], verb: str = "label") -> None:
     """Warnings, one line each."""
     for line in lines:
-        print(f"scclip label: {line}", file=sys.stderr)
+        print(f"scclip {verb}: {line}", file=sys.stderr)
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:

@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 
 from jobs.options import UserError
 from pipeline.committing import RunFiles
@@ -96,6 +98,27 @@ def segmenter_config(
         return SegmenterConfig(**values, category_thresholds=own)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a vision tower as its configuration states them; 0 for what it does not."""
+
+    layers: int
+    patch: int
+    width: int
+
+
+def architecture(source: WeightsSource) -> Architecture:
+    """The vision tower of weights that are not loaded yet."""
+    name = source.open_clip_name
+    if name.startswith("local-dir:"):
+        content = json.loads((Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text())
+    else:
+        content = {"model_cfg": open_clip.get_model_config(name) or {}}
+    vision = content.get("model_cfg", content).get("vision_cfg", {})
+    sizes = (vision.get(key, 0) for key in ("layers", "patch_size", "width"))
+    return Architecture(*(size if isinstance(size, int) else 0 for size in sizes))
 
 
 def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:

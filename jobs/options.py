@@ -93,8 +93,9 @@ class OptionParser(argparse.ArgumentParser):
             kind, many, choices = unwrap(hints[field.name])
             if "positional" in field.metadata:
                 label = field.metadata["positional"]
-                number = ("*" if field.default == () else "+") if many else None
-                section.add_argument(field.name, metavar=label, nargs=number, help=text)
+                optional = field.default is not dataclasses.MISSING
+                nargs = ("*" if many else "?") if optional else ("+" if many else None)
+                section.add_argument(field.name, metavar=label, nargs=nargs, help=text)
                 continue
             flag = "--" + field.name.replace("_", "-")
             if kind is bool:

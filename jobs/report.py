@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.options import OptionParser, UserError, positional
-from jobs.report_page import Scores, render
+from jobs.report_page import render
 from pipeline.committing import RunFiles
 from pipeline.report import ReportLimits, gather
+from pipeline.results import Evaluation
 from pipeline.storage import join, replace
 
 
@@ -47,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def write_report(options: ReportOptions, scores: Scores | None = None) -> str:
-    """Writes OUTPUT/report.html, with `scores` against ground truth where given; returns its URL.
+def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -> str:
+    """Writes OUTPUT/report.html, with an evaluation against ground truth where given; returns its URL.
 
     UserError where OUTPUT holds no run.
     """
@@ -60,5 +61,5 @@ def write_report(options: ReportOptions, scores: Scores | None = None) -> str:
     except FileNotFoundError:
         raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
     url = join(files.output, "report.html")
-    replace(url, render(content, scores).encode("utf-8", "replace"))
+    replace(url, render(content, evaluation).encode("utf-8", "replace"))
     return url

@@ -1,6 +1,6 @@
-"""The report's tables of classes: IoU against ground truth, area and confidence of each.
+"""The report's table of classes: area and confidence of each.
 
-class_section(content), score_section(content, {"SC-CLIP": iou(matrix)})
+class_section(content)
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,31 +15,6 @@ from pipeline.report import BINS, ReportContent
 
 CLASSES_SHOWN = 24  # rows of the class table above "… more classes"
 FILTER = '<label class="tools" hidden>Show classes with <input id="filter" type="search" placeholder="a name"></label>'
-
-Scores = Mapping[str, npt.NDArray[np.float64]]  # method's name → IoU by category index, NaN where there is none
-
-
-def score_section(content: ReportContent, scores: Scores) -> str:
-    """IoU of each class against ground truth, one column per method."""
-    means = "".join(
-        f'<td class="num"><strong>{np.nanmean(values):.3f}</strong>{bar(float(np.nanmean(values)))}</td>'
-        for values in scores.values()
-    )
-    rows = [f"<tr><td><strong>Mean IoU</strong></td>{means}</tr>"]
-    for category, name in content.names.items():
-        if all(np.isnan(values[category]) for values in scores.values()):
-            continue
-        cells = "".join(score_cell(values[category]) for values in scores.values())
-        rows.append(f"<tr><td>{label(category, name)}</td>{cells}</tr>")
-    head = "".join(f'<th class="num">{text(name)}</th>' for name in scores)
-    columns = f"<colgroup><col>{'<col class=n>' * len(scores)}</colgroup>"
-    table = f"{columns}<thead><tr><th>Class</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-    return f'<section><h2>Against the ground truth</h2><table class="scores">{table}</table></section>'
-
-
-def score_cell(value: float) -> str:
-    """One IoU as a table cell."""
-    return f'<td class="num">{"–" if np.isnan(value) else f"{value:.3f}"}{bar(float(np.nan_to_num(value)))}</td>'
 
 
 def class_section(content: ReportContent) -> str:

@@ -30,8 +30,8 @@ def gallery_section(content: ReportContent) -> str:
     return f'<section>{head}<div class="gallery">{articles}</div></section>'
 
 
-def article(place: int, picture: Picture, names: Mapping[int, str]) -> str:
-    """One image: photo, labels and truth side by side, what it was chosen for, and the legend."""
+def article(place: int, picture: Picture, names: Mapping[int, str], heading: str | None = None) -> str:
+    """One image: photo, labels and truth side by side, what it was chosen for (or `heading`), and the legend."""
     choice, shown = picture.choice, f"photo{place}"
     views = [view(picture, f'<image id="{shown}" {sized(picture)} href="{data_url(picture.photo, "jpeg")}"/>', "Image")]
     masks = [(picture.labels, "Labels")]
@@ -42,7 +42,7 @@ def article(place: int, picture: Picture, names: Mapping[int, str]) -> str:
         layer = f'<image class="mask" {sized(picture)} href="{data_url(mask, "png")}"/>'
         views.append(view(picture, f'<use href="#{shown}"/>{layer}', caption))
     found = "\n".join(names[entry.category] for entry in picture.shares)
-    chosen = (
+    chosen = heading or (
         f"{label(choice.category, names[choice.category])} <small>{confidence(choice.confidence)} confident</small>"
     )
     described = f"{text(choice.key)}, {choice.width} × {choice.height}"

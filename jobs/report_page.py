@@ -1,22 +1,23 @@
 """A report's content as one self-contained HTML page: no script, font, style or picture from anywhere else.
 
-    html = render(content, scores)
+    html = render(content, evaluation)
 
 The skeleton with its CSS and its few lines of script is `report.html`; the tables of classes and the gallery are in
-`report_classes.py` and `report_gallery.py`, here is the rest.
+`report_classes.py`, `report_scores.py` and `report_gallery.py`, here is the rest.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from jobs.report_classes import Scores, class_section, score_section
+from jobs.report_classes import class_section
 from jobs.report_gallery import gallery_section
 from jobs.report_parts import bar, share, text
+from jobs.report_scores import confusion_section, score_section
 from pipeline.report import ReportContent
+from pipeline.results import Evaluation
 from pipeline.statistics import OK, Totals
 from pipeline.storage import redact
-
-__all__ = ["Scores", "render"]
 
 TEMPLATE = Path(__file__).with_name("report.html")
 INPUTS_SHOWN = 4
@@ -28,21 +29,25 @@ DEMO_NOTE = (
 )
 
 
-def render(content: ReportContent, scores: Scores | None = None) -> str:
-    """The whole page. `scores` are measured against ground truth, where somebody has."""
+def render(content: ReportContent, evaluation: Evaluation | None = None) -> str:
+    """The whole page, with an evaluation against ground truth where there is one."""
     sections = [
         header(content),
         run_section(content),
         status_section(content),
-        score_section(content, scores) if scores else "",
+        score_section(evaluation) if evaluation else "",
+        confusion_section(evaluation) if evaluation else "",
         class_section(content),
         gallery_section(content),
         footer(content),
     ]
-    title = f"{text(content.run['vocabulary']['name'])}: labels of {content.totals.labeled:,} images"
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=title, body="\n".join(filter(None, sections))
-    )
+    return page(f"{content.run['vocabulary']['name']}: labels of {content.totals.labeled:,} images", sections)
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Sections in the skeleton; empty ones are left out."""
+    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(title=text(title), body="\n".join(filter(None, sections)))
 
 
 def header(content: ReportContent) -> str:

@@ -23,7 +23,7 @@ from jobs.wheel import FILES
 from pipeline.retrying import redact
 
 CARRIED = ("vocabulary", "calibration")  # options that may name a small local file, which then travels with the job
-PATHS = ("inputs", "output", "source")  # what every node reads or writes
+PATHS = ("inputs", "output", "source", "paths", "labels")  # what every node reads or writes
 LOCAL_MODEL = "local-dir:"
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
@@ -48,7 +48,7 @@ class Request:
         files: dict[str, bytes] = {}
         values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
         refuse_credentials([str(value) for _, value in values])
-        output = next((str(value) for field, value in values if field.name == "output"), "")
+        output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
         flags = [values for values in values if "positional" not in values[0].metadata]
         places = [values for values in values if "positional" in values[0].metadata]
         spelled = [word for field, value in [*places, *flags] for word in spell(field, value)]
@@ -82,7 +82,7 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
     """The verb and its option dataclasses."""
     from jobs.__main__ import VERBS
 
-    names = [name for name in VERBS if name != "submit"]
+    names = [name for name in VERBS if name not in ("submit", "bench")]  # bench measures the machine it is called on
     if not words or words[0] not in names:
         given = repr(words[0]) if words else "nothing"
         raise UserError(f"after -- comes a verb and its options, not {given}; choose {', '.join(names)}")
@@ -95,7 +95,8 @@ def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], A
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            if "positional" in field.metadata or value != field.default or field.name in PATHS:
+            given = "positional" in field.metadata or value != field.default or field.name in PATHS
+            if given and value is not None:
                 yield field, value
 
 
@@ -115,7 +116,8 @@ def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes])
         raise UserError(f"{flag} {value}: weights go by URL; copy them to a bucket and give s3://…")
     for item in value if isinstance(value, tuple) else (value,):
         text = str(item)
-        local = name in PATHS or ("positional" in field.metadata and Path(text).exists())
+        may_be = "positional" in field.metadata or name == "truth"
+        local = name in PATHS or (may_be and Path(text).exists())
         if local and "://" not in text and not text.startswith("/"):
             raise UserError(f"{flag} {text}: the cluster does not see this folder; give a URL or a shared path from /")
     return value

@@ -12,7 +12,7 @@ from jobs.errors import JobFailed
 from jobs.options import OptionParser, UserError, positional
 from pipeline.committing import RunFiles
 from pipeline.plan import Unit
-from pipeline.run import read_plan, read_run
+from pipeline.run import read_labeling_run, read_plan
 from pipeline.statistics import Totals
 from pipeline.verify import Leftovers, leftovers, verify_units
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
 def verify(files: RunFiles) -> int:
     """Checks all finished units, the plan's completeness and what was left behind."""
     try:
-        run, units = read_run(files), read_plan(files)
+        run, units = read_labeling_run(files), read_plan(files)
     except FileNotFoundError:
         raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
     finished = files.finished()

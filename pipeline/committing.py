@@ -38,6 +38,7 @@ from pipeline.storage import create, exists, join, list_files, read_bytes, remov
 
 RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
 DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
+Metadata = Mapping[bytes, bytes]
 ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
 MASK_SUFFIXES = dict(zip(MASK_COLUMNS, ("seg.png", "argmax.png", "conf.png"), strict=True))
 
@@ -137,11 +138,26 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def read_part(files: RunFiles, unit: int, chunk: int) -> tuple[pa.Table, str | None]:
-    """A part and the resume point after it."""
+def read_part(files: RunFiles, unit: int, chunk: int, schema: pa.Schema = PART_SCHEMA) -> tuple[pa.Table, Metadata]:
+    """A part of this schema and its metadata."""
     table = pq.read_table(pa.BufferReader(read_bytes(files.part(unit, chunk))))
-    resume = (table.schema.metadata or {}).get(RESUME_KEY)
-    return table.replace_schema_metadata(None).cast(PART_SCHEMA), resume.decode() if resume else None
+    return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
+
+
+def read_parts(
+    files: RunFiles, unit: int, chunks: int, schema: pa.Schema = PART_SCHEMA
+) -> list[tuple[pa.Table, Metadata]] | None:
+    """All parts of a unit; None where another writer has finished it meanwhile: then what is left of them is removed.
+
+    Raises FileNotFoundError where a part is missing and the unit is not finished.
+    """
+    try:
+        return [read_part(files, unit, chunk, schema) for chunk in range(chunks)]
+    except FileNotFoundError:
+        if not exists(files.unit_file("images", unit)):
+            raise
+        remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+        return None
 
 
 def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint | None:
@@ -149,8 +165,10 @@ def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint
     present, last = set(done), -1
     while last + 1 in present:
         last += 1
-    text = read_part(files, unit, last)[1] if last >= 0 else None
-    return ResumePoint.from_json(text) if text else None
+    if last < 0:
+        return None
+    metadata = pq.read_schema(pa.BufferReader(read_bytes(files.part(unit, last)))).metadata or {}
+    return ResumePoint.from_json(metadata[RESUME_KEY].decode()) if RESUME_KEY in metadata else None
 
 
 def finish_unit(
@@ -160,15 +178,10 @@ def finish_unit(
 
     A unit that another writer finished meanwhile is left as it is. The parts must be complete: chunks 0 … `chunks` − 1.
     """
-    target = files.unit_file("images", unit)
-    try:
-        parts = [read_part(files, unit, chunk)[0] for chunk in range(chunks)]
-    except FileNotFoundError:
-        if not exists(target):
-            raise
-        remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+    parts = read_parts(files, unit, chunks)
+    if parts is None:
         return read_images(files, unit)
-    part = refuse_repeated_ids(pa.concat_tables([PART_SCHEMA.empty_table(), *parts]))
+    part = refuse_repeated_ids(pa.concat_tables([PART_SCHEMA.empty_table(), *(table for table, _ in parts)]))
     images, segments = split_part(part)
     contents = {
         "coco": coco.dump(coco.document(images.to_pylist(), segments.to_pylist(), categories=categories, info=info)),
@@ -181,7 +194,7 @@ def finish_unit(
     digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in contents.items()}
     sums = json.dumps(totals(images, segments).to_dict(), sort_keys=True)
     metadata = {DIGESTS_KEY: json.dumps(digests, sort_keys=True).encode(), TOTALS_KEY: sums.encode()}
-    create(target, parquet_bytes(images, metadata))
+    create(files.unit_file("images", unit), parquet_bytes(images, metadata))
     remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
     return images
 

@@ -8,6 +8,7 @@ Every conversion is one table from the annotation's value to the protocol's clas
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,16 @@ def convert(labels: Table, annotation: npt.NDArray[np.generic]) -> npt.NDArray[n
     return labels[annotation.astype(np.uint16)]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """One annotation of a COCO instances file."""
+
+    value: int
+    """1…N, the place of its category."""
+    segmentation: Any
+    """Polygons or RLE."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """An image and its annotation."""
@@ -71,9 +82,13 @@ class Sample:
     image: str
     """URL of the image; its bytes are copied as they are."""
     truth: str
-    """URL of the annotation PNG."""
+    """URL of the annotation PNG, or of the JSON that holds it."""
     labels: Table
     """What its values mean."""
+    shapes: tuple[Shape, ...] | None = None
+    """COCO instances to paint, the first below the others; the values are `Shape.value`, 0 elsewhere."""
+    segments: tuple[tuple[int, int], ...] | None = None
+    """COCO panoptic: the PNG's colours as numbers, and the value of each; 0 for others."""
 
 
 def list_samples(dataset: str, source: str) -> list[Sample]:
@@ -81,7 +96,20 @@ def list_samples(dataset: str, source: str) -> list[Sample]:
     samples = list(LAYOUTS[dataset](source.rstrip("/"), LABEL_TABLES[dataset]))
     if not samples:
         raise InputError(f"{dataset}: the split in {source} names no image; unpack the official download there")
+    refuse_missing(samples)
     return samples
+
+
+def refuse_missing(samples: Sequence[Sample]) -> None:
+    """InputError that names the first file which a sample needs and its folder does not hold; lists folders once."""
+    urls = [url for sample in samples for url in (sample.image, sample.truth)]
+    folders = dict.fromkeys(url.rpartition("/")[0] for url in urls)
+    known = {folder: {file.url.rpartition("/")[2] for file in storage.list_files(folder)} for folder in folders}
+    for sample in samples:
+        for what, url in (("image", sample.image), ("ground truth", sample.truth)):
+            folder, _, name = url.rpartition("/")
+            if name not in known[folder]:
+                raise InputError(f"expected the {what} of {sample.key} in {url}; unpack the official download")
 
 
 def _voc(root: str, labels: Table) -> Iterator[Sample]:

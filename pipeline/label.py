@@ -9,7 +9,7 @@ shuffled and no state crosses the cluster but the plan.
 import functools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from pipeline.chunks import ChunkLimits, ResumePoint
-from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, resume_after
+from pipeline.committing import RunFiles, resume_after
 from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.ledger import Gate, attempt, start_ledger
 from pipeline.monitoring import count
@@ -30,7 +30,11 @@ from pipeline.statistics import OK
 
 if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes start five times as fast without it
     from pipeline.labeling import LabelerSpec
+    from pipeline.labels import LabelsSpec
+    from pipeline.variants import VariantsSpec
 
+Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
+Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
 ACTOR_STARTS = 8  # that may fail in a row before the job does
 FINISHING = 4  # units finished at the same time: each holds its parts in memory
 OUTCOME_SCHEMA = pa.schema(
@@ -51,22 +55,22 @@ class LabelJob:
 
     files: RunFiles
     """Where the run's files lie."""
-    spec: "LabelerSpec"
-    """What an actor holds."""
+    spec: "LabelerSpec | VariantsSpec | LabelsSpec"
+    """What an actor holds; `start` makes the object that turns decoded chunks into labeled ones."""
     resources: Resources
     """Actors and the share of the cluster that every stage gets."""
     limits: ChunkLimits
     """Where chunks close."""
     decode: DecodeConfig
     """How images are decoded."""
-    commit: CommitOptions
-    """What is written."""
-    categories: list[dict[str, Any]]
-    """COCO categories of the documents."""
-    info: Mapping[str, Any]
-    """`info` of the documents."""
+    commit: Commit
+    """Writes the part of a labeled chunk."""
+    finish: Finish
+    """Turns the parts of a unit into its files."""
     done: Mapping[int, set[int]]
     """Chunks that have a part already, by unit, as listed before the job began."""
+    truth: str | None = None
+    """Extension or column of the ground truth that travels with its image; labeling reads none."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
         max_tasks_in_flight_per_actor=share.calls_in_flight + 1,
         max_concurrent_calls_per_actor=share.calls_in_flight,
     )
-    read = functools.partial(read_stage, plan=plan, limits=job.limits, files=job.files, ledger=ledger)
+    read = functools.partial(read_stage, plan=plan, limits=job.limits, files=job.files, truth=job.truth, ledger=ledger)
     decode = functools.partial(decode_stage, config=job.decode, ledger=ledger)
-    commit = functools.partial(commit_stage, files=job.files, options=job.commit, ledger=ledger)
+    commit = functools.partial(commit_stage, files=job.files, write=job.commit, ledger=ledger)
     return (
         ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
         .map_batches(read, num_cpus=share.read_cpus, **rows)
@@ -124,12 +128,10 @@ def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
 
 
 class LabelingActor:
-    """A `Labeler` whose spec lies in the object store: numpy arrays are shared by the actors of a node."""
+    """What a spec in the object store starts: numpy arrays are shared by the actors of a node."""
 
     def __init__(self, spec: list[ray.ObjectRef], ledger: Any) -> None:
-        from pipeline.labeling import Labeler
-
-        self.labeler, self.ledger, self.gate = Labeler(ray.get(spec[0])), ledger, Gate()
+        self.labeler, self.ledger, self.gate = ray.get(spec[0]).start(), ledger, Gate()
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
         """The chunk, labeled; beside others unless its images must be watched."""
@@ -143,13 +145,13 @@ def place(chunk: pa.Table) -> tuple[int, int]:
 
 
 def read_stage(
-    batch: pa.Table, plan: ray.ObjectRef, limits: ChunkLimits, files: RunFiles, ledger: Any
+    batch: pa.Table, plan: ray.ObjectRef, limits: ChunkLimits, files: RunFiles, truth: str | None, ledger: Any
 ) -> Iterator[pa.Table]:
     """A unit's number → its chunks that are not done, then its sentinel."""
     number = batch["unit"][0].as_py()
     unit, done = ray.get(plan)[number]
     with attempt(ledger, "read", number, 0) as watch:
-        yield from watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done)))
+        yield from watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done), truth))
 
 
 def decode_stage(chunk: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
@@ -158,13 +160,13 @@ def decode_stage(chunk: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table
         return decode_chunk(chunk, config, watch)
 
 
-def commit_stage(labeled: pa.Table, files: RunFiles, options: CommitOptions, ledger: Any) -> pa.Table:
+def commit_stage(labeled: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
     """Commits a labeled chunk and tells what became of it; a sentinel only passes the number of chunks on."""
     names = ("unit", "chunk", "chunks", "resume")
     outcome = {name: labeled[name][0].as_py() for name in names} | {"images": 0, "labeled": 0}
     if not is_sentinel(labeled):
         with attempt(ledger, "commit", *place(labeled)):
-            part = commit_chunk(labeled, files, options)
+            part = write(labeled, files)
         statuses = part["status"].to_pylist()
         report_images(statuses, part["windows"].to_pylist())
         outcome |= {"images": len(statuses), "labeled": statuses.count(OK)}
@@ -215,8 +217,7 @@ class UnitTracker:
         if expected is not None and self.present.get(outcome.unit, set()) >= set(range(expected)):
             job = self.job
             del self.expected[outcome.unit]
-            arguments = outcome.unit, expected, job.files, job.categories, dict(job.info), self.ledger
-            self.running.append(self.finish.remote(*arguments))
+            self.running.append(self.finish.remote(outcome.unit, expected, job.files, job.finish, self.ledger))
         self.collect(FINISHING)
 
     def collect(self, leave: int) -> None:
@@ -232,12 +233,10 @@ class UnitTracker:
             raise AssertionError(f"units {sorted(self.expected)} ended without all their chunks")
 
 
-def finish_stage(
-    unit: int, chunks: int, files: RunFiles, categories: list[dict[str, Any]], info: Mapping[str, Any], ledger: Any
-) -> None:
-    """`finish_unit` as a task that returns nothing."""
+def finish_stage(unit: int, chunks: int, files: RunFiles, finish: Finish, ledger: Any) -> None:
+    """The job's `finish` as a task that returns nothing."""
     with attempt(ledger, "finish", unit, 0):
-        finish_unit(unit, chunks, files, categories, info)
+        finish(unit, chunks, files)
 
 
 def configure_ray_data(resources: Resources | None = None) -> None:

@@ -47,6 +47,10 @@ class LabelerSpec:
     threads: int = 0
     """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
 
+    def start(self) -> "Labeler":
+        """What an actor works with."""
+        return Labeler(self)
+
     def build(self) -> Segmenter:
         """The segmenter on its device."""
         model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)

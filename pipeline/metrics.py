@@ -7,6 +7,8 @@ Matrices add up in any order and are divided once, at the end. C counts the cate
 of N classes has C = N + 1, and where it has no background row and column 0 stay empty.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -65,6 +67,33 @@ def iou(matrix: IntArray) -> FloatArray:
     hits = np.diagonal(matrix)
     union = matrix.sum(axis=1) + matrix[:, :-1].sum(axis=0) - hits
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def pixel_accuracy(matrix: IntArray) -> float:
+    """Share of the truth's pixels with the right label, predicted ignore being wrong; NaN if there are none."""
+    pixels = int(matrix.sum())
+    return int(np.trace(matrix)) / pixels if pixels else float("nan")
+
+
+class Confusion(NamedTuple):
+    """Pixels of one class that got another's label."""
+
+    truth: int
+    predicted: int
+    """A category index, or C for ignore."""
+    pixels: int
+    share: float
+    """Of the pixels of `truth`, 0..1."""
+
+
+def largest_confusions(matrix: IntArray, count: int) -> list[Confusion]:
+    """The most frequent mistakes of a matrix (C, C + 1) by pixels, the largest first, the lower indices of equals."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    found = zip(rows.tolist(), columns.tolist(), wrong[rows, columns].tolist(), strict=True)
+    return [Confusion(row, column, n, n / int(matrix[row].sum())) for row, column, n in found if n]
 
 
 def mean_iou(matrix: IntArray) -> float:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline import coco
+from pipeline.truth import read_plane
 
 Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
 Colour = tuple[int, int, int]  # sRGB, 0..255
@@ -84,11 +85,7 @@ def truth_map(data: bytes, known: Container[int]) -> Labels:
 
     Raises OSError for bytes that are no image, ValueError for an image in colours.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        labels = np.asarray(image)
-    if labels.ndim != 2 or labels.dtype.kind not in "ui":
-        raise ValueError(f"ground truth must be one plane of category indices, not {labels.shape} {labels.dtype}")
-    labels = labels if labels.dtype == np.uint8 else labels.astype(np.uint16)
+    labels = read_plane(data)
     strange = [value for value in np.unique(labels).tolist() if value not in known]
     return np.where(np.isin(labels, strange), coco.ignore_value(labels.dtype), labels).astype(labels.dtype)
 

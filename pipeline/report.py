@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.committing import RunFiles
 from pipeline.plan import Unit
 from pipeline.report_pictures import Choice, Picture, draw_pictures
-from pipeline.run import read_plan, read_run, unit_totals
+from pipeline.run import read_labeling_run, read_plan, unit_totals
 from pipeline.statistics import OK, Totals
 from pipeline.storage import read_bytes
 
@@ -96,7 +96,7 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     `truth` is the extension (tar, files) or column (Parquet) of ground truth in the input. Input that cannot be read
     costs pictures, never the report.
     """
-    run, units = read_run(files), read_plan(files)
+    run, units = read_labeling_run(files), read_plan(files)
     by_unit = unit_totals(files, sorted(files.finished()))
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
     content = ReportContent(

@@ -179,7 +179,18 @@ def draw(choice: Choice, row: Mapping[str, Any], segments: Sequence[Mapping[str,
     if rgb.shape[:2] != (choice.height, choice.width):
         return None
     labels = label_map(segments, choice.height, choice.width, frame.names)
-    truth = read_truth(row["truth"], labels.shape, frame.names)
+    return compose(choice, rgb, labels, read_truth(row["truth"], labels.shape, frame.names), segments, frame)
+
+
+def compose(
+    choice: Choice,
+    rgb: npt.NDArray[np.uint8],
+    labels: Labels,
+    truth: Labels | None,
+    segments: Sequence[Mapping[str, Any]],
+    frame: Frame,
+) -> Picture:
+    """A picture from its planes, all (H, W); `segments` add confidences to the legend."""
     height, width = thumbnail_size(choice.height, choice.width, frame.side)
     return Picture(
         choice=choice,

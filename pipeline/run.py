@@ -58,6 +58,14 @@ def read_run(files: RunFiles) -> dict[str, Any]:
         raise RunMismatch(f"{url} is no run's fingerprint; choose another OUTPUT") from None
 
 
+def read_labeling_run(files: RunFiles) -> dict[str, Any]:
+    """`read_run` for what needs labels; RunMismatch where the run is an evaluation."""
+    run = read_run(files)
+    if "evaluation" in run:
+        raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")
+    return run
+
+
 def compare_runs(old: Mapping[str, Any], new: Mapping[str, Any], output: str) -> list[str]:
     """Warnings for library patch versions; RunMismatch for the first field that differs otherwise."""
     before, now = flatten(old), flatten(json.loads(json.dumps(new)))
@@ -131,15 +139,15 @@ def write_generation(
 
 def unit_totals(files: RunFiles, units: Iterable[int]) -> dict[int, Totals]:
     """Totals of finished units, from the metadata of their images/ files."""
-
-    def read(unit: int) -> tuple[int, Totals]:
-        url = files.unit_file("images", unit)
-        with open_stream(url, size=info(url).size, block=FOOTER_BLOCK) as stream:
-            metadata = pq.read_schema(stream).metadata or {}
-        return unit, Totals.from_json(metadata[TOTALS_KEY])
-
     with ThreadPoolExecutor(16) as threads:
-        return dict(threads.map(read, units))
+        return dict(threads.map(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
+
+
+def unit_metadata(files: RunFiles, unit: int) -> Mapping[bytes, bytes]:
+    """The metadata of a finished unit's images/ file, without reading its rows."""
+    url = files.unit_file("images", unit)
+    with open_stream(url, size=info(url).size, block=FOOTER_BLOCK) as stream:
+        return pq.read_schema(stream).metadata or {}
 
 
 def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import ray
 
-from pipeline.committing import commit_chunk, finish_unit
 from pipeline.decoding import decode_chunk
 from pipeline.label import LabelJob
 from pipeline.plan import Unit, count_images
@@ -77,9 +76,9 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     chunks = [table for table in encoded if not is_sentinel(table)]
     decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
     labeled, label_seconds = label_there(decoded, job) if job.resources.fitting else ([], None)
-    parts = clock.take(lambda: [commit_chunk(chunk, job.files, job.commit) for chunk in labeled])
+    parts = clock.take(lambda: [job.commit(chunk, job.files) for chunk in labeled])
     ends = {table["unit"][0].as_py(): table["chunks"][0].as_py() for table in encoded if is_sentinel(table)}
-    clock.take(lambda: [finish_unit(unit, ends[unit], job.files, job.categories, job.info) for unit in ends if parts])
+    clock.take(lambda: [job.finish(unit, ends[unit], job.files) for unit in ends if parts])
     statuses = [status for part in parts for status in part["status"].to_pylist()]
     return Sample(
         images=sum(len(chunk["images"][0]) for chunk in chunks),
@@ -121,9 +120,7 @@ def label_there(chunks: Sequence[pa.Table], job: LabelJob) -> tuple[list[pa.Tabl
 
 def label_chunks(spec: Any, chunks: Sequence[pa.Table]) -> tuple[list[pa.Table], float]:
     """The labeled chunks and the seconds they took, the model's first call left out."""
-    from pipeline.labeling import Labeler
-
-    labeler = Labeler(spec)
+    labeler = spec.start()
     labeler(chunks[0])
     began = time.perf_counter()
     return [labeler(chunk) for chunk in chunks], time.perf_counter() - began

@@ -18,10 +18,12 @@ import ray.data
 from PIL import Image
 
 from pipeline import storage
+from pipeline.coco_truth import paint, panoptic_values
 from pipeline.committing import png
 from pipeline.datasets import Sample, convert
 from pipeline.label import configure_ray_data
 
+INDEX_MODES = ("L", "P", "I", "I;16")
 SHARD_CPUS = 0.5  # copying waits for storage more than it computes
 
 
@@ -70,15 +72,24 @@ def shard_bytes(samples: Sequence[Sample]) -> bytes:
 def members(sample: Sample) -> dict[str, bytes]:
     """A sample's files by name; ValueError where image and ground truth differ in size or the truth is no index PNG."""
     image, suffix = storage.read_bytes(sample.image), sample.image.rsplit(".", 1)[1].lower()
-    annotation = Image.open(io.BytesIO(storage.read_bytes(sample.truth)))
     size = Image.open(io.BytesIO(image)).size
-    if annotation.size != size or annotation.mode not in ("L", "P", "I", "I;16"):
-        kind = f"{annotation.mode} {annotation.size[0]} × {annotation.size[1]}"
-        raise ValueError(f"{sample.truth} is {kind}; wanted class indices of {size[0]} × {size[1]} pixels")
+    shapes = sample.shapes
+    annotation = read_annotation(sample, size) if shapes is None else paint(shapes, size[1], size[0])
     metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
-    truth = png(convert(sample.labels, np.asarray(annotation)))
+    truth = png(convert(sample.labels, annotation))
     return {
         f"{sample.key}.{suffix}": image,
         f"{sample.key}.seg.png": truth,
         f"{sample.key}.json": json.dumps(metadata, sort_keys=True).encode(),
     }
+
+
+def read_annotation(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+    """The values (H, W) of an annotation PNG of `size` (width, height)."""
+    with Image.open(io.BytesIO(storage.read_bytes(sample.truth))) as image:
+        if image.size != size or image.mode not in (("RGB",) if sample.segments is not None else INDEX_MODES):
+            kind = f"{image.mode} {image.size[0]} × {image.size[1]}"
+            wanted = "class indices" if sample.segments is None else "colours"
+            raise ValueError(f"{sample.truth} is {kind}; wanted {wanted} of {size[0]} × {size[1]} pixels")
+        annotation = np.asarray(image)
+    return annotation if sample.segments is None else panoptic_values(annotation, dict(sample.segments))

@@ -1,5 +1,6 @@
 """Each official layout, built small, through `list_samples` and `convert`, back to the protocol's class indices."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,12 @@ import pytest
 from pictures import encoded
 from PIL import Image
 
+from pipeline.chunks import ChunkLimits, is_sentinel, unnest
 from pipeline.datasets import LABEL_TABLES, convert, folder_pair, list_samples
 from pipeline.inputs import InputError
+from pipeline.plan import plan_units
+from pipeline.sharding import shard_bytes
+from pipeline.shards import read_unit
 
 
 def annotation(path: Path, values: list[int], palette: bool = False) -> None:
@@ -91,6 +96,45 @@ def test_official_layout(name: str, tmp_path: Path) -> None:
     assert Path(samples[0].image).is_file()
     converted = convert(samples[0].labels, np.asarray(Image.open(samples[0].truth)))
     assert converted[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_shards_of_an_official_tree_read_back(name: str, tmp_path: Path) -> None:
+    """Through the reader that labeling and evaluation use: the image byte for byte, the protocol's class indices."""
+    build, values, expected, key = CASES[name]
+    rows = [value for value in values for _ in range(7)]
+    height = len(rows)
+    build(tmp_path / "in", rows)
+    (sample,) = list_samples(name, str(tmp_path / "in"))
+    Path(sample.image).write_bytes(encoded(1, (height, 3), "PNG" if sample.image.endswith(".png") else "JPEG"))
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a.tar").write_bytes(shard_bytes([sample]))
+    assert read_back(tmp_path / "shards") == {
+        key: (Path(sample.image).read_bytes(), [v for v in expected for _ in range(7)])
+    }
+
+
+def read_back(shards: Path) -> dict[str, tuple[bytes, list[int]]]:
+    """Key → image bytes and the first column of the truth."""
+    found = {}
+    for unit in plan_units([str(shards)], truth="seg.png"):
+        for chunk in read_unit(unit, ChunkLimits(), truth="seg.png"):
+            for row in [] if is_sentinel(chunk) else unnest(chunk).to_pylist():
+                plane = np.asarray(Image.open(io.BytesIO(row["truth"])))
+                assert (plane == plane[:, :1]).all()
+                found[row["key"]] = (row["data"], plane[:, 0].tolist())
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    build, values, _, key = CASES[name]
+    build(tmp_path, values)
+    (sample,) = list_samples(name, str(tmp_path))
+    Path(sample.truth).rename(tmp_path / "elsewhere.png")
+    with pytest.raises(InputError, match=f"expected the ground truth of {key} in ") as caught:
+        list_samples(name, str(tmp_path))
+    assert sample.truth in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
