@@ -17,6 +17,7 @@ VERBS = {
     "shard": "benchmark downloads to WebDataset shards with ground truth",
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
+    "export": "a run's labels for trainers: coco, coco-panoptic, png, yolo, parquet",
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
 

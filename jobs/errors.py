@@ -4,10 +4,10 @@ from jobs.options import UserError
 from pipeline.inputs import InputError
 from pipeline.resources import ResourceError
 from pipeline.run import RunMismatch
-from scclip.vocabulary import VocabularyError
-from scclip.weights import ModelError, one_line
+from scclip.errors import ModelError, one_line
+from scclip.vocabulary_lint import VocabularyError
 
-__all__ = ["JobFailed", "UserError", "is_user_error", "one_line"]
+__all__ = ["JobFailed", "UserError", "cause", "is_user_error", "one_line"]
 
 
 class JobFailed(Exception):
@@ -17,3 +17,9 @@ class JobFailed(Exception):
 def is_user_error(error: BaseException) -> bool:
     """True for mistakes in what the user gave."""
     return isinstance(error, UserError | InputError | ResourceError | RunMismatch | VocabularyError | ModelError)
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason of an error that came through Ray."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"

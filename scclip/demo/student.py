@@ -1,0 +1,141 @@
+"""A student: a small segmentation network in plain PyTorch, trained from scratch on pictures and label maps alone.
+
+    student = train(samples, classes=14, config=StudentConfig())      # samples: [(rgb, labels), ...]
+    labels = predict(student, rgb)                                     # uint8 (H, W), categories from 1
+
+Nothing here knows where the labels come from; ignored pixels (255) have no loss. A U-Net that works at half
+resolution and doubles its scores at the end.
+
+Shapes: B pictures of a batch, K classes, H W pixels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Sample = tuple[np.ndarray, np.ndarray]  # uint8 (H, W, 3) RGB and uint8 (H, W): categories 1..K, 255 ignored
+IGNORE = 255
+CROPS = (160, 192, 240)  # sides of crops, brought to CROP: the student sees things in several sizes
+CROP = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """Training."""
+
+    steps: int = 1500
+    """Optimisation steps."""
+    batch: int = 12
+    """Crops of a step."""
+    rate: float = 3e-3
+    """Highest learning rate; it rises for a twentieth of the steps, then falls to zero as a cosine."""
+    widths: tuple[int, ...] = (24, 40, 64, 96)
+    """Channels at 1/2, 1/4, 1/8, 1/16 of the resolution."""
+    seed: int = 0
+    """Of weights and crops."""
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 3 × 3 convolutions, each with batch normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for width in (inputs, outputs):
+        layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class Student(nn.Module):
+    """U-Net: (B, 3, H, W) float → (B, K, H, W) scores; any H, W."""
+
+    def __init__(self, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
+        self.down = nn.ModuleList([block(a, b) for a, b in zip((widths[0], *widths), widths, strict=False)])
+        pairs = list(zip(widths, widths[1:], strict=False))[::-1]
+        self.up = nn.ModuleList([block(low + high, low) for low, high in pairs])
+        self.head = nn.Conv2d(widths[0], classes, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scores of every pixel."""
+        features, passed = F.relu(self.stem(pixels)), list[Tensor]()
+        for level, stage in enumerate(self.down):
+            features = stage(F.max_pool2d(features, 2, ceil_mode=True) if level else features)
+            passed.append(features)
+        for stage, skip in zip(self.up, passed[-2::-1], strict=True):
+            features = stage(torch.cat([upsample(features, skip), skip], 1))
+        return upsample(self.head(features), pixels)
+
+
+def upsample(features: Tensor, like: Tensor) -> Tensor:
+    """Bilinear, to the height and width of `like`."""
+    return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def train(
+    samples: Sequence[Sample],
+    classes: int,
+    config: StudentConfig | None = None,
+    tell: Callable[[int, float], None] = lambda step, loss: None,
+) -> Student:
+    """A student after `config.steps` steps on random crops; `tell` hears of every hundredth step and its loss."""
+    config = config or StudentConfig()
+    torch.manual_seed(config.seed)
+    random, student = np.random.default_rng(config.seed), Student(classes, config.widths)
+    student = student.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(student.parameters(), lr=config.rate, weight_decay=1e-3)
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate * schedule(step / config.steps)
+        pixels, labels = draw(samples, config.batch, random)
+        loss = F.cross_entropy(student(pixels), labels, ignore_index=IGNORE)
+        if labels.ne(IGNORE).any():
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        if step % 100 == 99:
+            tell(step + 1, loss.item())
+    return student.eval()
+
+
+def schedule(progress: float) -> float:
+    """Share of the highest rate at `progress` in 0..1."""
+    return min(1.0, progress / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def draw(samples: Sequence[Sample], count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A batch: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0; crops of one size, mirrored or not."""
+    side = int(random.choice(CROPS))
+    crops = [crop(samples[place], side, random) for place in random.integers(len(samples), size=count)]
+    pixels = to_pixels(np.stack([image for image, _ in crops]))
+    labels = torch.from_numpy(np.stack([labels for _, labels in crops])).long()[:, None]
+    pixels = F.interpolate(pixels, size=(CROP, CROP), mode="bilinear", align_corners=False, antialias=False)
+    labels = F.interpolate(labels.float(), size=(CROP, CROP), mode="nearest-exact")[:, 0].long()
+    return pixels, torch.where(labels == IGNORE, IGNORE, labels - 1)
+
+
+def crop(sample: Sample, side: int, random: np.random.Generator) -> Sample:
+    """A square of a picture, at most as large as the picture, padded with ignored pixels to `side`."""
+    image, labels = sample
+    height, width = labels.shape
+    top, left = (int(random.integers(max(1, size - side + 1))) for size in (height, width))
+    image, labels = image[top : top + side, left : left + side], labels[top : top + side, left : left + side]
+    if random.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    missing = [(0, side - labels.shape[0]), (0, side - labels.shape[1])]
+    return np.pad(image, [*missing, (0, 0)]), np.pad(labels, missing, constant_values=IGNORE)
+
+
+def to_pixels(images: np.ndarray) -> Tensor:
+    """uint8 (B, H, W, 3) → float (B, 3, H, W) of about unit size."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def predict(student: Student, image: np.ndarray) -> np.ndarray:
+    """Categories from 1, uint8 (H, W), of a picture, uint8 (H, W, 3)."""
+    return (student(to_pixels(image[None]))[0].argmax(0) + 1).numpy().astype(np.uint8)
