@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,13 +99,17 @@ def write_shards(output: str, images: int) -> None:
 
 def shard_bytes(places: Sequence[int]) -> bytes:
     """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
+    return tar_bytes((f"{place:06d}.{suffix}", data) for place in places for suffix, data in scene_files(place).items())
+
+
+def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A plain tar of files by name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for place in places:
-            for suffix, data in scene_files(place).items():
-                member = tarfile.TarInfo(f"{place:06d}.{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 

@@ -20,7 +20,7 @@ from pipeline.committing import RunFiles
 from pipeline.export import ExportJob, assemble, export_units, repeated
 from pipeline.export_filter import FilterError, parse_filter
 from pipeline.export_labels import MappingError, Rules, Target, refuse_unknown
-from pipeline.export_read import Source
+from pipeline.export_read import ExportError, Source
 from pipeline.plan import Unit
 from pipeline.report import category_names
 from pipeline.run import read_plan, read_run
@@ -273,6 +273,8 @@ def follow(units: Sequence[Unit], job: ExportJob) -> None:
                 bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt("stopped; the same command again goes on from here") from None
+        except ExportError as error:
+            raise JobFailed(f"{error}; what is written is kept, the same command again goes on") from None
         except ray.exceptions.RayError as error:
             raise JobFailed(f"{cause(error)}; what is written is kept, the same command again goes on") from error
 

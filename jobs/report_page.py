@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from jobs.report_classes import Scores, class_section, score_section
+from jobs.report_curation import curation_section
 from jobs.report_gallery import gallery_section
 from jobs.report_parts import bar, share, text
 from pipeline.report import ReportContent
@@ -36,6 +37,7 @@ def render(content: ReportContent, scores: Scores | None = None) -> str:
         status_section(content),
         score_section(content, scores) if scores else "",
         class_section(content),
+        curation_section(content),
         gallery_section(content),
         footer(content),
     ]

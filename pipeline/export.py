@@ -24,7 +24,7 @@ import ray.data
 
 from pipeline import export_coco, export_panoptic, export_shards, export_yolo
 from pipeline.export_labels import Rules, Target
-from pipeline.export_read import Exported, Source, unit_images
+from pipeline.export_read import Exported, ExportError, Source, unit_images
 from pipeline.label import configure_ray_data
 from pipeline.plan import Unit
 from pipeline.statistics import OK
@@ -78,7 +78,7 @@ class ExportJob:
 
 
 def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]]:
-    """Exports the units that have no marker yet; yields each one's counts. Raises what Ray raises."""
+    """Exports the units that have no marker yet; yields each one's counts. ExportError for one that cannot be."""
     done = {file.url.rsplit("/", 1)[1] for file in list_files(join(job.output, WORK))}
     left = [unit for unit in units if f"{unit.number:07d}.json" not in done]
     if not left:
@@ -88,12 +88,19 @@ def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]
 
     def work(batch: pa.Table) -> pa.Table:
         unit = ray.get(plan)[batch["unit"][0].as_py()]
-        return pa.table({"counts": [json.dumps(export_unit(unit, ray.get(shared)))]})
+        try:
+            return pa.table({"counts": [json.dumps(export_unit(unit, ray.get(shared)))], "error": [""]})
+        except Exception as error:  # as a row: through Ray its reason would be lost in tracebacks
+            reason = str(error) if isinstance(error, ExportError) else f"unit {unit.number}: {error!r}"
+            return pa.table({"counts": ["{}"], "error": [" ".join(reason.split()) or "unknown"]})
 
     numbers = ray.data.from_items([{"unit": unit.number} for unit in left], override_num_blocks=len(left))
     exported = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS)
     for batch in exported.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from (Counter(json.loads(text)) for text in pa.table(batch)["counts"].to_pylist())
+        for row in pa.table(batch).to_pylist():
+            if row["error"]:
+                raise ExportError(row["error"])
+            yield Counter(json.loads(row["counts"]))
 
 
 def export_unit(unit: Unit, job: ExportJob) -> Counter[str]:

@@ -153,8 +153,8 @@ def saved_maps(source: Source, unit: int, images: pa.Table) -> Iterator[tuple[in
     with open_stream(url, size=size) as stream:
         found = iter(members(stream, size))
         for index, key in zip(images["index"].to_pylist(), images["key"].to_pylist(), strict=True):
-            planes: list[Any] = [None, None]
-            while None in planes:
+            planes: dict[int, Labels] = {}
+            while len(planes) < len(wanted):
                 member = next(found, None)
                 if member is None or not member.name.startswith(f"{key}."):
                     raise ExportError(f"unit {unit}: masks/ has no argmax and confidence of {key!r}; run verify")

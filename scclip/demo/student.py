@@ -9,6 +9,7 @@ resolution and doubles its scores at the end.
 Shapes: B pictures of a batch, K classes, H W pixels.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Student(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
         self.down = nn.ModuleList([block(a, b) for a, b in zip((widths[0], *widths), widths, strict=False)])
-        pairs = list(zip(widths, widths[1:], strict=False))[::-1]
+        pairs = list(itertools.pairwise(widths))[::-1]
         self.up = nn.ModuleList([block(low + high, low) for low, high in pairs])
         self.head = nn.Conv2d(widths[0], classes, 1)
 
@@ -85,7 +86,7 @@ def train(
     config = config or StudentConfig()
     torch.manual_seed(config.seed)
     random, student = np.random.default_rng(config.seed), Student(classes, config.widths)
-    student = student.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    student = student.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=config.rate, weight_decay=1e-3)
     for step in range(config.steps):
         for group in optimiser.param_groups:
@@ -107,7 +108,7 @@ def schedule(progress: float) -> float:
 
 
 def draw(samples: Sequence[Sample], count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A batch: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0; crops of one size, mirrored or not."""
+    """A batch: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0; half of it mirrored."""
     side = int(random.choice(CROPS))
     crops = [crop(samples[place], side, random) for place in random.integers(len(samples), size=count)]
     pixels = to_pixels(np.stack([image for image, _ in crops]))
