@@ -18,6 +18,8 @@ VERBS = {
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
     "export": "a run's labels for trainers: coco, coco-panoptic, png, yolo, parquet",
+    "compare": "two runs over the same images: what moved, class by class",
+    "student": "a small network trained on the demo's labels alone, against its teacher",
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
 

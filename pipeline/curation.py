@@ -72,8 +72,8 @@ def confidence_histograms(segments: pa.Table) -> dict[int, Counts]:
     found: dict[int, Counts] = {}
     for value in np.unique(category).tolist():
         own = category == value
-        counts: Counts = np.bincount(_level(low[own]), area[own] * LOW, LEVELS)
-        found[value] = counts + np.bincount(_level(high[own]), area[own] * (1 - LOW), LEVELS)
+        levels, pixels = np.concatenate([low[own], high[own]]), np.concatenate([area[own] * LOW, area[own] * (1 - LOW)])
+        found[value] = np.bincount(_level(levels), pixels, LEVELS).astype(np.float64)
     return found
 
 
@@ -223,9 +223,9 @@ def doubtful(images: Sequence[Mapping[str, Any]]) -> tuple[Doubtful, ...]:
         return ()
     columns = [np.array([row[name] for row in images]) for name in ("mean_confidence", "coverage", "entropy")]
     signs = (1, 1, -1)
-    ranks = sum(
-        np.argsort(np.argsort(sign * column, kind="stable")) for sign, column in zip(signs, columns, strict=True)
-    )
+    ranks = np.zeros(len(images), np.int64)
+    for sign, column in zip(signs, columns, strict=True):
+        ranks += np.searchsorted(np.sort(sign * column), sign * column)  # equal values share a rank
     order = sorted(range(len(images)), key=lambda place: (int(ranks[place]), images[place]["image_id"]))
     return tuple(
         Doubtful(

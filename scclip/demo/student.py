@@ -29,24 +29,22 @@ CROP = 160
 class StudentConfig:
     """Training."""
 
-    steps: int = 1500
+    steps: int = 1000
     """Optimisation steps."""
     batch: int = 12
     """Crops of a step."""
     rate: float = 3e-3
     """Highest learning rate; it rises for a twentieth of the steps, then falls to zero as a cosine."""
-    widths: tuple[int, ...] = (24, 40, 64, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 96)
     """Channels at 1/2, 1/4, 1/8, 1/16 of the resolution."""
     seed: int = 0
     """Of weights and crops."""
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3 × 3 convolutions, each with batch normalisation and ReLU."""
-    layers: list[nn.Module] = []
-    for width in (inputs, outputs):
-        layers += [nn.Conv2d(width, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    """A 3 × 3 convolution with batch normalisation and ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class Student(nn.Module):
@@ -55,7 +53,8 @@ class Student(nn.Module):
     def __init__(self, classes: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 5, stride=2, padding=2)
-        self.down = nn.ModuleList([block(a, b) for a, b in zip((widths[0], *widths), widths, strict=False)])
+        levels = zip((widths[0], *widths), widths, strict=False)
+        self.down = nn.ModuleList([nn.Sequential(block(above, own), block(own, own)) for above, own in levels])
         pairs = list(itertools.pairwise(widths))[::-1]
         self.up = nn.ModuleList([block(low + high, low) for low, high in pairs])
         self.head = nn.Conv2d(widths[0], classes, 1)
