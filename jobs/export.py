@@ -5,11 +5,14 @@ scclip export labels/ coco/ --format coco --images --val 0.1 --filter "coverage 
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+import ray
 import yaml
 from tqdm import tqdm
 
@@ -17,7 +20,7 @@ from jobs.cluster import local_or_cluster
 from jobs.errors import JobFailed, cause, one_line
 from jobs.options import OptionParser, UserError, positional
 from pipeline.committing import RunFiles
-from pipeline.export import ExportJob, assemble, export_units, repeated
+from pipeline.export import ExportJob, assemble, export_unit, export_units, repeated, unexported
 from pipeline.export_filter import FilterError, parse_filter
 from pipeline.export_labels import MappingError, Rules, Target, refuse_unknown
 from pipeline.export_read import ExportError, Source
@@ -27,6 +30,7 @@ from pipeline.run import read_plan, read_run
 from pipeline.statistics import IMAGES_SCHEMA
 from pipeline.storage import create, exists, join, read_bytes
 
+FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated keys in an error line
 EXAMPLE = """examples:
   scclip export labels/ coco/ --format coco --images --val 0.1
@@ -55,7 +59,7 @@ class ExportOptions:
     components: bool = False
     """Things (the vocabulary says which) become one segment per connected component."""
     address: str | None = None
-    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
+    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine, for more than 8 units]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +120,8 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
         print(f"nothing to do: {job.output} is whole")
         return 0
     refuse_repeated(job, run, ready)
-    with local_or_cluster(options.address) as cluster:
-        cluster.start()
-        follow(ready, job)
-        counts = assemble(ready, job)
-    return conclude(counts, job)
+    follow(ready, job, options.address or os.environ.get("RAY_ADDRESS"))
+    return conclude(assemble(ready, job), job)
 
 
 def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: dict[str, Any]) -> ExportJob:
@@ -263,20 +264,30 @@ def refuse(found: Sequence[str], what: str, remedy: str) -> None:
         raise UserError(f"{len(found):,} {what} belong to several images: {names}; {remedy}")
 
 
-def follow(units: Sequence[Unit], job: ExportJob) -> None:
-    """Runs the chain under a progress line; JobFailed with the reason where a unit cannot be exported."""
-    import ray
-
-    with tqdm(total=len(units), unit=" units", disable=not sys.stderr.isatty(), leave=False) as bar:
+def follow(units: Sequence[Unit], job: ExportJob, address: str | None) -> None:
+    """Exports what is missing under a progress line; JobFailed with the reason where a unit cannot be exported."""
+    left = unexported(units, job)
+    with tqdm(total=len(left), unit=" units", disable=not sys.stderr.isatty(), leave=False) as bar:
         try:
-            for _ in export_units(units, job):
+            for _ in exported(left, job, address):
                 bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt("stopped; the same command again goes on from here") from None
         except ExportError as error:
             raise JobFailed(f"{error}; what is written is kept, the same command again goes on") from None
+
+
+def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iterator[Counter[str]]:
+    """Each unit's counts: by Ray tasks, or in this process where there are too few units for starting Ray to pay."""
+    if len(units) <= FEW_UNITS and not address:
+        yield from (export_unit(unit, job) for unit in units)
+        return
+    with local_or_cluster(address) as cluster:
+        cluster.start()
+        try:
+            yield from export_units(units, job)
         except ray.exceptions.RayError as error:
-            raise JobFailed(f"{cause(error)}; what is written is kept, the same command again goes on") from error
+            raise ExportError(cause(error)) from error
 
 
 def conclude(counts: dict[str, int], job: ExportJob) -> int:

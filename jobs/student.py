@@ -48,9 +48,9 @@ class StudentOptions:
     """Scenes to label and to learn from."""
     test: int = 300
     """Scenes of the test split that teacher and student are measured on."""
-    steps: int = 1500
+    steps: int = 3600
     """Training steps of each student."""
-    floor: float = 0.4
+    floor: float = 0.7
     """Confidence below which a pixel teaches nothing, for the second student."""
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """A run's labels in the form that trainers read: the export as one Ray Data chain (DESIGN.md section 2).
 
-    for done in export_units(units, job): ...     # one ExportCounts per unit, written by tasks
+    for counts in export_units(unexported(units, job), job): ...     # one Counter per unit, written by tasks
     summary = assemble(units, job)                # the merged JSON, streamed from the units' fragments
 
 A unit's task writes its shards or its images' files, its fragments of the merged JSON, and last its marker, so that
@@ -77,14 +77,16 @@ class ExportJob:
         return join(self.output, split, f"{unit:07d}.tar")
 
 
-def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]]:
-    """Exports the units that have no marker yet; yields each one's counts. ExportError for one that cannot be."""
+def unexported(units: Sequence[Unit], job: ExportJob) -> list[Unit]:
+    """The units that have no marker yet."""
     done = {file.url.rsplit("/", 1)[1] for file in list_files(join(job.output, WORK))}
-    left = [unit for unit in units if f"{unit.number:07d}.json" not in done]
-    if not left:
-        return
+    return [unit for unit in units if f"{unit.number:07d}.json" not in done]
+
+
+def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]]:
+    """Exports units by Ray tasks; yields each one's counts. ExportError for one that cannot be exported."""
     configure_ray_data()
-    plan, shared = ray.put({unit.number: unit for unit in left}), ray.put(job)
+    plan, shared = ray.put({unit.number: unit for unit in units}), ray.put(job)
 
     def work(batch: pa.Table) -> pa.Table:
         unit = ray.get(plan)[batch["unit"][0].as_py()]
@@ -94,7 +96,7 @@ def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]
             reason = str(error) if isinstance(error, ExportError) else f"unit {unit.number}: {error!r}"
             return pa.table({"counts": ["{}"], "error": [" ".join(reason.split()) or "unknown"]})
 
-    numbers = ray.data.from_items([{"unit": unit.number} for unit in left], override_num_blocks=len(left))
+    numbers = ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
     exported = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS)
     for batch in exported.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in pa.table(batch).to_pylist():

@@ -103,4 +103,5 @@ def join_hole(outer: Ring, hole: Ring) -> Ring:
     met = np.flatnonzero(upright & (outer[:, 1] < x) & (low <= y) & (y <= high))
     edge = int(met[np.argmax(outer[met, 1])])
     foot = np.array([[y, outer[edge, 1]]])
-    return np.concatenate([outer[: edge + 1], foot, hole, hole[:1], foot, outer[edge + 1 :]])
+    backwards = [hole[:1], hole[:0:-1], hole[:1]]  # against the outer ring: its area counts as negative
+    return np.concatenate([outer[: edge + 1], foot, *backwards, foot, outer[edge + 1 :]])

@@ -21,17 +21,18 @@ from torch.nn import functional as F
 
 Sample = tuple[np.ndarray, np.ndarray]  # uint8 (H, W, 3) RGB and uint8 (H, W): categories 1..K, 255 ignored
 IGNORE = 255
-CROPS = (160, 192, 240)  # sides of crops, brought to CROP: the student sees things in several sizes
-CROP = 160
+SHORT = 208  # pixels of a picture's short side where the student looks at it
+ZOOM = (0.8, 1.25)  # of that, in training: it sees things in several sizes
+CROP = 128
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
     """Training."""
 
-    steps: int = 1000
+    steps: int = 3600
     """Optimisation steps."""
-    batch: int = 12
+    batch: int = 8
     """Crops of a step."""
     rate: float = 3e-3
     """Highest learning rate; it rises for a twentieth of the steps, then falls to zero as a cosine."""
@@ -108,34 +109,36 @@ def schedule(progress: float) -> float:
 
 def draw(samples: Sequence[Sample], count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A batch: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0; half of it mirrored."""
-    side = int(random.choice(CROPS))
-    crops = [crop(samples[place], side, random) for place in random.integers(len(samples), size=count)]
-    pixels = to_pixels(np.stack([image for image, _ in crops]))
-    labels = torch.from_numpy(np.stack([labels for _, labels in crops])).long()[:, None]
-    pixels = F.interpolate(pixels, size=(CROP, CROP), mode="bilinear", align_corners=False, antialias=False)
-    labels = F.interpolate(labels.float(), size=(CROP, CROP), mode="nearest-exact")[:, 0].long()
-    return pixels, torch.where(labels == IGNORE, IGNORE, labels - 1)
+    crops = [crop(samples[place], random) for place in random.integers(len(samples), size=count)]
+    pixels, labels = (torch.cat(planes) for planes in zip(*crops, strict=True))
+    return pixels.contiguous(memory_format=torch.channels_last), torch.where(labels == IGNORE, IGNORE, labels - 1)
 
 
-def crop(sample: Sample, side: int, random: np.random.Generator) -> Sample:
-    """A square of a picture, at most as large as the picture, padded with ignored pixels to `side`."""
+def crop(sample: Sample, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A square of a picture, (1, 3, CROP, CROP) and (1, CROP, CROP) int64, at a random scale around the student's."""
     image, labels = sample
-    height, width = labels.shape
-    top, left = (int(random.integers(max(1, size - side + 1))) for size in (height, width))
+    side = round(CROP * min(labels.shape) / SHORT / random.uniform(*ZOOM))
+    side = min(side, *labels.shape)
+    top, left = (int(random.integers(size - side + 1)) for size in labels.shape)
     image, labels = image[top : top + side, left : left + side], labels[top : top + side, left : left + side]
     if random.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    missing = [(0, side - labels.shape[0]), (0, side - labels.shape[1])]
-    return np.pad(image, [*missing, (0, 0)]), np.pad(labels, missing, constant_values=IGNORE)
+    places = np.floor((np.arange(CROP) + 0.5) * side / CROP).astype(int)
+    nearest = torch.from_numpy(labels[places[:, None], places].astype(np.int64))
+    return F.interpolate(to_pixels(image[None]), (CROP, CROP), mode="bilinear", align_corners=False), nearest[None]
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
     """uint8 (B, H, W, 3) → float (B, 3, H, W) of about unit size."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     return (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def predict(student: Student, image: np.ndarray) -> np.ndarray:
     """Categories from 1, uint8 (H, W), of a picture, uint8 (H, W, 3)."""
-    return (student(to_pixels(image[None]))[0].argmax(0) + 1).numpy().astype(np.uint8)
+    pixels, short = to_pixels(image[None]), min(image.shape[:2])
+    size = [max(CROP // 4, round(side * SHORT / short)) for side in image.shape[:2]]
+    small = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+    scores = student(small) + student(small.flip(3)).flip(3)  # both ways round
+    return (upsample(scores, pixels)[0].argmax(0) + 1).numpy().astype(np.uint8)
