@@ -124,7 +124,7 @@ class Drift:
     def changed(self) -> float:
         """Share of pixels with another class."""
         total = int(self.matrix.sum())
-        return 1 - int(np.diagonal(self.matrix).sum()) / total if total else 0.0
+        return (total - int(np.diagonal(self.matrix).sum())) / total if total else 0.0
 
     def flows(self) -> list[tuple[int, int, int]]:
         """(place in A, place in B, pixels) of what moved, the largest first."""

@@ -1,4 +1,4 @@
-"""Every consumer loads an export and sees the run's labels: the real package, or its rules where it does not install."""
+"""Every consumer loads an export and sees the run's labels: the real package, or its rules where it is not there."""
 
 import io
 import json
