@@ -129,7 +129,7 @@ def test_panoptic_keeps_the_rules_of_panopticapi(saved_run: Path, labels: Maps, 
 def test_ultralytics_rules(saved_run: Path, labels: Maps, tmp_path: Path) -> None:
     """Its documented format: images/ and labels/ by the same names, classes from 0, 3 points and up, within 0..1; and
     what its loader draws (cv2.fillPoly on rounded points): holes filled or not, little more than the label map."""
-    output = exported(saved_run, tmp_path / "out", "--format", "yolo", "--val", 0.4)
+    output = exported(saved_run, tmp_path / "out", "--format", "yolo", "--val", 0.7)
     pictures = sorted(path for path in (output / "images").rglob("*") if path.is_file())
     texts = sorted((output / "labels").rglob("*.txt"))
     pairs = [path.with_suffix(".txt").relative_to(output / "images") for path in pictures]
@@ -173,7 +173,7 @@ def test_webdataset_joins_pictures_and_labels(saved_run: Path, labels: Maps, tmp
 
 def test_hugging_face_datasets_loads_it(saved_run: Path, labels: Maps, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    output = exported(saved_run, tmp_path / "out", "--format", "parquet", "--val", 0.4)
+    output = exported(saved_run, tmp_path / "out", "--format", "parquet", "--val", 0.7)
     data = datasets.load_dataset(str(output / "data"), cache_dir=str(tmp_path / "cache"))
     assert set(data) == {"train", "validation"}
     rows = [row for split in data.values() for row in split]
