@@ -3,8 +3,9 @@ the demo model that made the labels, and both are measured on scenes that neithe
 
     scclip student --output student-run
 
-Scenes without truth → `scclip label --save-confidence` → `scclip export --format png --images`, as they are and then
-with unsure pixels ignored → training in plain PyTorch (scclip/demo/student.py) → mIoU on the demo's test split.
+Scenes without truth → `scclip label --save-confidence` → `scclip report` (it writes thresholds.yaml) → `scclip export
+--format png --images`, as they are and with --thresholds → training in plain PyTorch (scclip/demo/student.py) → mIoU on
+the demo's test split.
 """
 
 import io
@@ -23,6 +24,8 @@ from jobs.export import ExportOptions, SelectionOptions, export
 from jobs.label import LabelOptions, label, local_or_cluster
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError
+from jobs.report import ReportOptions, write_report
+from jobs.report_curation import THRESHOLDS
 from pipeline.committing import RunFiles, png
 from pipeline.metrics import confusion, mean_iou
 from pipeline.resources import ComputeConfig
@@ -48,16 +51,16 @@ class StudentOptions:
     """Scenes to label and to learn from."""
     test: int = 300
     """Scenes of the test split that teacher and student are measured on."""
-    steps: int = 3600
+    steps: int = 1800
     """Training steps of each student."""
-    floor: float = 0.7
-    """Confidence below which a pixel teaches nothing, for the second student."""
+    keep: float = 0.8
+    """Share of every class's pixels that teach the second student: the most confident ones (thresholds.yaml)."""
 
     def __post_init__(self) -> None:
         if self.scenes < 1 or self.test < 1 or self.steps < 1:
             raise UserError("--scenes, --test and --steps must be at least 1")
-        if not 0 < self.floor < 1:
-            raise UserError(f"--floor {self.floor:g} must lie between 0 and 1")
+        if not 0 < self.keep <= 1:
+            raise UserError(f"--keep {self.keep:g} must lie above 0 and be at most 1, e.g. 0.8")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -71,7 +74,7 @@ def student(options: StudentOptions) -> int:
     output = options.output.rstrip("/") or "/"
     write_scenes(join(output, "scenes"), training_scenes(options.scenes))
     write_scenes(join(output, "test"), test_scenes(options.test))
-    label_and_export(output, options.floor)
+    label_and_export(output, options.keep)
     teacher = mean_iou(measure(RunFiles(join(output, "labels-test"))))
     figures: dict[str, float] = {"teacher": round(teacher, 4)}
     for name in ("raw", "sure"):
@@ -82,7 +85,7 @@ def student(options: StudentOptions) -> int:
     helps = "helps" if figures["sure"] > figures["raw"] else "does not help"
     print(
         f"\nmIoU on {options.test} test scenes: teacher {teacher:.3f}, student {figures['raw']:.3f} from all labels, "
-        f"{figures['sure']:.3f} from those of confidence {options.floor:g} and up\n"
+        f"{figures['sure']:.3f} from the surest {options.keep:.0%} of every class\n"
         f"the better student reaches {best / teacher:.1%} of its teacher; leaving unsure pixels out {helps} here"
     )
     print(json.dumps({"scenes": options.scenes, "test": options.test, "steps": options.steps, **figures}))
@@ -115,7 +118,7 @@ def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
         create(join(folder, f"scenes-{number:05d}.tar"), tar_bytes(everything[first : first + per_shard]))
 
 
-def label_and_export(output: str, floor: float) -> None:
+def label_and_export(output: str, keep: float) -> None:
     """The real verbs, on one local Ray."""
     with local_or_cluster(None) as cluster:
         cluster.start()
@@ -123,9 +126,10 @@ def label_and_export(output: str, floor: float) -> None:
             given = {"inputs": (join(output, scenes),), "output": join(output, run), "vocabulary": "demo"}
             options = LabelOptions(**given, save_confidence=run == "labels")  # type: ignore[arg-type]
             label(options, ModelConfig(model="demo"), SegmentationOptions(), ComputeConfig())
-        for name, least in (("raw", 0.0), ("sure", floor)):
-            form = ExportOptions(run=join(output, "labels"), output=join(output, name), format="png", images=True)
-            export(form, SelectionOptions(confidence_floor=least))
+    write_report(ReportOptions(output=join(output, "labels"), truth="none", keep=keep))
+    for name, thresholds in (("raw", ""), ("sure", join(output, "labels", THRESHOLDS))):
+        form = ExportOptions(run=join(output, "labels"), output=join(output, name), format="png", images=True)
+        export(form, SelectionOptions(thresholds=thresholds))
 
 
 def learn(folder: str, steps: int) -> tuple[Student, float, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from jobs.__main__ import main
@@ -24,13 +25,13 @@ def figures(text: str) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def student_run(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("student")
-    words = ["--scenes", "3", "--test", "2", "--steps", "2", "--floor", "0.5"]
+    words = ["--scenes", "3", "--test", "2", "--steps", "2", "--keep", "0.5"]
     assert main(["student", "--output", str(output), *words]) == 0
     return output
 
 
 def test_the_student_sees_the_exports_and_nothing_else(student_run: Path) -> None:
-    """No truth lies beside the training scenes; the second export ignores exactly the unsure pixels of the first."""
+    """No truth lies beside the training scenes; the second export ignores the unsure half of each class."""
     with tarfile.open(student_run / "scenes" / "scenes-00000.tar") as tar:
         assert [member.name for member in tar] == ["000000.png", "000001.png", "000002.png"]
     raw, sure = (list(read_pairs(str(student_run / name), "seg.png")) for name in ("raw", "sure"))
@@ -41,9 +42,13 @@ def test_the_student_sees_the_exports_and_nothing_else(student_run: Path) -> Non
             for member in tar
             if member.name.endswith("conf.png")
         ]
+    thresholds = yaml.safe_load((student_run / "labels" / "thresholds.yaml").read_text())
     for (image, labels), (same, filtered), level in zip(raw, sure, levels, strict=True):
         np.testing.assert_array_equal(image, same)
-        np.testing.assert_array_equal(filtered, np.where(level < 0.5 * 255, 255, labels))
+        limits = np.array([1.0, *(thresholds.get(name, 0.0) for name in CLASSES)]) * 255
+        np.testing.assert_array_equal(filtered, np.where(level < limits[labels], 255, labels))
+    kept = np.mean(np.concatenate([filtered.ravel() for _, filtered in sure]) != 255)
+    assert 0.4 < kept < 0.6
 
 
 def test_a_png_export_measures_as_the_run_does(student_run: Path, tmp_path: Path) -> None:
@@ -64,7 +69,7 @@ def test_a_png_export_measures_as_the_run_does(student_run: Path, tmp_path: Path
 
 def test_figures_are_told(student_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same command again finds shards, labels and exports done."""
-    words = ["--scenes", "3", "--test", "2", "--steps", "1", "--floor", "0.5"]
+    words = ["--scenes", "3", "--test", "2", "--steps", "1", "--keep", "0.5"]
     assert main(["student", "--output", str(student_run), *words]) == 0
     out = capsys.readouterr().out
     told = figures(out)
