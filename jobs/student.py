@@ -51,7 +51,7 @@ class StudentOptions:
     """Scenes to label and to learn from."""
     test: int = 300
     """Scenes of the test split that teacher and student are measured on."""
-    steps: int = 1800
+    steps: int = 3000
     """Training steps of each student."""
     keep: float = 0.8
     """Share of every class's pixels that teach the second student: the most confident ones (thresholds.yaml)."""

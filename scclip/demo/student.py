@@ -30,7 +30,7 @@ CROP = 96
 class StudentConfig:
     """Training."""
 
-    steps: int = 1800
+    steps: int = 3000
     """Optimisation steps."""
     batch: int = 16
     """Crops of a step."""
