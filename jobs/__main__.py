@@ -18,8 +18,11 @@ VERBS = {
     "evaluate": "measure labels against ground truth in shards: mIoU, confusion, the worst images",
     "verify": "check a run: complete, digests, counts, ids, masks",
     "report": "a run as one page with pictures",
+    "export": "a run's labels for trainers: coco, coco-panoptic, png, yolo, parquet",
+    "compare": "two runs over the same images: what moved, class by class",
     "submit": "any verb as a job on a Ray cluster: submit, status, logs, stop, list",
     "bench": "measure a machine: model, io, pipeline, scale",
+    "student": "a small network trained on the demo's labels alone, against its teacher",
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
 

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -105,13 +105,18 @@ def write_shards(output: str, images: int, split: str = "demo") -> None:
 
 def shard_bytes(places: Sequence[int], split: str = "demo") -> bytes:
     """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
+    files = ((place, scene_files(place, split)) for place in places)
+    return tar_bytes((f"{place:06d}.{suffix}", data) for place, named in files for suffix, data in named.items())
+
+
+def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A plain tar of files by name."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for place in places:
-            for suffix, data in scene_files(place, split).items():
-                member = tarfile.TarInfo(f"{place:06d}.{suffix}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -139,13 +144,15 @@ def label_scenes(output: str, model: str) -> None:
 
 def measure(output: str) -> Evaluation:
     """Both methods' labels against the truth in the shards; JobFailed where an image has no labels or no truth."""
-    found: dict[str, Evaluation] = {}
-    for method, folder, _ in RUNS:
-        options = EvaluateOptions(
-            labels=join(output, folder), truth=(join(output, "shards"),), truth_indices="categories"
-        )
-        found[method] = evaluate(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
-        if found[method].failed:
-            raise JobFailed(f"{options.output}: {found[method].failed} scenes have no labels or no truth; see images/")
+    found = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
     matrices = {method: evaluation.matrices[method] for method, evaluation in found.items()}
     return replace(found["scclip"], matrices=matrices)
+
+
+def evaluated(labels: str, shards: str) -> Evaluation:
+    """A run's labels of scenes against the truth in their shards; JobFailed as `measure`."""
+    options = EvaluateOptions(labels=labels, truth=(shards,), truth_indices="categories")
+    evaluation = evaluate(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
+    if evaluation.failed:
+        raise JobFailed(f"{options.output}: {evaluation.failed} scenes have no labels or no truth; see images/")
+    return evaluation

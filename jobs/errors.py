@@ -2,10 +2,10 @@
 
 from jobs.options import UserError
 from pipeline.resources import NoResources, ResourceError, StorageProblem
-from scclip.vocabulary import VocabularyError
-from scclip.weights import ModelError, one_line
+from scclip.errors import ModelError, one_line
+from scclip.vocabulary_lint import VocabularyError
 
-__all__ = ["JobFailed", "NoResources", "UserError", "is_user_error", "one_line"]
+__all__ = ["JobFailed", "NoResources", "UserError", "cause", "is_user_error", "one_line"]
 
 
 class JobFailed(Exception):
@@ -20,3 +20,9 @@ def is_user_error(error: BaseException) -> bool:
     from pipeline.run import RunMismatch
 
     return isinstance(error, InputError | RunMismatch)
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason of an error that came through Ray."""
+    inner = getattr(error, "cause", None) or error.__cause__
+    return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"

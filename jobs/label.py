@@ -16,7 +16,7 @@ import ray
 
 from jobs.cluster import Cluster, local_or_cluster
 from jobs.dry_run import describe
-from jobs.errors import JobFailed, one_line
+from jobs.errors import JobFailed, cause, one_line
 from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
 from jobs.options import OptionParser, UserError, positional
 from jobs.progress import Progress, duration
@@ -220,12 +220,6 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
         except ray.exceptions.RayError as error:
             raise JobFailed(f"{cause(error)}; what is committed is kept, the same command again goes on") from error
     return progress
-
-
-def cause(error: BaseException) -> str:
-    """The innermost reason of an error that came through Ray."""
-    inner = getattr(error, "cause", None) or error.__cause__
-    return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"
 
 
 def fingerprint(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.options import OptionParser, UserError, positional
+from jobs.report_curation import THRESHOLDS, thresholds_yaml
 from jobs.report_page import render
 from pipeline.committing import RunFiles
 from pipeline.report import ReportLimits, gather
@@ -24,8 +25,12 @@ class ReportOptions:
     """Extension (in Parquet: column) of ground truth, in this vocabulary's category indices; none leaves it out."""
     pictures: int = 36
     """Images in the gallery, at most 48."""
+    keep: float = 0.8
+    """Share of every class's pixels that the thresholds in thresholds.yaml keep, for `scclip export --thresholds`."""
 
     def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise UserError(f"--keep {self.keep:g} must lie above 0 and be at most 1, e.g. 0.8")
         if not 0 <= self.pictures <= 48:
             raise UserError(f"--pictures {self.pictures} must be 0 to 48: the page stays small")
 
@@ -55,11 +60,12 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
     """
     files = RunFiles(options.output.rstrip("/") or "/")
     try:
-        content = gather(
-            files, ReportLimits(pictures=options.pictures), None if options.truth == "none" else options.truth
-        )
+        limits = ReportLimits(pictures=options.pictures, keep=options.keep)
+        content = gather(files, limits, None if options.truth == "none" else options.truth)
     except FileNotFoundError:
         raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    if content.curation:
+        replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.names))
     url = join(files.output, "report.html")
     replace(url, render(content, evaluation).encode("utf-8", "replace"))
     return url

@@ -6,10 +6,19 @@ A photo is stored once and drawn under its masks by reference.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from jobs.report_parts import confidence, data_url, label, share, text
 from pipeline.report import ReportContent
 from pipeline.report_pictures import Picture, Share
+
+
+class Sized(Protocol):
+    """A picture with width and height."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
 
 ABOUT = (
     "For each class the images whose segments of it are the least and the most confident, the least confident first. "
@@ -52,7 +61,7 @@ def article(place: int, picture: Picture, names: Mapping[int, str], heading: str
     )
 
 
-def view(picture: Picture, layers: str, caption: str) -> str:
+def view(picture: Sized, layers: str, caption: str) -> str:
     """One of an image's views: stacked layers and a caption."""
     width, height = picture.size
     return (
@@ -61,7 +70,7 @@ def view(picture: Picture, layers: str, caption: str) -> str:
     )
 
 
-def sized(picture: Picture) -> str:
+def sized(picture: Sized) -> str:
     """Width and height as attributes."""
     return f'width="{picture.size[0]}" height="{picture.size[1]}"'
 

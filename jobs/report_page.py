@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from jobs.report_classes import class_section
+from jobs.report_curation import curation_section
 from jobs.report_gallery import gallery_section
 from jobs.report_parts import bar, share, text
 from jobs.report_scores import confusion_section, score_section
@@ -38,6 +39,7 @@ def render(content: ReportContent, evaluation: Evaluation | None = None) -> str:
         score_section(evaluation) if evaluation else "",
         confusion_section(evaluation) if evaluation else "",
         class_section(content),
+        curation_section(content),
         gallery_section(content),
         footer(content),
     ]

@@ -22,8 +22,13 @@ from jobs.options import OptionParser, UserError, config_words
 from jobs.wheel import FILES
 from pipeline.retrying import redact
 
-CARRIED = ("vocabulary", "calibration")  # options that may name a small local file, which then travels with the job
-PATHS = ("inputs", "output", "source", "paths", "labels")  # what every node reads or writes
+CARRIED = (
+    "vocabulary",
+    "calibration",
+    "classes",
+    "thresholds",
+)  # options that may name a small local file, which then travels with the job
+PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")  # what every node reads or writes
 LOCAL_MODEL = "local-dir:"
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
@@ -108,7 +113,7 @@ def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
     """The value as the cluster understands it; a small local file is added to `files`."""
     name, flag = field.name, str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
-    if name in CARRIED and "://" not in value and Path(value).is_file():
+    if name in CARRIED and value and "://" not in value and Path(value).is_file():
         return carry(Path(value), files)
     if name == "model" and value.startswith(LOCAL_MODEL) and not value.startswith(f"{LOCAL_MODEL}/"):
         raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / on its head")

@@ -10,12 +10,18 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Iterable
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def write_whole(path: str, data: bytes, *, exclusive: bool) -> bool:
     """Temporary name, fsync, then link (`exclusive`: False where the name is taken) or rename over the old file."""
+    return write_pieces(path, [data], exclusive=exclusive)
+
+
+def write_pieces(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool:
+    """`write_whole` of a file that comes in pieces."""
     folder, name = os.path.split(path)
     try:
         os.makedirs(folder or ".", exist_ok=True)
@@ -26,7 +32,8 @@ def write_whole(path: str, data: bytes, *, exclusive: bool) -> bool:
     temporary = os.path.join(folder, f".{name[:180]}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         written = _publish(temporary, path, exclusive)

@@ -6,6 +6,7 @@ Totals are exact. Histograms, failures and pictures come from a sample of the fi
 that a report of ten thousand shards reads as much as one of a hundred.
 """
 
+import io
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.committing import RunFiles
+from pipeline.curation import (
+    IMAGE_COLUMNS,
+    SEGMENT_COLUMNS,
+    Curation,
+    CurationSums,
+    unit_curation,
+    vocabulary_queries,
+)
+from pipeline.curation import conclude as curate
 from pipeline.plan import Unit
 from pipeline.report_pictures import Choice, Picture, draw_pictures
 from pipeline.run import read_labeling_run, read_plan, unit_totals
 from pipeline.statistics import OK, Totals
-from pipeline.storage import read_bytes
+from pipeline.storage import exists, join, read_bytes
 
 BINS = 200  # of a confidence histogram over 0..1: fine, because many classes share one softmax
 SMALLEST = 0.01  # share of the image: smaller segments are pictured only where a class has no other
@@ -50,6 +60,8 @@ class ReportLimits:
     """Pixels of a picture's longer side."""
     picture_bytes: int = 4 * 2**20
     """All pictures together, as JPEG and PNG."""
+    keep: float = 0.8
+    """Share of every class's pixels that the suggested thresholds keep."""
 
 
 @dataclass(kw_only=True)
@@ -76,6 +88,8 @@ class ReportContent:
     """By category, the least confident first."""
     notes: list[str] = field(default_factory=list)
     """Why pictures are missing."""
+    curation: Curation | None = None
+    """What the sample's statistics say about the labels; None where nothing is finished."""
 
     @property
     def names(self) -> dict[int, str]:
@@ -109,6 +123,7 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     )
     pictured = set(spread(sample, limits.picture_units))
     candidates: dict[int, list[Choice]] = defaultdict(list)
+    sums = CurationSums()
     with ThreadPoolExecutor(4) as threads:
         for one in threads.map(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample):
             for category, counts in one.confidence.items():
@@ -116,9 +131,18 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
             content.failures += one.failures[: limits.failures - len(content.failures)]
             for choice in one.candidates:
                 candidates[choice.category].append(choice)
+            sums += one.curation
+    queries, features = vocabulary_queries(run), text_features(files)
+    content.curation = curate(sums, content.names, content.totals, queries, features, limits.keep) if sample else None
     chosen = choose(candidates, content.totals, limits.pictures)
     content.pictures, content.notes = draw_pictures(files, run, units, chosen, limits, content.names, truth)
     return content
+
+
+def text_features(files: RunFiles) -> npt.NDArray[np.float32] | None:
+    """The run's (Q, E) text features; None where they are not kept."""
+    url = join(files.output, "text_features.npy")
+    return np.load(io.BytesIO(read_bytes(url))) if exists(url) else None
 
 
 def spread(items: Sequence[int], at_most: int) -> list[int]:
@@ -141,19 +165,21 @@ class UnitSample:
     confidence: dict[int, Counts]
     failures: list[dict[str, Any]]
     candidates: list[Choice]
+    curation: CurationSums
 
 
 def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool) -> UnitSample:
     """Reads a unit's images and segments, without metadata and RLEs."""
-    names = ["image_id", "key", "file_name", "unit", "index", "width", "height", "status", "error"]
+    names = list(dict.fromkeys([*IMAGE_COLUMNS, "index", "width", "height", "error"]))
     images = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))), columns=names)
-    names = ["image_id", "category_id", "area_fraction", "mean_confidence"]
+    names = list(dict.fromkeys([*SEGMENT_COLUMNS, "image_id", "area_fraction"]))
     segments = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("segments", unit))), columns=names)
     failed = images.filter(pc.not_equal(images["status"], OK)).slice(0, limits.failures)
     return UnitSample(
         confidence=confidence_histograms(segments),
         failures=failed.select(["key", "file_name", "status", "error"]).to_pylist(),
         candidates=picture_candidates(images, segments, limits) if pictured else [],
+        curation=unit_curation(images, segments),
     )
 
 

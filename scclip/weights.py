@@ -24,6 +24,7 @@ import torch
 import yaml
 
 from scclip.calibration import Attention, CalibrationConfig
+from scclip.errors import ModelError, one_line
 from scclip.model import SelfCalibratedCLIP
 
 DEMO_DIRECTORY = Path(__file__).parent / "demo" / "weights"
@@ -35,10 +36,6 @@ Method = Literal["scclip", "maskclip", "clip"]
 Step = Literal["anomalies", "aggregation", "fusion", "post"]
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class ModelError(ValueError):
-    """The model, its weights or its calibration cannot be used; the message says which, where and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,12 +316,6 @@ def sha256_of(path: Path) -> str:
         return digest.hexdigest()
     except OSError as error:
         raise ModelError(f"weights {path}: {error.strerror}; give a readable file") from None
-
-
-def one_line(error: BaseException) -> str:
-    """The gist of an exception in one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
 
 
 @contextlib.contextmanager

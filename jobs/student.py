@@ -1,0 +1,175 @@
+"""`scclip student`: does it pay to train on these labels? A small network learns from an export alone, its teacher is
+the demo model that made the labels, and both are measured on scenes that neither has seen.
+
+    scclip student --output student-run
+
+Scenes without truth → `scclip label --save-confidence` → `scclip report` (it writes thresholds.yaml) → `scclip export
+--format png --images`, as they are and with --thresholds → training in plain PyTorch (scclip/demo/student.py) → mIoU on
+the demo's test split.
+"""
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from jobs.demo import TRUTH, evaluated, tar_bytes
+from jobs.export import ExportOptions, SelectionOptions, export
+from jobs.label import LabelOptions, label, local_or_cluster
+from jobs.models import SegmentationOptions
+from jobs.options import OptionParser, UserError
+from jobs.report import ReportOptions, write_report
+from jobs.report_curation import THRESHOLDS
+from pipeline.committing import png
+from pipeline.metrics import confusion, mean_iou
+from pipeline.resources import ComputeConfig
+from pipeline.storage import create, exists, join, list_files, read_bytes
+from scclip.demo.evaluate import SEEDS, SIZES
+from scclip.demo.scenes import CLASSES, scene
+from scclip.demo.student import Sample, Student, StudentConfig, predict, train
+from scclip.weights import ModelConfig
+
+FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)
+TRAINING_SIZES = ((240, 320), (320, 240), (240, 426), (300, 400), (400, 280), (200, 400))  # height, width, in turn
+SCENES_PER_SHARD = 100
+DEMO_ROWS = len(CLASSES) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOptions:
+    """Student."""
+
+    output: str = "student-run"
+    """Directory for shards, labels and exports; the same command again finds them done."""
+    scenes: int = 1000
+    """Scenes to label and to learn from."""
+    test: int = 300
+    """Scenes of the test split that teacher and student are measured on."""
+    steps: int = 3000
+    """Training steps of each student."""
+    keep: float = 0.8
+    """Share of every class's pixels that teach the second student: the most confident ones (thresholds.yaml)."""
+
+    def __post_init__(self) -> None:
+        if self.scenes < 1 or self.test < 1 or self.steps < 1:
+            raise UserError("--scenes, --test and --steps must be at least 1")
+        if not 0 < self.keep <= 1:
+            raise UserError(f"--keep {self.keep:g} must lie above 0 and be at most 1, e.g. 0.8")
+
+
+def parser() -> OptionParser:
+    """The verb's options."""
+    return OptionParser("student", "Train a student on the demo's labels.", [StudentOptions])
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the comparison; returns 0."""
+    (options,) = parser().parse(argv)
+    return student(options)
+
+
+def student(options: StudentOptions) -> int:
+    """Labels, exports, trains twice, measures; prints the figures and one JSON line."""
+    output = options.output.rstrip("/") or "/"
+    write_scenes(join(output, "scenes"), training_scenes(options.scenes))
+    write_scenes(join(output, "test"), test_scenes(options.test))
+    label_and_export(output, options.keep)
+    teacher = mean_iou(evaluated(join(output, "labels-test"), join(output, "test")).matrices["scclip"])
+    figures: dict[str, float] = {"teacher": round(teacher, 4)}
+    for name in ("raw", "sure"):
+        learned, seconds, cpu = learn(join(output, name), options.steps)
+        figures[name] = round(mean_iou(examine(learned, join(output, "test"))), 4)
+        figures |= {f"{name}_seconds": round(seconds, 1), f"{name}_cpu_seconds": round(cpu, 1)}
+    best = max(figures["raw"], figures["sure"])
+    helps = "helps" if figures["sure"] > figures["raw"] else "does not help"
+    print(
+        f"\nmIoU on {options.test} test scenes: teacher {teacher:.3f}, student {figures['raw']:.3f} from all labels, "
+        f"{figures['sure']:.3f} from the surest {options.keep:.0%} of every class\n"
+        f"the better student reaches {best / teacher:.1%} of its teacher; leaving unsure pixels out {helps} here"
+    )
+    print(json.dumps({"scenes": options.scenes, "test": options.test, "steps": options.steps, **figures}))
+    return 0
+
+
+def training_scenes(count: int) -> Iterator[tuple[str, bytes]]:
+    """Pictures alone: no truth is written that could be learned from."""
+    for place in range(count):
+        image, _ = scene(FIRST_SEED + place, *TRAINING_SIZES[place % len(TRAINING_SIZES)])
+        yield f"{place:06d}.png", png(image)
+
+
+def test_scenes(count: int) -> Iterator[tuple[str, bytes]]:
+    """Pictures and truth of the demo's test split, as `python -m scclip.demo.evaluate` takes them."""
+    for place, seed in enumerate(SEEDS["test"][:count]):
+        image, truth = scene(seed, *SIZES["test"][place % len(SIZES["test"])])
+        yield f"{place:06d}.png", png(image)
+        yield f"{place:06d}.{TRUTH}", png(truth)
+
+
+def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
+    """Tars of about a hundred files each, unless the first one is there."""
+    if exists(join(folder, "scenes-00000.tar")):
+        return
+    print(f"drawing scenes: {folder}", flush=True)
+    everything = list(files)
+    per_shard = SCENES_PER_SHARD * (2 if any(name.endswith(TRUTH) for name, _ in everything) else 1)
+    for number, first in reversed(list(enumerate(range(0, len(everything), per_shard)))):  # the first one comes last
+        create(join(folder, f"scenes-{number:05d}.tar"), tar_bytes(everything[first : first + per_shard]))
+
+
+def label_and_export(output: str, keep: float) -> None:
+    """The real verbs, on one local Ray."""
+    with local_or_cluster(None) as cluster:
+        cluster.start()
+        for scenes, run in (("scenes", "labels"), ("test", "labels-test")):
+            given = {"inputs": (join(output, scenes),), "output": join(output, run), "vocabulary": "demo"}
+            options = LabelOptions(**given, save_confidence=run == "labels")  # type: ignore[arg-type]
+            label(options, ModelConfig(model="demo"), SegmentationOptions(), ComputeConfig())
+    write_report(ReportOptions(output=join(output, "labels"), truth="none", keep=keep))
+    for name, thresholds in (("raw", ""), ("sure", join(output, "labels", THRESHOLDS))):
+        form = ExportOptions(run=join(output, "labels"), output=join(output, name), format="png", images=True)
+        export(form, SelectionOptions(thresholds=thresholds))
+
+
+def learn(folder: str, steps: int) -> tuple[Student, float, float]:
+    """A student of an export, and the seconds of its training: on the clock, and of all cores together."""
+    samples = list(read_pairs(folder, "seg.png"))
+    print(f"training on {len(samples)} pictures of {folder}", flush=True)
+    began, cpu = time.monotonic(), time.process_time()
+    learned = train(
+        samples,
+        len(CLASSES),
+        StudentConfig(steps=steps),
+        lambda step, loss: print(f"step {step}: loss {loss:.3f}", flush=True),
+    )
+    return learned, time.monotonic() - began, time.process_time() - cpu
+
+
+def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
+    """Pictures and their label maps from tars of KEY.png and KEY.seg.png: all a trainer needs to know of an export."""
+    for file in list_files(folder):
+        if file.url.endswith(".tar"):
+            with tarfile.open(fileobj=io.BytesIO(read_bytes(file.url))) as tar:
+                members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+            for name in (name for name in members if name.endswith(f".{suffix}")):
+                key = name.removesuffix(f".{suffix}")
+                yield read_plane(members[f"{key}.png"]), read_plane(members[name])
+
+
+def read_plane(data: bytes) -> npt.NDArray[np.uint8]:
+    """A PNG as uint8 array."""
+    return np.asarray(Image.open(io.BytesIO(data)), np.uint8)
+
+
+def examine(learned: Student, folder: str) -> npt.NDArray[np.int64]:
+    """Confusion matrix int64 (C, C + 1) of a student on scenes with truth."""
+    total = np.zeros((DEMO_ROWS, DEMO_ROWS + 1), np.int64)
+    for image, truth in read_pairs(folder, TRUTH):
+        total += confusion(truth, predict(learned, image), DEMO_ROWS)
+    return total

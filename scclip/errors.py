@@ -1,0 +1,14 @@
+"""What is wrong with a model, and how any error reads in one line. Without PyTorch: verbs without a model start fast.
+
+raise ModelError(f"weights {path}: {one_line(error)}; check --model")
+"""
+
+
+class ModelError(ValueError):
+    """The model, its weights or its calibration cannot be used; the message says which, where and what to do."""
+
+
+def one_line(error: BaseException) -> str:
+    """The gist of an exception in one line of at most 200 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
