@@ -145,7 +145,7 @@ def label_scenes(output: str, model: str) -> None:
 def measure(output: str) -> Evaluation:
     """Both methods' labels against the truth in the shards; JobFailed where an image has no labels or no truth."""
     found = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
-    matrices = {method: evaluation.matrices[method] for method, evaluation in found.items()}
+    matrices = {str(method): evaluation.matrices[method] for method, evaluation in found.items()}
     return replace(found["scclip"], matrices=matrices)
 
 

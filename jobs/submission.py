@@ -22,13 +22,9 @@ from jobs.options import OptionParser, UserError, config_words
 from jobs.wheel import FILES
 from pipeline.retrying import redact
 
-CARRIED = (
-    "vocabulary",
-    "calibration",
-    "classes",
-    "thresholds",
-)  # options that may name a small local file, which then travels with the job
-PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")  # what every node reads or writes
+# options that may name a small local file, which then travels with the job; and what every node reads or writes
+CARRIED = ("vocabulary", "calibration", "classes", "thresholds")
+PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")
 LOCAL_MODEL = "local-dir:"
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
