@@ -12,8 +12,8 @@ from ray.autoscaler._private.resource_demand_scheduler import _default_utilizati
 
 
 def prefer_available(
-    node_resources: dict[str, float],
-    resources: list[dict[str, float]],
+    node_resources: dict[str, Any],
+    resources: list[dict[str, Any]],
     node_type: str,
     *,
     node_availability_summary: Any,

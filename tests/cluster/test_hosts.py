@@ -30,6 +30,7 @@ FLAGS = ["--model", "demo", "--vocabulary", "demo", "--precision", "float32", "-
 FLAGS += ["--short-side", "112"]  # a window or two an image: what is tested is everything around the model
 SHARDS, IMAGES = 8, 6
 LISTING = "import sys, s3fs; print(*s3fs.S3FileSystem(skip_instance_cache=True).find(sys.argv[1]), sep='\\n')"
+SCRAPING = "import sys, urllib.request as u; [print(u.urlopen(url, timeout=9).read().decode()) for url in sys.argv[1:]]"
 COPYING = (
     "import sys, s3fs; fs = s3fs.S3FileSystem(); a, b, make = sys.argv[1:];"
     "make and fs.mkdir(make); (fs.put if make else fs.get)(a, b, recursive=True)"
@@ -52,6 +53,7 @@ class Cluster:
         if host.name in self.rays:
             end(self.rays.pop(host.name))
         words = (*words, f"--node-ip-address={host.address}", "--object-store-memory=300000000")
+        words = (*words, "--metrics-export-port=8080")
         log = self.folder / f"{host.name}.log"
         self.rays[host.name] = host.popen([*START, *words], self.env, log)
 
@@ -166,6 +168,13 @@ def test_a_worker_is_cut_off_and_another_comes_up(
     code, _, err = cluster.label(output, "--no-wait", flags=("--actors", "1"))
     assert code == 2 and "running with other options" in err, err
     cluster.wait(output, 6)
+    hosts = [host for host in cluster.network.hosts if host.name in ("head", "one", "two")]
+    urls = [f"http://{host.address}:8080/metrics" for host in hosts]
+    names = ["images", "windows", "busy_seconds"]
+    metrics = eventually(
+        lambda: cluster.script(SCRAPING, *urls), lambda text: all(f"ray_scclip_{name}_total" in text for name in names)
+    )
+    assert 'stage="label"' in metrics.replace("Stage", "stage") and "ray_scclip_waiting_chunks" in metrics
     two = next(host for host in cluster.network.hosts if host.name == "two")
     cluster.network.cut(two)
     cluster.wait(output, cluster.committed(output) + 8)  # what it held is redone by the other
