@@ -28,7 +28,8 @@ PATIENT = {"RAY_health_check_timeout_ms": "8000", "RAY_health_check_period_ms": 
 PATIENT |= {"RAY_health_check_failure_threshold": "3", "RAY_health_check_initial_delay_ms": "3000"}
 FLAGS = ["--model", "demo", "--vocabulary", "demo", "--precision", "float32", "--chunk-size", "2", "--masks", "png"]
 FLAGS += ["--short-side", "112"]  # a window or two an image: what is tested is everything around the model
-SHARDS, IMAGES = 8, 6
+SHARDS, IMAGES = 6, 6
+EAGER = {"RAY_worker_niceness": "0", "OMP_WAIT_POLICY": "passive"}  # many processes share few cores here
 LISTING = "import sys, s3fs; print(*s3fs.S3FileSystem(skip_instance_cache=True).find(sys.argv[1]), sep='\\n')"
 SCRAPING = "import sys, urllib.request as u; [print(u.urlopen(url, timeout=9).read().decode()) for url in sys.argv[1:]]"
 COPYING = (
@@ -104,7 +105,7 @@ def cluster() -> Iterator[Cluster]:
         prefix = ["ip", "netns", "exec", store.namespace]
         with object_store(folder / "store", ceph=True, host=store.address, prefix=prefix) as url:
             source = {"PYTHONPATH": str(Path(__file__).parents[2])}
-            env = environment({**TOKEN, **PATIENT, **CREDENTIALS, **source, "AWS_ENDPOINT_URL": url})
+            env = environment({**TOKEN, **PATIENT, **EAGER, **CREDENTIALS, **source, "AWS_ENDPOINT_URL": url})
             built = Cluster(network, folder, network.host("head"), network.host("user"), env)
             try:
                 dashboard = ["--dashboard-host=0.0.0.0", "--dashboard-port=8265", "--num-cpus=0"]
@@ -133,7 +134,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one machine alone makes of the shards, read from its disk: file:// and s3:// must agree."""
     output = tmp_path_factory.mktemp("alone") / "out"
-    code, _, err = run(["label", f"file://{shards}", f"file://{output}", *FLAGS], timeout=900)
+    words = ["label", f"file://{shards}", f"file://{output}", *FLAGS, "--actors", "2"]
+    code, _, err = run(words, EAGER, timeout=900)
     assert code == 0, err
     return contents(output)
 

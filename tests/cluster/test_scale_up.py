@@ -57,7 +57,9 @@ def test_the_pool_grows_from_nothing_to_three_and_goes_again(
     config.write_text(CONFIG)
     with Network(folder) as network:
         host = network.host("scale")
-        env = environment({"RAY_FAKE_CLUSTER": "1", "PYTHONPATH": str(Path(__file__).parents[2])})
+        env = environment(
+            {"RAY_FAKE_CLUSTER": "1", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path(__file__).parents[2])}
+        )
         words = ["--head", "--port=6379", "--num-cpus=0", "--dashboard-port=8265", f"--autoscaling-config={config}"]
         address = f"--node-ip-address={host.address}"
         head = host.popen([*START, *words, address, f"--temp-dir={folder}/own"], env, folder / "head.log")
