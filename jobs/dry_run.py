@@ -1,15 +1,24 @@
 """`scclip label --dry-run`: what a run would read, need and write, as one table; nothing is written to OUTPUT.
 
-print(describe(units, job, output, "bf16"))   # job.files is a scratch folder
+dry_run(units, prepared, output, "bf16")   # prepared(files) → LabelJob; it is given a scratch folder
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 
+from pipeline.committing import RunFiles
 from pipeline.label import LabelJob
 from pipeline.plan import Unit
 from pipeline.resources import Resources
 from pipeline.retrying import redact
 from pipeline.sampling import Estimate, Sample, count_all, extrapolate, take_sample
+
+
+def dry_run(units: Sequence[Unit], prepared: Callable[[RunFiles], LabelJob], output: str, precision: str) -> int:
+    """Prints what these units would take; returns 0. Everything it writes is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(describe(units, prepared(RunFiles(folder)), output, precision))
+    return 0
 
 
 def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) -> str:

@@ -7,7 +7,6 @@
 import functools
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import ray
 
 from jobs.cluster import Cluster, local_or_cluster
-from jobs.dry_run import describe
+from jobs.dry_run import dry_run
 from jobs.errors import JobFailed, cause, one_line
 from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
 from jobs.options import OptionParser, UserError, positional
@@ -121,17 +120,20 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         run = fingerprint(options, source, vocabulary, segmenter, limits)
         known = known_units(files, run)
         new = new_units(options, known, files)
-        if options.dry_run:
-            return dry_run(options, cluster, compute, files, source, vocabulary, segmenter, limits, run, [*known, *new])
-        tidy(files, files.finished())
-        if options.retry_failed:
+        if not options.dry_run:
+            tidy(files, files.finished())
+        if options.retry_failed and not options.dry_run:
             retry_failed(files)
         finished = files.finished()
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(files, vocabulary, options)
         cluster.start()
         check_storage(files.output, sample_inputs(new or known))
-        job = prepare(options, cluster, compute, files, source, vocabulary, segmenter, limits, run)
+        prepared = functools.partial(prepare, options, cluster, compute, source, vocabulary, segmenter, limits, run)
+        if options.dry_run:
+            left = [unit for unit in [*known, *new] if unit.number not in finished]
+            return dry_run(left, prepared, files.output, source.config.precision)
+        job = prepared(files)
         units = write_generation(files, known, new, lambda seen: new_units(options, seen, files))
         compare_runs(read_run(files), run, files.output)  # another driver may have begun another run meanwhile
         progress = follow([unit for unit in units if unit.number not in finished], job)
@@ -144,40 +146,16 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     return conclude(summary, options, files)
 
 
-def dry_run(
-    options: LabelOptions,
-    cluster: Cluster,
-    compute: ComputeConfig,
-    files: RunFiles,
-    source: WeightsSource,
-    vocabulary: Vocabulary,
-    segmenter: SegmenterConfig,
-    limits: ChunkLimits,
-    run: dict[str, Any],
-    units: Sequence[Unit],
-) -> int:
-    """Prints what the unfinished units would take; returns 0. Everything it writes is gone afterwards."""
-    left = [unit for unit in units if unit.number not in files.finished()]
-    if not left:
-        return report_nothing_to_do(files, vocabulary, options)
-    cluster.start()
-    check_storage(files.output, sample_inputs(left))
-    with tempfile.TemporaryDirectory() as folder:
-        job = prepare(options, cluster, compute, RunFiles(folder), source, vocabulary, segmenter, limits, run)
-        print(describe(left, job, files.output, source.config.precision))
-    return 0
-
-
 def prepare(
     options: LabelOptions,
     cluster: Cluster,
     compute: ComputeConfig,
-    files: RunFiles,
     source: WeightsSource,
     vocabulary: Vocabulary,
     segmenter: SegmenterConfig,
     limits: ChunkLimits,
     run: dict[str, Any],
+    files: RunFiles,
 ) -> LabelJob:
     """Starts Ray, loads the model, claims OUTPUT with run.json: all that can be wrong is found before the plan is."""
     cluster.start()

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.nodes import living_nodes
 from pipeline.resources import NoResources, Resources, StorageProblem
-from pipeline.retrying import describe, redact
+from pipeline.retrying import StorageUnavailable, describe, redact
 from pipeline.storage import create, exists, is_local, join, remove
 
 PROBE_SECONDS = 180.0  # a node may take to start a process that looks
@@ -25,13 +25,18 @@ MOST_NODES = 64  # looked at: the others are taken to be like them
 def check_storage(output: str, samples: Sequence[str]) -> None:
     """Writes a probe file below `output` and lets every node look for it and for the samples of the input.
 
-    A cluster of one node is not asked. Raises StorageProblem, and OSError where the probe cannot be written.
+    A cluster of one node is not asked. Raises StorageProblem, also where the probe cannot be written.
     """
     nodes = living_nodes()
     if len(nodes) < 2:
         return
     probe = join(output, "_preflight", uuid.uuid4().hex)
-    create(probe, b"seen by every node?")
+    try:
+        create(probe, b"seen by every node?")
+    except StorageUnavailable:
+        raise
+    except OSError as error:
+        raise StorageProblem(f"OUTPUT {redact(output)} cannot be written: {describe(error)}; choose another") from None
     try:
         complaints = ask(nodes[:MOST_NODES], [probe, *samples])
     finally:

@@ -28,8 +28,10 @@ PATIENT = {"RAY_health_check_timeout_ms": "8000", "RAY_health_check_period_ms": 
 PATIENT |= {"RAY_health_check_failure_threshold": "3", "RAY_health_check_initial_delay_ms": "3000"}
 FLAGS = ["--model", "demo", "--vocabulary", "demo", "--precision", "float32", "--chunk-size", "2", "--masks", "png"]
 FLAGS += ["--short-side", "112"]  # a window or two an image: what is tested is everything around the model
-SHARDS, IMAGES = 8, 6
+SHARDS, IMAGES = 6, 6
+EAGER = {"RAY_worker_niceness": "0", "OMP_WAIT_POLICY": "passive"}  # many processes share few cores here
 LISTING = "import sys, s3fs; print(*s3fs.S3FileSystem(skip_instance_cache=True).find(sys.argv[1]), sep='\\n')"
+SCRAPING = "import sys, urllib.request as u; [print(u.urlopen(url, timeout=9).read().decode()) for url in sys.argv[1:]]"
 COPYING = (
     "import sys, s3fs; fs = s3fs.S3FileSystem(); a, b, make = sys.argv[1:];"
     "make and fs.mkdir(make); (fs.put if make else fs.get)(a, b, recursive=True)"
@@ -52,6 +54,7 @@ class Cluster:
         if host.name in self.rays:
             end(self.rays.pop(host.name))
         words = (*words, f"--node-ip-address={host.address}", "--object-store-memory=300000000")
+        words = (*words, "--metrics-export-port=8080")
         log = self.folder / f"{host.name}.log"
         self.rays[host.name] = host.popen([*START, *words], self.env, log)
 
@@ -102,7 +105,7 @@ def cluster() -> Iterator[Cluster]:
         prefix = ["ip", "netns", "exec", store.namespace]
         with object_store(folder / "store", ceph=True, host=store.address, prefix=prefix) as url:
             source = {"PYTHONPATH": str(Path(__file__).parents[2])}
-            env = environment({**TOKEN, **PATIENT, **CREDENTIALS, **source, "AWS_ENDPOINT_URL": url})
+            env = environment({**TOKEN, **PATIENT, **EAGER, **CREDENTIALS, **source, "AWS_ENDPOINT_URL": url})
             built = Cluster(network, folder, network.host("head"), network.host("user"), env)
             try:
                 dashboard = ["--dashboard-host=0.0.0.0", "--dashboard-port=8265", "--num-cpus=0"]
@@ -131,7 +134,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one machine alone makes of the shards, read from its disk: file:// and s3:// must agree."""
     output = tmp_path_factory.mktemp("alone") / "out"
-    code, _, err = run(["label", f"file://{shards}", f"file://{output}", *FLAGS], timeout=900)
+    words = ["label", f"file://{shards}", f"file://{output}", *FLAGS, "--actors", "2"]
+    code, _, err = run(words, EAGER, timeout=900)
     assert code == 0, err
     return contents(output)
 
@@ -166,6 +170,13 @@ def test_a_worker_is_cut_off_and_another_comes_up(
     code, _, err = cluster.label(output, "--no-wait", flags=("--actors", "1"))
     assert code == 2 and "running with other options" in err, err
     cluster.wait(output, 6)
+    hosts = [host for host in cluster.network.hosts if host.name in ("head", "one", "two")]
+    urls = [f"http://{host.address}:8080/metrics" for host in hosts]
+    names = ["images", "windows", "busy_seconds"]
+    metrics = eventually(
+        lambda: cluster.script(SCRAPING, *urls), lambda text: all(f"ray_scclip_{name}_total" in text for name in names)
+    )
+    assert 'stage="label"' in metrics.replace("Stage", "stage") and "ray_scclip_waiting_chunks" in metrics
     two = next(host for host in cluster.network.hosts if host.name == "two")
     cluster.network.cut(two)
     cluster.wait(output, cluster.committed(output) + 8)  # what it held is redone by the other
