@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     evaluation = evaluate(options, model, segmentation, compute)
     print(as_text(evaluation))
     print(f"results: {join(options.output, 'results.json')}, results.md, report.html")
-    statuses = dict(evaluation.statuses)
+    statuses = dict(sorted(evaluation.statuses.items()))
     read = {"images_read": sum(statuses.values()), "images_failed": evaluation.failed, "statuses": statuses}
     return exceeded(read, options.as_label())
 
