@@ -255,9 +255,10 @@ class Segmenter:
         """The tiles of an image: bands of rows and of columns, so that one tile of logits keeps to the budget."""
         height, width = image.size
         on_cpu, halo = self.model.device.type == "cpu", self._halo
-        budget = (self.config.tile_mib if on_cpu else GPU_TILES * self.config.tile_mib) * 2**20 // (4 * queries)
-        narrow = max(1, round(image.cols.side / BAND_PIXELS)) if on_cpu and not halo else 1
-        columns = max(1, -(-width // narrow))
+        mib = self.config.tile_mib * (1 if on_cpu else GPU_TILES)
+        budget = max(1, mib * 2**20 // (4 * queries))  # pixels of a tile; few queries need few tiles
+        narrow = min(round(image.cols.side / BAND_PIXELS), -(-height * width // budget)) if on_cpu and not halo else 1
+        columns = -(-width // max(1, narrow))
         rows = max(1, budget // min(columns, width), halo)
         whole, device = self.config.window == 0, self.model.device
         return (
