@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos cluster scale bench demo clean
+.PHONY: install test check chaos cluster scale bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,5 +41,8 @@ check: install  ## lint, format, types
 demo: install  ## drawn scenes through the whole pipeline, under two minutes; ends with the path of a report
 	$(BIN)/scclip demo
 
+student: install  ## a small network learns from the demo's labels alone; figures of student and teacher
+	$(BIN)/scclip student
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-run
+	rm -rf $(VENV) build dist *.egg-info demo-run student-run
