@@ -7,6 +7,8 @@ from scclip.vocabulary_lint import VocabularyError
 
 __all__ = ["JobFailed", "NoResources", "UserError", "cause", "is_user_error", "one_line"]
 
+CHAINED = "The above exception was the direct cause of the following exception:"  # as Python prints it
+
 
 class JobFailed(Exception):
     """The job ended without doing what was asked; one line, exit code 1."""
@@ -23,6 +25,13 @@ def is_user_error(error: BaseException) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """The innermost reason of an error that came through Ray."""
+    """The first reason of an error that came through Ray: type and message, in one line.
+
+    What a worker raised first does not travel with the exception, only with its printed traceback.
+    """
+    first, chained, _ = str(error).partition(CHAINED)
+    if chained:
+        kind, _, message = first.strip().splitlines()[-1].partition(": ")
+        return f"{kind.rpartition('.')[2]}: {message}"
     inner = getattr(error, "cause", None) or error.__cause__
     return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"

@@ -58,6 +58,7 @@ def head(cpus: int = 2, env: Mapping[str, str] | None = None) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     port = free_port()
     places = {
+        "--node-ip-address": "127.0.0.1",
         "--port": free_port(),
         "--dashboard-port": port,
         "--dashboard-agent-listen-port": free_port(),

@@ -122,7 +122,7 @@ def test_the_actor_gives_the_golden_label_maps(monkeypatch: pytest.MonkeyPatch) 
         photo = png(np.zeros((*labels.shape, 3), np.uint8))
         chunk = encoded_chunk(1, 0, [EncodedImage(0, "a", "a.png", photo, png(labels))], ResumePoint())
         with monkeypatch.context() as patched:
-            patched.setattr(Segmenter, "_load", lambda self, image: pixels)
+            patched.setattr(Segmenter, "_load", lambda self, image, size: pixels)
             predicted = actor(decode_chunk(chunk, DecodeConfig()))
         (row,) = unnest(predicted).to_pylist()
         maps = [np.frombuffer(data, np.uint8).reshape(labels.shape) for data in row["predictions"]]

@@ -44,10 +44,10 @@ def poison_decoding(module):
 def poison_labeling(module):
     original = module.Segmenter.segment
 
-    def segment(self, images):
+    def segment(self, images, *sizes):
         for image in images:
             meet("label", image.shape[:2])
-        return original(self, images)
+        return original(self, images, *sizes)
 
     module.Segmenter.segment = segment
 

@@ -66,6 +66,18 @@ def test_the_lowest_of_equal_categories_wins_behind_the_prefilter() -> None:
     assert torch.equal(scores.best_score, scores.second_score)
 
 
+@pytest.mark.parametrize("queries", [5, 6, 9, 17, 40])
+def test_equal_texts_tie_exactly_wherever_they_stand(queries: int) -> None:
+    """A product's equal columns may differ in their last bit, by the place they have in it."""
+    scorer = QueryScorer(unit_rows(queries)[[*range(queries), 1]], range(queries + 1), SegmenterConfig())
+    down, across = torch.rand(8, 12, queries, generator=GENERATOR), torch.rand(50, 12, generator=GENERATOR)
+    across /= across.sum(1, keepdim=True)
+    scores = PixelScores.empty((8, 50), torch.device("cpu"))
+    scorer.write_scores(Tile(slice(0, 8), slice(0, 50), across @ down, across, down), None, scores)
+    assert not (scores.best == queries).any()
+    assert torch.equal(scores.best == 1, scores.second == queries)
+
+
 def test_nothing_is_labeled_where_every_category_is_dropped() -> None:
     scorer, down = QueryScorer(unit_rows(3), [1, 2, 3], SegmenterConfig()), torch.rand(2, 2, 3, generator=GENERATOR)
     scores = PixelScores.empty((2, 2), torch.device("cpu"))
