@@ -138,10 +138,8 @@ class QueryScorer:
         if len(queries) == tile.logits.shape[-1] and self.direct:
             return tile.logits.clone(), places
         distinct, column_M = queries.unique(return_inverse=True)
-        if len(distinct) < len(queries):  # equal texts: a product's equal columns may differ in their last bit
-            logits_RWM = tile.select(distinct)[..., column_M]
-        else:
-            logits_RWM = tile.select(queries)
+        repeated = len(distinct) < len(queries)  # a product's equal columns may differ in their last bit
+        logits_RWM = tile.select(distinct)[..., column_M] if repeated else tile.select(queries)
         place_K, counts = places.unique_consecutive(return_counts=True)
         if len(place_K) == len(places):
             return logits_RWM, place_K
