@@ -157,7 +157,8 @@ def redact(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """One redacted line of at most 200 characters: what the error says, and its type where it says nothing."""
+    """One redacted line of 200 characters at most: the service's code, then what the error says, else its type."""
     reason = error.strerror if isinstance(error, OSError) and isinstance(error.strerror, str) else str(error)
-    line = " ".join(redact(reason).split())[:200]
+    line, (code, _) = " ".join(redact(reason).split())[:200], response_of(error)
+    line = f"{code}: {line}" if code and code not in line else line
     return line if line and isinstance(error, OSError) else f"{type(error).__name__} {line}".strip()

@@ -15,10 +15,9 @@ from jobs.__main__ import main
 from jobs.demo import FIRST_SEED, SIZES
 from scclip.demo.pool import DEVELOPMENT_SEEDS, TEST_SEEDS, TRAINING_SEEDS
 from scclip.demo.scenes import CLASSES, scene
-from scclip.weights import DEMO_DIRECTORY
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-IMAGES = 5  # so that the first shard holds two
+IMAGES = 9  # so that the first shard holds three
 FIGURE = re.compile(r"SC-CLIP (\d\.\d{3}), plain CLIP (\d\.\d{3})")
 
 
@@ -53,10 +52,8 @@ def counted_miou(labels: Path) -> float:
     return float((hits[union > 0] / union[union > 0]).mean())
 
 
-def test_demo_draws_labels_measures_and_resumes(
-    small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["demo", "--output", str(tmp_path), "--images", str(IMAGES), "--model", small_model]
+def test_demo_draws_labels_measures_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["demo", "--images", str(IMAGES), "--output", str(tmp_path)]
     assert main(command) == 0
     first = capsys.readouterr().out
     shards = members(tmp_path / "shards")
@@ -67,8 +64,11 @@ def test_demo_draws_labels_measures_and_resumes(
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(shards[f"{place:06d}.seg.png"]))), truth)
     wanted = [counted_miou(tmp_path / folder) for folder in ("labels", "labels-clip")]
     assert figures(first) == pytest.approx(wanted, abs=0.0006)
+    calibrated, plain = wanted
+    assert calibrated > 0.5 and calibrated > plain + 0.1
     page = (tmp_path / "labels" / "report.html").read_text(encoding="utf-8")
     assert "Against the ground truth" in page and page.count("Ground truth: ") > 0 and str(tmp_path) in first
+    assert "bundled demo model" in page and page.count("<article") == IMAGES
 
     def kept() -> dict[Path, int]:
         made = ("report.html", "thresholds.yaml")  # again by every report
@@ -80,7 +80,7 @@ def test_demo_draws_labels_measures_and_resumes(
     assert second.count("nothing to do") == 2 and figures(second) == figures(first)
     assert kept() == before
 
-    assert main([*command[:4], str(IMAGES + 4), *command[5:]]) == 2  # other scenes lie there
+    assert main([*command[:2], str(IMAGES + 4), *command[3:]]) == 2  # other scenes lie there
     assert "choose another --output" in capsys.readouterr().err
 
 
@@ -92,12 +92,3 @@ def test_seeds_are_the_demos_own() -> None:
 def test_too_few_scenes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--images", "3"]) == 2
     assert "--images 3" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(not list(DEMO_DIRECTORY.glob("*.safetensors")), reason="the bundled weights are not there")
-def test_the_bundled_model_knows_its_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--output", str(tmp_path), "--images", "16"]) == 0
-    calibrated, plain = figures(capsys.readouterr().out)
-    assert calibrated > 0.5 and calibrated > plain + 0.1
-    page = (tmp_path / "labels" / "report.html").read_text(encoding="utf-8")
-    assert "bundled demo model" in page and page.count("<article") == 16

@@ -11,6 +11,8 @@ import pytest
 from pictures import write_shard
 from processes import QUICK, contents, run, said, start
 
+from jobs.__main__ import main
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 from harness import EXITS, Life
 
@@ -31,8 +33,6 @@ def flags(small_model: str, vocabulary_file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
-    from jobs.__main__ import main
-
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     assert main(["label", str(shards), str(output), *flags]) == 0
     return output
@@ -67,20 +67,20 @@ def test_workers_driver_raylet_and_an_interrupt(
         assert "Traceback" not in err, err
         if code == 130:
             assert len(said(err)) == 1 and "the same command again goes on" in err, err
-    code, _, err = run(words)
-    assert code == 0, err
+    assert main([*map(str, words)]) == 0
     assert contents(output) == contents(undisturbed)
     assert not list(output.glob("_parts/**/*.parquet"))
-    assert run(["verify", output])[0] == 0
+    assert main(["verify", str(output)]) == 0
 
 
-def test_two_drivers_at_once(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
+def test_two_drivers_at_once(
+    shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["label", shards, tmp_path / "out", *flags]
     drivers = [start(words) for _ in range(2)]
     ends = [driver.communicate(timeout=400) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], ends
-    code, out, err = run(words)
-    assert code == 0 and "nothing to do" in out, err
+    assert main([*map(str, words)]) == 0 and "nothing to do" in capsys.readouterr().out
     assert contents(tmp_path / "out") == contents(undisturbed)
     assert not list((tmp_path / "out").glob("_parts/**/*.parquet"))
 
@@ -99,8 +99,7 @@ def test_a_full_disk_stops_the_job_and_room_lets_it_go_on(
         assert (code, len(said(err))) == (1, 1) and "Traceback" not in err, err
         assert "No space left" in err and "goes on" in err, err
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        code, _, err = run(words)
-        assert code == 0, err
+        assert main([*map(str, words)]) == 0
         assert contents(disk / "out") == contents(undisturbed)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
