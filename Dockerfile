@@ -3,7 +3,7 @@
 #   docker build -t ghcr.io/YOUR-ORG/scclip:0.1.0 . && docker push ghcr.io/YOUR-ORG/scclip:0.1.0
 #
 # Ray's version must be that of the machine that submits, and of `rayVersion` in jobs/rayjob.yaml.
-ARG RAY=2.59.0
+ARG RAY=2.60.0
 FROM rayproject/ray:${RAY}-py311-gpu
 
 ARG RAY
