@@ -13,8 +13,8 @@ $(VENV)/.installed: pyproject.toml
 
 install: $(VENV)/.installed
 
-test: install  ## the whole suite, under ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not chaos and not cluster and not scale"
+test: install  ## the whole suite, about ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale"
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
