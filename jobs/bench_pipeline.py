@@ -22,7 +22,7 @@ import torch
 
 from jobs.bench_model import BenchModelOptions as ModelOptions
 from jobs.bench_model import Subject, drawn_text, load_subject, picture_side, pictures
-from jobs.bench_scale import jpeg, write_tar
+from jobs.bench_scale import jpeg, numbered_tar
 from jobs.cluster import local_or_cluster
 from jobs.measuring import report
 from jobs.options import OptionParser
@@ -83,8 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
 def write_shard(path: Path, images: Sequence[np.ndarray], count: int) -> Unit:
     """A tar shard of `count` JPEGs, the images in turn; its unit."""
-    bodies = [jpeg(image) for image in images]
-    write_tar(path, bodies, count)
+    path.write_bytes(numbered_tar([jpeg(image) for image in images], count))
     return plan_units([str(path)])[0]
 
 

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -48,6 +47,7 @@ from pipeline.labeling import Labeler
 from pipeline.plan import Unit
 from pipeline.resources import ComputeConfig, divide
 from pipeline.run import write_generation
+from pipeline.tar import tar_bytes
 from scclip.demo.scenes import scene
 from scclip.segmenter import Segmentation
 from scclip.weights import ModelConfig
@@ -155,18 +155,14 @@ def write_shards(folder: Path, count: int, options: BenchScaleOptions) -> int:
         if first is not None and number < full:
             os.link(first, path)
             continue
-        write_tar(path, bodies, options.shard_images if number < full else rest)
+        path.write_bytes(numbered_tar(bodies, options.shard_images if number < full else rest))
         first = first or path
     return full + bool(rest)
 
 
-def write_tar(path: Path, bodies: Sequence[bytes], count: int) -> None:
+def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
     """A tar of `count` JPEGs, `bodies` in turn."""
-    with tarfile.open(path, "w") as tar:
-        for index in range(count):
-            member = tarfile.TarInfo(f"{index:06d}.jpg")
-            member.size = len(bodies[index % len(bodies)])
-            tar.addfile(member, io.BytesIO(bodies[index % len(bodies)]))
+    return tar_bytes((f"{index:06d}.jpg", bodies[index % len(bodies)]) for index in range(count))
 
 
 def jpeg(image: np.ndarray, quality: int = 90) -> bytes:

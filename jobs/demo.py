@@ -6,11 +6,9 @@ Scenes come from seeds of their own: none was used for training, for settings or
 same command again finds shards and labels done, and only measures and reports.
 """
 
-import io
 import json
-import tarfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +26,7 @@ from pipeline.metrics import mean_iou
 from pipeline.resources import ComputeConfig
 from pipeline.results import Evaluation
 from pipeline.storage import create, exists, info, join
+from pipeline.tar import tar_bytes
 from pipeline.webdataset import count_images
 from scclip.demo.evaluate import SEEDS as SPLIT_SEEDS
 from scclip.demo.evaluate import SIZES as SPLIT_SIZES
@@ -107,17 +106,6 @@ def shard_bytes(places: Sequence[int], split: str = "demo") -> bytes:
     """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
     files = ((place, scene_files(place, split)) for place in places)
     return tar_bytes((f"{place:06d}.{suffix}", data) for place, named in files for suffix, data in named.items())
-
-
-def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A plain tar of files by name."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def scene_files(place: int, split: str = "demo") -> dict[str, bytes]:

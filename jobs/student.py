@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jobs.demo import TRUTH, evaluated, tar_bytes
+from jobs.demo import TRUTH, evaluated
 from jobs.export import ExportOptions, SelectionOptions, export
 from jobs.label import LabelOptions, label, local_or_cluster
 from jobs.models import SegmentationOptions
@@ -30,6 +30,7 @@ from pipeline.committing import png
 from pipeline.metrics import confusion, mean_iou
 from pipeline.resources import ComputeConfig
 from pipeline.storage import create, exists, join, list_files, read_bytes
+from pipeline.tar import tar_bytes
 from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train

@@ -9,7 +9,6 @@ No lock and no database: two listings say what is done. A writer that loses a ra
 import hashlib
 import io
 import json
-import tarfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from pipeline.statistics import (
     totals,
 )
 from pipeline.storage import create, exists, join, list_files, read_bytes, remove, remove_abandoned, replace
+from pipeline.tar import tar_bytes
 
 RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
 DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
@@ -231,16 +231,13 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
 
 def mask_tar(part: pa.Table) -> bytes:
     """`key.seg.png` and, where saved, `key.argmax.png` and `key.conf.png` of every labeled image, as a plain tar."""
-    buffer = io.BytesIO()
-    columns = [name for name in MASK_COLUMNS if part[name].null_count < len(part)]
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for row in part.select(["key", *columns]).to_pylist():
-            for name in columns:
-                if row[name] is not None:
-                    member = tarfile.TarInfo(f"{row['key']}.{MASK_SUFFIXES[name]}")
-                    member.size = len(row[name])
-                    tar.addfile(member, io.BytesIO(row[name]))
-    return buffer.getvalue()
+    rows = part.select(["key", *MASK_COLUMNS]).to_pylist()
+    return tar_bytes(
+        (f"{row['key']}.{MASK_SUFFIXES[name]}", row[name])
+        for row in rows
+        for name in MASK_COLUMNS
+        if row[name] is not None
+    )
 
 
 def uncommit(files: RunFiles, units: Iterable[int]) -> None:

@@ -8,7 +8,6 @@ once and whole, so the same call again writes only what is missing.
 
 import io
 import json
-import tarfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from pipeline.coco_truth import paint, panoptic_values
 from pipeline.committing import png
 from pipeline.datasets import Sample, convert
 from pipeline.label import configure_ray_data
+from pipeline.tar import tar_bytes
 
 INDEX_MODES = ("L", "P", "I", "I;16")
 SHARD_CPUS = 0.5  # copying waits for storage more than it computes
@@ -59,14 +59,7 @@ def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: in
 
 def shard_bytes(samples: Sequence[Sample]) -> bytes:
     """A plain tar of these samples, the same bytes for the same files."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for sample in samples:
-            for name, data in members(sample).items():
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
+    return tar_bytes(file for sample in samples for file in members(sample).items())
 
 
 def members(sample: Sample) -> dict[str, bytes]:

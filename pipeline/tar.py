@@ -5,13 +5,15 @@ zero blocks, whatever its length. Members after the end blocks (`cat a.tar b.tar
 devices and folders do not exist; sparse members are named but not put together.
 
 >>> for member in members(stream): data = stream.read(member.size)
+
+`tar_bytes` writes one.
 """
 
 import contextlib
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -47,6 +49,17 @@ class Member:
     """"file", "link", "device", "folder" or "sparse"."""
     offset: int
     """Where its first header begins."""
+
+
+def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """A plain tar of (name, data) pairs in their order: equal files give equal bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def members(stream: Stream, size: int | None = None) -> Iterator[Member]:

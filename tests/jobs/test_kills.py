@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pictures import write_shard
-from processes import QUICK, contents, run, said, start
+from processes import QUICK, contents, run, said
 
 from jobs.__main__ import main
 
@@ -47,15 +47,12 @@ def wait_for_parts(output: Path, life: Life, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_workers_driver_raylet_and_an_interrupt(
-    shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path
-) -> None:
-    """One life loses three kinds of worker, then its driver; one a finishing task, then it is interrupted; one Ray."""
+def test_workers_driver_and_raylet(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
+    """One life loses three kinds of worker, then its driver; one a finishing task, then its Ray."""
     output, chance, words = tmp_path / "out", random.Random(5), ["label", shards, tmp_path / "out", *flags]
     for kinds, parts, end in (
         (("actor", "commit", "decode"), 1, "driver"),
-        (("finish",), 6, "ctrl-c"),
-        ((), 9, "raylet"),
+        (("finish",), 6, "raylet"),
     ):
         life = Life(words)
         for kind in kinds:
@@ -65,8 +62,6 @@ def test_workers_driver_raylet_and_an_interrupt(
         code, err = life.end()
         assert code in EXITS[end] | {0}, (end, err)
         assert "Traceback" not in err, err
-        if code == 130:
-            assert len(said(err)) == 1 and "the same command again goes on" in err, err
     assert main([*map(str, words)]) == 0
     assert contents(output) == contents(undisturbed)
     assert not list(output.glob("_parts/**/*.parquet"))
@@ -77,9 +72,12 @@ def test_two_drivers_at_once(
     shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["label", shards, tmp_path / "out", *flags]
-    drivers = [start(words) for _ in range(2)]
-    ends = [driver.communicate(timeout=400) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], ends
+    other = Life(words)
+    while other.alive() and not (tmp_path / "out" / "run.json").exists():  # next it starts its actor, as this one does
+        time.sleep(0.01)
+    assert main([*map(str, words)]) == 0
+    assert other.end()[0] == 0
+    capsys.readouterr()
     assert main([*map(str, words)]) == 0 and "nothing to do" in capsys.readouterr().out
     assert contents(tmp_path / "out") == contents(undisturbed)
     assert not list((tmp_path / "out").glob("_parts/**/*.parquet"))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pictures import write_shard
 from pycocotools import mask as coco_mask
 
 from jobs.__main__ import main
@@ -18,24 +17,13 @@ from pipeline.verify import run_lengths
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-@pytest.fixture(scope="module")
-def sound(small_model: str, vocabulary_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two units of 3 and 4 images, one of them broken, with masks."""
-    root = tmp_path_factory.mktemp("verify")
-    write_shard(root / "in" / "a.tar", range(3))
-    write_shard(root / "in" / "b.tar", range(3, 6), {"broken.jpg": b"<html>"})
-    flags = ["--model", small_model, "--vocabulary", str(vocabulary_file), "--masks", "png", "--max-failed", "0.5"]
-    assert main(["label", str(root / "in"), str(root / "out"), *flags, "--chunk-size", "2"]) == 0
-    return root / "out"
-
-
-def test_a_sound_run_passes(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.stat().st_mtime_ns for path in sound.rglob("*")}
-    assert main(["verify", str(sound)]) == 0
+def test_a_sound_run_passes(saved_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in saved_run.rglob("*")}
+    assert main(["verify", str(saved_run)]) == 0
     out = capsys.readouterr().out
-    assert "2 units, 7 images read = 6 labeled + 1 failed" in out and len(out.splitlines()) == 2
-    assert {path: path.stat().st_mtime_ns for path in sound.rglob("*")} == before
-    assert main(["verify", str(sound / "coco")]) == 2
+    assert "2 units, 9 images read = 8 labeled + 1 failed" in out and len(out.splitlines()) == 2
+    assert {path: path.stat().st_mtime_ns for path in saved_run.rglob("*")} == before
+    assert main(["verify", str(saved_run / "coco")]) == 2
 
 
 def cut(path: Path) -> None:
@@ -69,7 +57,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut masks": (lambda out: cut(out / "masks/0000002.tar"), "unit 2: masks/: its SHA-256 is"),
     "no segments": (lambda out: (out / "segments/0000002.parquet").unlink(), "unit 2: segments/: is missing"),
     "cut images": (lambda out: cut(out / "images/0000002.parquet"), "unit 2: images/: cannot be read"),
-    "a row too few": (drop_a_row, "unit 2: images/: 3 rows whose indices are not 0 to 2"),
+    "a row too few": (drop_a_row, "unit 2: images/: 4 rows whose indices are not 0 to 3"),
     "another area": (lambda out: committed_with(out, lambda text: text[:-1] + chr(ord(text[-1]) ^ 1)), "not decode"),
     "no RLE": (lambda out: committed_with(out, lambda text: "ä" + text), "not decode"),
     "a unit of nobody": (
@@ -81,18 +69,20 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_found_and_named(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_damage_is_found_and_named(
+    saved_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     harm, message = DAMAGE[name]
-    shutil.copytree(sound, tmp_path / "out")
+    shutil.copytree(saved_run, tmp_path / "out")
     harm(tmp_path / "out")
     assert main(["verify", str(tmp_path / "out")]) == 1
     found = capsys.readouterr()
     assert message in found.out + found.err and len(found.err.splitlines()) == 1, found
 
 
-def test_what_a_crash_left_is_told(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_crash_left_is_told(saved_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out"
-    shutil.copytree(sound, output)
+    shutil.copytree(saved_run, output)
     (output / "images/0000002.parquet").unlink()
     for name in ("_parts/0000001/00000.parquet", "_parts/0000002/00001.parquet", "coco/.0000002.json.0f.tmp"):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
