@@ -8,6 +8,7 @@ shuffled and no state crosses the cluster but the plan.
 
 import functools
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes star
 Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
 Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
 ACTOR_STARTS = 8  # that may fail in a row before the job does
+BUSY = "0.4"  # share of a cluster's CPUs or GPUs from which it may grow; an actor holds half of a node of 2, not 0.75
+RESERVED = 0.1  # of the cluster for the single stages; at Ray's 0.5 a pool of CPU actors stops at 60 % of it
 FINISHING = 4  # units finished at the same time: each holds its parts in memory
 OUTCOME_SCHEMA = pa.schema(
     [
@@ -246,10 +249,13 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     context.target_min_block_size = 1
     if resources and resources.mixed:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
+    if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
+        context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
     if hasattr(context, "max_consecutive_actor_init_deaths"):  # a process killed while it loads the weights
         context.max_consecutive_actor_init_deaths = ACTOR_STARTS
+    os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
     logging.getLogger("ray.data").setLevel(logging.ERROR)

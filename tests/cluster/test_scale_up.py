@@ -3,6 +3,7 @@
 The provider wants port 6379: Ray runs on a host of its own, so that no other Ray of this machine is in the way.
 """
 
+import itertools
 import json
 import shutil
 import sys
@@ -16,7 +17,7 @@ from processes import contents, run
 from rayhead import START, end, environment
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hosts import Network, possible
+from hosts import Network, ip, possible
 
 pytestmark = [pytest.mark.cluster]
 CONFIG = """
@@ -24,12 +25,24 @@ cluster_name: fake
 max_workers: 3
 idle_timeout_minutes: 0.2
 upscaling_speed: 100
-provider: {type: fake_multinode}
+provider: {type: external, module: sized_provider.SizedProvider, use_node_id_as_ip: true}
 auth: {}
-head_node_type: head
+docker: {}
+file_mounts: {}
+file_mounts_sync_continuously: false
+cluster_synced_files: []
+rsync_exclude: []
+rsync_filter: []
+initialization_commands: []
+setup_commands: []
+head_setup_commands: []
+worker_setup_commands: []
+head_start_ray_commands: []
+worker_start_ray_commands: []
+head_node_type: ray.head.default
 available_node_types:
-  head: {resources: {CPU: 0}, node_config: {}, max_workers: 0}
-  small: {resources: {CPU: 2}, node_config: {}, min_workers: 0, max_workers: 3}
+  ray.head.default: {resources: {CPU: 0}, node_config: {}, max_workers: 0}
+  small: {resources: {CPU: 4, memory: 4000000000}, node_config: {}, min_workers: 0, max_workers: 3}
 """
 OBSERVER = """
 import json, sys, time, ray
@@ -50,34 +63,34 @@ def test_the_pool_grows_from_nothing_to_three_and_goes_again(
 ) -> None:
     if reason := possible():
         pytest.skip(reason)
-    for number in range(6):
-        write_shard(tmp_path / "in" / f"{number}.tar", range(8 * number, 8 * number + 8))
+    for number in range(6):  # two minutes of work: Ray Data adds a node after ten busy seconds
+        write_shard(tmp_path / "in" / f"{number}.tar", range(40 * number, 40 * number + 40))
     folder = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
     config = folder / "autoscaler.yaml"
     config.write_text(CONFIG)
     with Network(folder) as network:
         host = network.host("scale")
-        env = environment(
-            {"RAY_FAKE_CLUSTER": "1", "RAY_worker_niceness": "0", "PYTHONPATH": str(Path(__file__).parents[2])}
-        )
+        ip("-n", host.namespace, "route", "add", "default", "dev", "eth0")  # the provider asks which way leads out
+        provider = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_worker_niceness": "0"}
+        env = environment({**provider, "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parent}"})
         words = ["--head", "--port=6379", "--num-cpus=0", "--dashboard-port=8265", f"--autoscaling-config={config}"]
         address = f"--node-ip-address={host.address}"
-        head = host.popen([*START, *words, address, f"--temp-dir={folder}/own"], env, folder / "head.log")
+        started = [host.popen([*START, *words, address, f"--temp-dir={folder}/own"], env, folder / "head.log")]
         try:
             label = [sys.executable, "-m", "jobs", "label", tmp_path / "in", tmp_path / "out", *FLAGS]
             wait = [sys.executable, "-c", f"import ray; ray.init('{host.address}:6379', logging_level='ERROR')"]
             assert any(host.run(wait, env)[0] == 0 for _ in range(20)), (folder / "head.log").read_text()
             log = folder / "observer.log"
-            observer = host.popen([sys.executable, "-c", OBSERVER, f"{host.address}:6379"], env, log)
+            started.append(host.popen([sys.executable, "-c", OBSERVER, f"{host.address}:6379"], env, log))
             code, _, err = host.run([*label, "--address", f"{host.address}:6379", "--actors", "1:3"], env, 1500)
             assert code == 0, err
             assert "no node holds an actor" in err and "asked the autoscaler" in err, err
             seen = wait_until_gone(log)
-            end(observer)
         finally:
-            end(head)
+            for process in reversed(started):
+                end(process)
     shutil.rmtree(folder, ignore_errors=True)
-    steps = list(dict.fromkeys((line["nodes"], line["actors"]) for line in seen))
+    steps = [step for step, _ in itertools.groupby((line["nodes"], line["actors"]) for line in seen)]
     with capsys.disabled():
         print("\n" + json.dumps({"nodes_and_actors": steps}), flush=True)
     assert seen[0]["nodes"] == 0
