@@ -1,4 +1,4 @@
-"""Kills of every kind in small numbers (tests/chaos does it by the hundred): nothing is lost, nothing repeated."""
+"""Kills in small numbers: nothing is lost, nothing repeated. tests/chaos does every kind by the hundred."""
 
 import random
 import shutil
