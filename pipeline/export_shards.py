@@ -1,12 +1,11 @@
 """Label shards of an export: WebDataset tars (`png`) and Parquet in Hugging Face's layout (`parquet`).
 
-    add_samples(tar, image, target, rules)          # KEY.jpg, KEY.seg.png, KEY.json
+    add_sample(tar, image, target, rules)          # KEY.jpg, KEY.seg.png, KEY.json
     table = parquet_table(images, target, rules)    # columns image, label and statistics
 
 One shard per unit and split, images in the input's order. The label PNG holds category indices, 255 (65535) ignored.
 """
 
-import io
 import json
 import tarfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import pyarrow as pa
 from pipeline.committing import png
 from pipeline.export_labels import Rules, Target
 from pipeline.export_read import Exported, metadata
+from pipeline.tar import add_file
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as datasets.Image stores it
 COLUMNS: dict[str, tuple[pa.DataType, str]] = {
@@ -35,9 +35,7 @@ def add_sample(tar: tarfile.TarFile, image: Exported, target: Target, rules: Rul
     if image.data is not None:
         files = {image.extension: image.data, **files, "json": metadata(image.row)}
     for suffix, data in files.items():
-        member = tarfile.TarInfo(f"{image.row['key']}.{suffix}")
-        member.size = len(data)
-        tar.addfile(member, io.BytesIO(data))
+        add_file(tar, f"{image.row['key']}.{suffix}", data)
 
 
 def parquet_schema(target: Target, pictures: bool) -> pa.Schema:

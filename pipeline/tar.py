@@ -6,7 +6,7 @@ devices and folders do not exist; sparse members are named but not put together.
 
 >>> for member in members(stream): data = stream.read(member.size)
 
-`tar_bytes` writes one.
+`tar_bytes` writes one, `add_file` to one that is being written.
 """
 
 import contextlib
@@ -56,10 +56,15 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+            add_file(tar, name, data)
     return buffer.getvalue()
+
+
+def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Appends a file that nobody owns and that has no date."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
 def members(stream: Stream, size: int | None = None) -> Iterator[Member]:
