@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from objectstore import CREDENTIALS, object_store
 
 from pipeline import storage
 from pipeline.plan import plan_units
@@ -70,19 +71,13 @@ class FaultyProxy(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[type[FaultyProxy]]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    FaultyProxy.upstream = f"http://{host}:{port}"
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[FaultyProxy]]:
     front = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FaultyProxy)
     threading.Thread(target=front.serve_forever, daemon=True).start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with object_store(tmp_path_factory.mktemp("store")) as upstream, pytest.MonkeyPatch.context() as patch:
+        FaultyProxy.upstream = upstream
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{front.server_address[1]}")
         fs = storage.filesystem("s3://bucket")[0]
         fs.clear_instance_cache()
@@ -90,7 +85,6 @@ def proxy() -> Iterator[type[FaultyProxy]]:
         yield FaultyProxy
         fs.clear_instance_cache()
     front.shutdown()
-    server.stop()
 
 
 @pytest.fixture(autouse=True)
