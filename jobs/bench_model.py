@@ -8,6 +8,7 @@ label map, images/s and every stage's share. `naive`: the same labels one window
 open_clip only, so that it runs on a GPU machine without Ray.
 """
 
+import contextlib
 import copy
 import time
 from collections import defaultdict
@@ -303,7 +304,8 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
             segmenter = Segmenter(subject.tower(subject.precision), text, range(1, queries + 1), subject.config)
             arguments = segmenter.model, text, range(1, queries + 1), subject.config
             times = measure_images(segmenter, images, options.repeats, subject.device)
-            TimedSegmenter(*arguments, clock=clock).segment(images)
+            with one_thread():  # so one lane: the stages of two would be mixed
+                TimedSegmenter(*arguments, clock=clock).segment(images)
             summary = times.summary(count)
             entry = {"size": size, "queries": queries, "images": count, **summary, "shares": clock.shares()}
             figures.append(entry | {"peak_mib": peak_mib()})
@@ -312,6 +314,15 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
             shares = ", ".join(f"{stage} {share:.0%}" for stage, share in clock.shares().items())
             rows.append([size, queries, summary["per_second"], seconds, spread, peak_mib(), shares])
     report("model.images", described(subject, options), {"figures": figures}, rows, subject.device)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def measure_images(segmenter: Segmenter, images: list[np.ndarray], repeats: int, device: str) -> Times:

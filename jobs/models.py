@@ -38,7 +38,7 @@ class SegmentationOptions:
     stride: int | None = None
     """Pixels between two windows [112]."""
     window_batch: int | None = None
-    """Windows per forward pass [8 on a CPU, 64 on a GPU]."""
+    """Windows per forward pass [6 on a CPU, 64 on a GPU]."""
     pamr_steps: int = 0
     """Steps of pixel-adaptive refinement (slow)."""
 
@@ -87,7 +87,7 @@ def segmenter_config(
         "logit_scale": vocabulary.logit_scale,
         "confidence_threshold": vocabulary.threshold,
         "area_threshold": vocabulary.area_threshold,
-        "window_batch": 64 if cuda else 8,
+        "window_batch": 64 if cuda else SegmenterConfig().window_batch,
         **source.windows(),
         **{name: value for name, value in asdict(options).items() if value is not None},
     }

@@ -7,7 +7,6 @@ image by itself, so a batch gives exactly what single images give.
 """
 
 import functools
-import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -129,17 +128,31 @@ def grid_neighbours(grid: tuple[int, int], device: torch.device | None = None) -
     return (near_rows & near_cols).fill_diagonal_(False)
 
 
-def repair_matrix(anomalous: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Step 3 as a matrix: (B, N) bool → (B, N, N) float32 whose product with the tokens repairs them.
+def most_anomalies(count: int) -> int:
+    """How many of `count` values can lie above their 0.95 quantile."""
+    return count - int(ANOMALY_QUANTILE * (count - 1))
 
-    An anomaly's row averages its non-anomalous grid neighbours; every other row, and that of an anomaly without such a
-    neighbour, is the identity's.
+
+def repair_rows(anomalous: Tensor, grid: tuple[int, int], most: int) -> tuple[Tensor, Tensor]:
+    """Step 3 as few rows of a matrix: (B, N) bool → rows (B, M) int64 and their weights (B, M, N) float32.
+
+    `most` is M, which no image's anomalies exceed. An anomaly's row averages its non-anomalous grid neighbours; that of
+    an anomaly without such a neighbour, or of a sound patch among the M, is the identity's.
     """
-    usable_BNN = grid_neighbours(grid, anomalous.device) & ~anomalous[:, None, :]
-    count_BN = usable_BNN.sum(-1)
-    mean_BNN = usable_BNN / count_BN.clamp_min(1)[:, :, None]
-    identity_NN = torch.eye(anomalous.shape[1], device=anomalous.device)
-    return torch.where((anomalous & (count_BN > 0))[:, :, None], mean_BNN, identity_NN)
+    index_BM = anomalous.float().topk(most, dim=-1)[1]
+    usable_BMN = grid_neighbours(grid, anomalous.device)[index_BM] & ~anomalous[:, None, :]
+    count_BM = usable_BMN.sum(-1)
+    mean_BMN = usable_BMN / count_BM.clamp_min(1)[:, :, None]
+    mended_BM = anomalous.gather(1, index_BM) & (count_BM > 0)
+    identity_BMN = torch.eye(anomalous.shape[1], device=anomalous.device)[index_BM]
+    return index_BM, torch.where(mended_BM[:, :, None], mean_BMN, identity_BMN)
+
+
+def repair(tokens: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
+    """Tokens (B, N, D) with the rows that `repair_rows` tells replaced by its averages: (B, N, D)."""
+    index_BM, weights_BMN = rows
+    index_BMD = index_BM[:, :, None].expand(-1, -1, tokens.shape[-1])
+    return tokens.scatter(1, index_BMD, weights_BMN.to(tokens.dtype) @ tokens)
 
 
 def cosine_similarities(tokens: Tensor) -> Tensor:
@@ -171,13 +184,11 @@ def calibrated_attention(
     projection and the similarity branch, both linear, run once on the sum of the inputs.
     """
     weight, bias, width = block.attn.in_proj_weight, block.attn.in_proj_bias, class_tokens.shape[-1]
-    normed = [block.ln_1(tokens_BND) for tokens_BND in inputs]
-    values = [F.linear(x_BND, weight[2 * width :], bias[2 * width :]) for x_BND in normed]
-    mixed_BND = functools.reduce(torch.add, values)
+    first = 2 * width if attention == "value" else width  # where the keys of (query, key, value) begin
+    pairs = [F.linear(block.ln_1(tokens_BND), weight[first:], bias[first:]).split(width, -1) for tokens_BND in inputs]
+    mixed_BND = functools.reduce(torch.add, [pair[-1] for pair in pairs])
     if attention != "value":
-        keys = [F.linear(x_BND, weight[width : 2 * width], bias[width : 2 * width]) for x_BND in normed]
-        heads = itertools.repeat(block.attn.num_heads)
-        kk_BND = functools.reduce(torch.add, map(key_attention, keys, values, heads))
+        kk_BND = functools.reduce(torch.add, [key_attention(k, v, block.attn.num_heads) for k, v in pairs])
         both = attention == "kk+similarity"
         mixed_BND = 0.5 * (kk_BND + similarity_attention(similarity) @ mixed_BND) if both else kk_BND
     out_BND = F.linear(mixed_BND, block.attn.out_proj.weight) + len(inputs) * block.attn.out_proj.bias

@@ -23,7 +23,9 @@ from scclip.calibration import (
     calibrated_attention,
     cosine_similarities,
     find_anomalies,
-    repair_matrix,
+    most_anomalies,
+    repair,
+    repair_rows,
 )
 
 
@@ -80,8 +82,8 @@ class SelfCalibratedCLIP(nn.Module):
         anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=pixels.device)
         if config.anomalies:
             anomalous_BN = find_anomalies(patches_BND)
-            repair_BNN = repair_matrix(anomalous_BN, grid).to(patches_BND.dtype)
-            patches_BND, similar_BND = repair_BNN @ patches_BND, repair_BNN @ similar_BND
+            rows = repair_rows(anomalous_BN, grid, most_anomalies(anomalous_BN.shape[1]))
+            patches_BND, similar_BND = repair(patches_BND, rows), repair(similar_BND, rows)
         similarity_BNN = cosine_similarities(similar_BND)
         if config.aggregation:
             patches_BND = aggregation_weights(similarity_BNN, config.similarity_threshold) @ patches_BND
@@ -110,7 +112,7 @@ class SelfCalibratedCLIP(nn.Module):
             if layer == config.post_layer:
                 hidden["post"] = tokens
             if config.fusion and config.fused_layers[0] <= layer <= config.fused_layers[1]:
-                hidden["fused"] = hidden["fused"] + tokens if "fused" in hidden else tokens
+                hidden["fused"] = hidden["fused"].add_(tokens) if "fused" in hidden else tokens.clone()
         hidden["last"] = tokens
         return hidden
 

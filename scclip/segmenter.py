@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scclip.gpu import GraphedTower, Uploader
+from scclip.lanes import Lanes
 from scclip.model import SelfCalibratedCLIP
 from scclip.refinement import refine
 from scclip.scoring import PixelScores, QueryScorer, Tile
@@ -53,7 +54,7 @@ class SegmenterConfig:
     """Side of the square sliding window in pixels; 0 sends the whole resized image through at once."""
     stride: int = 112
     """Pixels between two windows."""
-    window_batch: int = 8
+    window_batch: int = 6
     """Windows per forward pass, always padded to this number so that a result does not depend on its neighbours."""
     logit_scale: float = 40.0
     """Factor on the cosines before the softmax over queries."""
@@ -122,6 +123,7 @@ class _Image:
     size: tuple[int, int]
     rows: AxisWindows
     cols: AxisWindows
+    place: int
     logits: list[Tensor] = field(default_factory=list)
     anomalies: list[Tensor] = field(default_factory=list)
 
@@ -145,6 +147,7 @@ class Segmenter:
         self.config = config or SegmenterConfig()
         self.text_features = torch.as_tensor(text_features)
         self.query_category = tuple(query_category)
+        self._lanes = Lanes()
         self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.config.window)
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
@@ -158,11 +161,18 @@ class Segmenter:
         """
         scorer = self._scorer(self.text_features, self.query_category)
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
-        queue = (self._prepare(self._load(image, size), size) for image, size in zip(images, wanted, strict=True))
-        results: list[Segmentation] = []
-        for image in self._encode(queue, scorer):
-            results.append(self._finish(image, scorer))
-        return results
+        results: dict[int, Segmentation] = {}
+
+        def lane(places: Iterator[int]) -> None:
+            loaded = (self._prepare(self._load(images[place], wanted[place]), wanted[place], place) for place in places)
+            for image in self._encode(loaded, scorer):
+                results[image.place] = self._finish(image, scorer)
+
+        if self.model.device.type == "cpu":
+            self._lanes.run(lane, range(len(images)), len(images))
+        else:
+            lane(iter(range(len(images))))
+        return [results[place] for place in range(len(images))]
 
     def segment_pixels(
         self,
@@ -210,13 +220,13 @@ class Segmenter:
         resized = resize(self._upload(image), side)
         return (resized.float() / 255 - self._mean) / self._std
 
-    def _prepare(self, pixels: Tensor, size: tuple[int, int]) -> _Image:
+    def _prepare(self, pixels: Tensor, size: tuple[int, int], place: int = 0) -> _Image:
         config = self.config
         rows, cols = (
             axis_windows(side, config.window, config.stride, patch)
             for side, patch in zip(pixels.shape[1:], self.model.patch_size, strict=True)
         )
-        return _Image(pixels, size, rows, cols)
+        return _Image(pixels, size, rows, cols, place)
 
     def _encode(self, images: Iterator[_Image], scorer: QueryScorer) -> Iterator[_Image]:
         """Sends the windows of all images through the model in static batches; yields images in order, encoded.

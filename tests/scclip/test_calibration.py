@@ -11,8 +11,10 @@ from scclip.calibration import (
     calibrated_attention,
     cosine_similarities,
     find_anomalies,
+    most_anomalies,
     outlier_factors,
-    repair_matrix,
+    repair,
+    repair_rows,
     similarity_attention,
 )
 
@@ -37,6 +39,12 @@ def test_outlier_factors_equal_the_definition(count: int) -> None:
     np.testing.assert_array_equal(find_anomalies(x).numpy(), anomalous)
 
 
+@pytest.mark.parametrize("count", [*range(3, 80), 196, 257, 1025])
+def test_no_image_has_more_anomalies_than_room_is_made_for(count: int) -> None:
+    x = torch.randn(4, count, 5, generator=torch.Generator().manual_seed(count))
+    assert int(find_anomalies(x).sum(1).max()) <= most_anomalies(count) <= max(2, 0.05 * count + 1.96)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_patches_have_no_anomalies(count: int) -> None:
     assert not find_anomalies(torch.randn(3, count, 4)).any()
@@ -47,7 +55,7 @@ def test_repair_averages_the_sound_neighbours() -> None:
     tokens = torch.randn(2, 28, 5, generator=generator)
     anomalous = torch.rand(2, 28, generator=generator) < 0.5
     anomalous[1] = True  # nobody is sound: everything stays
-    repaired = repair_matrix(anomalous, grid) @ tokens
+    repaired = repair(tokens, repair_rows(anomalous, grid, 28))
     for image in range(2):
         for y in range(4):
             for x in range(7):

@@ -56,8 +56,8 @@ def test_stitching_equals_upsample_add_divide_resize(size: tuple[int, int], patc
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
-def test_twelve_megapixels_with_171_queries_stay_under_two_gib() -> None:
-    """4000 × 3000 through the real segmenter in a process of its own: labels of a naive pass, peak memory."""
+def test_twelve_megapixels_with_171_queries_stay_under_three_gb() -> None:
+    """Two of 4000 × 3000 side by side through the real segmenter, in a process of its own: peak memory."""
     code = """
 import sys; sys.path[:0] = sys.argv[1:]
 import numpy as np, torch
@@ -68,7 +68,8 @@ text = np.random.default_rng(0).standard_normal((171, 64)).astype(np.float32)
 text /= np.linalg.norm(text, axis=1, keepdims=True)
 segmenter = Segmenter(SelfCalibratedCLIP(clip().visual), text, range(1, 172))
 image = np.random.default_rng(1).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
-result = segmenter.segment([image])[0]
+torch.set_num_threads(2)  # two lanes, an image each
+result, _ = segmenter.segment([image, image])
 # not getrusage: its peak starts from that of the process that forked this one
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(result.labels.shape, int(peak) // 1024)
@@ -77,7 +78,7 @@ print(result.labels.shape, int(peak) // 1024)
     done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True, check=True)
     shape, peak = done.stdout.rsplit(" ", 1)
     assert shape == "(3000, 4000)"
-    assert int(peak) < 2048, f"peak {peak} MiB"
+    assert int(peak) * 2**20 < 3e9, f"peak {peak} MiB"
 
 
 @pytest.mark.parametrize("size", [(375, 500), (500, 333), (97, 1201), (336, 336), (33, 40), (1080, 1920), (3, 5)])

@@ -1,0 +1,67 @@
+"""Images side by side on the cores of a CPU, each lane with few threads of PyTorch.
+
+    Lanes().run(work, items)   # work takes an iterator of items; every lane takes its next item when it needs one
+
+Threads that share one operation wait for each other at its end, and what is small or not parallel leaves all but one
+idle: two lanes of one thread label 1.25 times as many images as one of two (ViT-B/16, two cores).
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+
+MOST_LANES = 8  # each holds the activations of one batch of windows, and the scores of one image
+
+T = TypeVar("T")
+
+
+class Shared(Iterator[T]):
+    """An iterator that several threads may take from."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self.items, self.lock = iter(items), threading.Lock()
+
+    def __next__(self) -> T:
+        with self.lock:
+            return next(self.items)
+
+    def close(self) -> None:
+        """Nothing is left for anybody."""
+        with self.lock:
+            self.items = iter(())
+
+
+class Lanes:
+    """A pool of threads that starts with its first use."""
+
+    def __init__(self) -> None:
+        self.pool: ThreadPoolExecutor | None = None
+
+    def run(self, work: Callable[[Iterator[T]], None], items: Iterable[T], count: int) -> None:
+        """Calls `work` in as many lanes as `count` items and PyTorch's threads allow, which they divide among them.
+
+        Every item is taken once. What a lane raises is raised here; the others then finish the item they have.
+        """
+        threads = torch.get_num_threads()
+        lanes = min(threads, count, MOST_LANES)
+        if lanes < 2:
+            return work(iter(items))
+        queue = Shared(items)
+
+        def lane() -> None:
+            torch.set_num_threads(threads // lanes)  # of this thread, and of those that PyTorch has not met yet
+            try:
+                work(queue)
+            except BaseException:
+                queue.close()
+                raise
+
+        self.pool = self.pool or ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
+        futures = [self.pool.submit(lane) for _ in range(lanes)]
+        wait(futures)
+        torch.set_num_threads(threads)
+        for future in futures:
+            future.result()
