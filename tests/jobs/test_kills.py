@@ -83,6 +83,7 @@ def test_two_drivers_at_once(
     assert not list((tmp_path / "out").glob("_parts/**/*.parquet"))
 
 
+@pytest.mark.chaos
 def test_a_full_disk_stops_the_job_and_room_lets_it_go_on(
     shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path
 ) -> None:
