@@ -25,7 +25,7 @@ from PIL import Image
 
 from jobs.cluster import Cluster, local_or_cluster
 from jobs.errors import JobFailed
-from jobs.label import (
+from jobs.label_setup import (
     LabelOptions,
     commit_options,
     create_run,

@@ -14,9 +14,11 @@ from typing import Literal
 
 import numpy as np
 
+from jobs.cluster import local_or_cluster
 from jobs.errors import JobFailed
 from jobs.evaluate import EvaluateOptions, evaluate
-from jobs.label import LabelOptions, label, local_or_cluster
+from jobs.label import label
+from jobs.label_setup import LabelOptions
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError
 from jobs.progress import duration

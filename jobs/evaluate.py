@@ -12,7 +12,8 @@ from typing import Any, Literal
 from jobs.cluster import Cluster, local_or_cluster
 from jobs.evaluation_page import write_page
 from jobs.evaluation_setup import Setup, labels_setup, model_setup
-from jobs.label import LabelOptions, create_run, exceeded, follow, known_units, retry_failed, warn
+from jobs.label import exceeded, follow, warn
+from jobs.label_setup import LabelOptions, create_run, known_units, retry_failed
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError, positional
 from jobs.progress import duration

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.cluster import Capacity, Cluster
-from jobs.label import CPU_CHUNK, GPU_CHUNK, fingerprint
+from jobs.label_setup import CPU_CHUNK, GPU_CHUNK, fingerprint
 from jobs.models import (
     Architecture,
     SegmentationOptions,

@@ -8,32 +8,42 @@ import functools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import ray
 
 from jobs.cluster import Cluster, local_or_cluster
 from jobs.dry_run import dry_run
-from jobs.errors import JobFailed, cause, one_line
+from jobs.errors import JobFailed, cause
+from jobs.label_setup import (
+    CPU_CHUNK,
+    GPU_CHUNK,
+    LabelOptions,
+    commit_options,
+    create_run,
+    document_info,
+    fingerprint,
+    known_units,
+    new_units,
+    retry_failed,
+    sample_inputs,
+    things,
+)
 from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
-from jobs.options import OptionParser, UserError, positional
+from jobs.options import OptionParser
 from jobs.progress import Progress, duration
 from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, tidy, uncommit
+from pipeline.committing import RunFiles, commit_chunk, finish_unit, tidy
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
 from pipeline.monitoring import stage_summary
-from pipeline.plan import Unit, plan_units
+from pipeline.plan import Unit
 from pipeline.preflight import check_storage, wait_for_actor
 from pipeline.resources import ComputeConfig, divide
 from pipeline.run import (
     compare_runs,
-    library_versions,
-    open_run,
-    read_plan,
     read_run,
     summarise,
     unit_totals,
@@ -41,55 +51,10 @@ from pipeline.run import (
     write_summary,
 )
 from pipeline.statistics import Totals
-from pipeline.storage import StorageUnavailable, exists, join, read_bytes, retries_used
+from pipeline.storage import exists, join, read_bytes, retries_used
 from scclip.segmenter import SegmenterConfig
 from scclip.vocabulary import Vocabulary
 from scclip.weights import ModelConfig, WeightsSource, load_clip
-
-CPU_CHUNK, GPU_CHUNK = 32, 256  # images: a few seconds of work for one actor either way
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """Input and output."""
-
-    inputs: tuple[str, ...] = positional("INPUT")
-    """WebDataset tars, Parquet files, image folders, COCO images.json, globs, .txt lists of these; any fsspec URL."""
-    output: str = positional("OUTPUT")
-    """Directory of the run; the same command again goes on where it stopped."""
-    vocabulary: str = "demo"
-    """Built-in name (voc21, coco_stuff, cityscapes, …), a .txt with one class a line, or a .yaml."""
-    masks: Literal["none", "png"] = "none"
-    """png also writes masks/UUUUUUU.tar with KEY.seg.png."""
-    save_confidence: bool = False
-    """Also write KEY.argmax.png and KEY.conf.png, for later re-thresholding."""
-    image_ids: Literal["plan", "key"] = "plan"
-    """plan numbers images by unit and place; key takes the digits of the image's key (COCO's own ids)."""
-    exif: Literal["apply", "ignore"] = "apply"
-    """Turn pictures as their EXIF orientation says, or leave them as stored."""
-    reduced_decode: bool = False
-    """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
-    limit: int | None = None
-    """Label the first N images only."""
-    chunk_size: int | None = None
-    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
-    max_failed: float = 0.05
-    """Share of images that may fail before the job ends with exit code 1."""
-    dry_run: bool = False
-    """Write nothing; show what the run would read, need and write, from a sample of it."""
-    retry_failed: bool = False
-    """Label the units that hold failed images again."""
-    address: str | None = None
-    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_failed <= 1:
-            raise UserError(f"--max-failed {self.max_failed} is no share; give 0 to 1, e.g. 0.05")
-        for name in ("chunk_size", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
-
 
 EXAMPLE = """examples:
   scclip label photos/ labels/ --vocabulary demo
@@ -200,68 +165,6 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
     return progress
 
 
-def fingerprint(
-    options: LabelOptions,
-    source: WeightsSource,
-    vocabulary: Vocabulary,
-    segmenter: SegmenterConfig,
-    limits: ChunkLimits,
-) -> dict[str, Any]:
-    """Everything that changes labels, ids or chunk limits: run.json."""
-    chosen = ("masks", "save_confidence", "image_ids", "exif", "reduced_decode", "limit")
-    labels = {name: getattr(options, name) for name in chosen}
-    config = asdict(source.config)
-    names = ("model", "method", "attention", "without", "precision")
-    return {
-        "options": labels,
-        "model": {name: config[name] for name in names}
-        | {"weights_sha256": source.digest, "quick_gelu": source.quick_gelu, "calibration": source.settings},
-        "segmentation": asdict(segmenter),
-        "vocabulary": vocabulary.to_dict() | {"sha256": vocabulary.digest()},
-        "chunk_limits": asdict(limits),
-        "versions": library_versions(),
-    }
-
-
-def known_units(files: RunFiles, run: dict[str, Any]) -> list[Unit]:
-    """Units that were planned before; RunMismatch where the run there differs, UserError where OUTPUT is unreadable."""
-    try:
-        units = read_plan(files)
-    except StorageUnavailable:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"OUTPUT {files.output} cannot be read: {one_line(error)}; choose another") from None
-    if units:
-        compare_runs(read_run(files), run, files.output)
-    return units
-
-
-def create_run(files: RunFiles, run: dict[str, Any]) -> list[str]:
-    """run.json and its warnings; UserError where OUTPUT cannot be written."""
-    try:
-        return open_run(files, run)
-    except StorageUnavailable:
-        raise
-    except OSError as error:
-        raise UserError(f"OUTPUT {files.output} cannot be written: {one_line(error)}; choose another") from None
-
-
-def new_units(options: LabelOptions, known: Sequence[Unit], files: RunFiles) -> list[Unit]:
-    """The units that the inputs have gained over those known."""
-    return plan_units(options.inputs, known, limit=options.limit, exclude=[files.output])
-
-
-def retry_failed(files: RunFiles) -> None:
-    """Takes back the finished units that hold failed images."""
-    failed = [unit for unit, totals in unit_totals(files, files.finished()).items() if totals.failed]
-    uncommit(files, failed)
-
-
-def sample_inputs(units: Sequence[Unit]) -> list[str]:
-    """What every node must be able to open for these units: the first shard or file."""
-    return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
-
-
 def report_nothing_to_do(files: RunFiles, vocabulary: Vocabulary, options: LabelOptions) -> int:
     """A finished run: says so; makes summary.json again if it is missing."""
     url = join(files.output, "summary.json")
@@ -293,29 +196,3 @@ def exceeded(summary: dict[str, Any], options: LabelOptions) -> int:
         f"{failed:,} of {read:,} images failed ({reasons}), more than --max-failed {options.max_failed:g} allows; "
         "images/*.parquet tells why"
     )
-
-
-def commit_options(options: LabelOptions, vocabulary: Vocabulary) -> CommitOptions:
-    """What the parts hold."""
-    return CommitOptions(
-        masks=options.masks == "png",
-        save_confidence=options.save_confidence,
-        image_ids=options.image_ids,
-        wide=len(vocabulary.classes) > 254,
-    )
-
-
-def things(vocabulary: Vocabulary) -> dict[int, bool | None]:
-    """Category index → thing, stuff or not said."""
-    return {index: entry.thing for index, entry in enumerate(vocabulary.classes, start=1)}
-
-
-def document_info(source: WeightsSource, vocabulary: Vocabulary) -> dict[str, Any]:
-    """`info` of every COCO document: what made it, without a date."""
-    config = source.config
-    return {
-        "description": f"Pseudo-labels of {config.method} with {config.model}, vocabulary {vocabulary.name}",
-        "version": library_versions()["scclip-pipeline"],
-        "weights_sha256": source.digest,
-        "vocabulary_sha256": vocabulary.digest(),
-    }

@@ -14,8 +14,7 @@ import ray
 from tqdm import tqdm
 
 from jobs.cluster import local_or_cluster
-from jobs.errors import JobFailed
-from jobs.label import cause
+from jobs.errors import JobFailed, cause
 from jobs.options import OptionParser, UserError, positional
 from pipeline.coco_truth import coco_samples
 from pipeline.committing import create_anew

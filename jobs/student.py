@@ -19,9 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from jobs.cluster import local_or_cluster
 from jobs.demo import TRUTH, evaluated
 from jobs.export import ExportOptions, SelectionOptions, export
-from jobs.label import LabelOptions, label, local_or_cluster
+from jobs.label import label
+from jobs.label_setup import LabelOptions
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError
 from jobs.report import ReportOptions, write_report

@@ -91,7 +91,7 @@ class GraphedTower:
         torch.cuda.current_stream(self.model.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may upload meanwhile
                 self.outputs = self.model(self.pixels)
         except Exception:
             self.pixels = torch.empty(0)  # nothing was recorded for this shape
