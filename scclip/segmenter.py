@@ -233,12 +233,13 @@ class Segmenter:
 
         A batch holds windows of one shape. Images wait for each other only while their windows share a batch.
         """
+        size = self.config.window_batch  # another thread may halve it meanwhile
         waiting: list[_Image] = []
         batch: list[tuple[_Image, Tensor]] = []
         for image in images:
             for window in crop_windows(image.pixels, image.rows, image.cols):
-                if batch and (len(batch) == self.config.window_batch or batch[0][1].shape != window.shape):
-                    self._encode_batch(batch, scorer)
+                if batch and (len(batch) == size or batch[0][1].shape != window.shape):
+                    self._encode_batch(batch, scorer, size)
                     batch = []
                 batch.append((image, window))
             waiting.append(image)
@@ -247,13 +248,13 @@ class Segmenter:
                 if not waiting:
                     break
         if batch:
-            self._encode_batch(batch, scorer)
+            self._encode_batch(batch, scorer, size)
         yield from waiting
 
-    def _encode_batch(self, batch: list[tuple[_Image, Tensor]], scorer: QueryScorer) -> None:
-        """One forward pass: cosine logits (U, gh, gw) of every window, put down at its image."""
+    def _encode_batch(self, batch: list[tuple[_Image, Tensor]], scorer: QueryScorer, size: int) -> None:
+        """One forward pass of `size` windows, padded: cosine logits (U, gh, gw) of every window go to its image."""
         pixels = torch.stack([window for _, window in batch])
-        padding = self.config.window_batch - len(batch)
+        padding = size - len(batch)
         features, anomalies = self._forward(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
         grid = self.model.grid(*pixels.shape[-2:])
         logits = scorer.cosines(features).unflatten(-1, grid)

@@ -63,6 +63,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return ((pixels + RESIZE_ONE**2 // 2) >> (2 * RESIZE_BITS)).to(torch.uint8).permute(2, 0, 1)
 
 
+@functools.lru_cache(maxsize=512)  # a few KB each; to a GPU they would be copied, and waited for, with every image
 def fixed_point_taps(target: int, source: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """`bilinear_taps` with the upper weight as int32 in units of 2^-11."""
     low, high, fraction = bilinear_taps(target, source)

@@ -34,7 +34,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def common(small_model: str, vocabulary_file: Path) -> list[str]:
-    flags = ["--model", small_model, "--vocabulary", str(vocabulary_file), "--precision", "float32"]
+    flags = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
     return [*flags, "--max-failed", "0.2", "--confidence-threshold", "0.2"]
 
 
@@ -79,7 +79,8 @@ def test_a_plain_loop_without_ray_gives_the_same(
     clip = load_clip(find_weights(ModelConfig(model=small_model)))
     vocabulary = Vocabulary.load(str(vocabulary_file))
     features = encode_queries(clip.model, clip.tokenizer, vocabulary)
-    config = SegmenterConfig(confidence_threshold=0.2, logit_scale=40)
+    quick = {"short_side": 64, "window": 64, "stride": 32, "window_batch": 4}
+    config = SegmenterConfig(**quick, confidence_threshold=0.2, logit_scale=40)
     segmenter = Segmenter(clip.visual(), features, vocabulary.query_category, config)
     checked = 0
     for shard in sorted(shards.glob("*.tar")):
@@ -218,7 +219,7 @@ def test_limit_labels_the_first_images(labeled: Path, shards: Path, common: list
 def test_photographs_and_street_scenes(shared: Path, common: list[str], tmp_path: Path) -> None:
     """Real files of many sizes: 36 read, 36 labeled."""
     inputs = [shared / "data" / "photos", shared / "data" / "camvid-24.tar"]
-    assert run(*inputs, tmp_path / "out", *common, *QUICK) == 0
+    assert run(*inputs, tmp_path / "out", *common) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["images_read"], summary["images_labeled"]) == (36, 36)
 
