@@ -321,8 +321,10 @@ def one_thread() -> Iterator[None]:
     """PyTorch with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def measure_images(segmenter: Segmenter, images: list[np.ndarray], repeats: int, device: str) -> Times:

@@ -7,7 +7,6 @@ Real tar shards of small JPEGs through the real graph: only the model is replace
 hard links to one file. Afterwards `scclip label` itself is run on the finished output and must find nothing to do.
 """
 
-import functools
 import io
 import os
 import shutil
@@ -27,20 +26,17 @@ from jobs.cluster import Cluster, local_or_cluster
 from jobs.errors import JobFailed
 from jobs.label_setup import (
     LabelOptions,
-    commit_options,
     create_run,
-    document_info,
     fingerprint,
     known_units,
     new_units,
-    things,
+    writers,
 )
 from jobs.measuring import memory_mib, report
 from jobs.models import SegmentationOptions, find_model, load_vocabulary, segmenter_config
 from jobs.options import OptionParser
-from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import RunFiles, commit_chunk, finish_unit
+from pipeline.committing import RunFiles
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.labeling import Labeler
@@ -185,15 +181,15 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     units = write_generation(files, [], new_units(label, known_units(files, {}), files), lambda seen: [])
     seconds = time.perf_counter() - began
     spec: Any = StandInSpec()
-    categories = coco.categories(vocabulary.category_names, things(vocabulary))
+    commit, finish = writers(label, source, vocabulary)
     job = LabelJob(
         files=files,
         spec=spec,
         resources=resources,
         limits=limits,
         decode=DecodeConfig(),
-        commit=functools.partial(commit_chunk, options=commit_options(label, vocabulary)),
-        finish=functools.partial(finish_unit, categories=categories, info=document_info(source, vocabulary)),
+        commit=commit,
+        finish=finish,
         done={},
     )
     return job, units, seconds

@@ -19,22 +19,19 @@ from jobs.label_setup import (
     CPU_CHUNK,
     GPU_CHUNK,
     LabelOptions,
-    commit_options,
     create_run,
-    document_info,
     fingerprint,
     known_units,
     new_units,
     retry_failed,
     sample_inputs,
-    things,
+    writers,
 )
 from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
 from jobs.options import OptionParser
 from jobs.progress import Progress, duration
-from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import RunFiles, commit_chunk, finish_unit, tidy
+from pipeline.committing import RunFiles, tidy
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
@@ -130,15 +127,15 @@ def prepare(
     clip = load_clip(source)
     clip.visual()
     warn(create_run(files, run))
-    categories = coco.categories(vocabulary.category_names, things(vocabulary))
+    commit, finish = writers(options, source, vocabulary)
     return LabelJob(
         files=files,
         spec=build_spec(clip, vocabulary, segmenter, resources, files),
         resources=resources,
         limits=limits,
         decode=DecodeConfig(exif=options.exif, reduced_side=2 * segmenter.short_side if options.reduced_decode else 0),
-        commit=functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
-        finish=functools.partial(finish_unit, categories=categories, info=document_info(source, vocabulary)),
+        commit=commit,
+        finish=finish,
         done=files.parts(),
     )
 

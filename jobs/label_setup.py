@@ -4,14 +4,17 @@ run = fingerprint(options, source, vocabulary, segmenter, limits)   # run.json
 units = new_units(options, known_units(files, run), files)
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from jobs.errors import one_line
 from jobs.options import UserError, positional
+from pipeline import coco
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import CommitOptions, RunFiles, uncommit
+from pipeline.committing import CommitOptions, RunFiles, commit_chunk, finish_unit, uncommit
+from pipeline.label import Commit, Finish
 from pipeline.plan import Unit, plan_units
 from pipeline.run import compare_runs, library_versions, open_run, read_plan, read_run, unit_totals
 from pipeline.storage import StorageUnavailable
@@ -124,6 +127,15 @@ def retry_failed(files: RunFiles) -> None:
 def sample_inputs(units: Sequence[Unit]) -> list[str]:
     """What every node must be able to open for these units: the first shard or file."""
     return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
+
+
+def writers(options: LabelOptions, source: WeightsSource, vocabulary: Vocabulary) -> tuple[Commit, Finish]:
+    """What writes a labeled chunk's part, and what makes a unit's files of its parts."""
+    categories, info = coco.categories(vocabulary.category_names, things(vocabulary)), document_info(source, vocabulary)
+    return (
+        functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
+        functools.partial(finish_unit, categories=categories, info=info),
+    )
 
 
 def commit_options(options: LabelOptions, vocabulary: Vocabulary) -> CommitOptions:

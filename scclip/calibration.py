@@ -133,13 +133,14 @@ def most_anomalies(count: int) -> int:
     return count - int(ANOMALY_QUANTILE * (count - 1))
 
 
-def repair_rows(anomalous: Tensor, grid: tuple[int, int], most: int) -> tuple[Tensor, Tensor]:
+def repair_rows(anomalous: Tensor, grid: tuple[int, int], most: int | None = None) -> tuple[Tensor, Tensor]:
     """Step 3 as few rows of a matrix: (B, N) bool → rows (B, M) int64 and their weights (B, M, N) float32.
 
-    `most` is M, which no image's anomalies exceed. An anomaly's row averages its non-anomalous grid neighbours; that of
-    an anomaly without such a neighbour, or of a sound patch among the M, is the identity's.
+    `most` is M, which no image's anomalies exceed; None: as many as `find_anomalies` finds at most. An anomaly's row
+    averages its non-anomalous grid neighbours; that of an anomaly without such a neighbour, or of a sound patch among
+    the M, is the identity's.
     """
-    index_BM = anomalous.float().topk(most, dim=-1)[1]
+    index_BM = anomalous.float().topk(most or most_anomalies(anomalous.shape[1]), dim=-1)[1]
     usable_BMN = grid_neighbours(grid, anomalous.device)[index_BM] & ~anomalous[:, None, :]
     count_BM = usable_BMN.sum(-1)
     mean_BMN = usable_BMN / count_BM.clamp_min(1)[:, :, None]

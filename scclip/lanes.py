@@ -1,6 +1,6 @@
 """Images side by side on the cores of a CPU, each lane with few threads of PyTorch.
 
-    Lanes().run(work, items, len(items))   # work takes an iterator; every lane takes its next item when it needs one
+    Lanes().run(work, items, most=8)   # work takes an iterator; every lane takes its next item when it needs one
 
 Threads that share one operation wait for each other at its end, and what is small or not parallel leaves all but one
 idle: two lanes of one thread label 1.1 to 1.2 times as many images as one of two (ViT-B/16, two cores).
@@ -40,13 +40,13 @@ class Lanes:
     def __init__(self) -> None:
         self.pool: ThreadPoolExecutor | None = None
 
-    def run(self, work: Callable[[Iterator[T]], None], items: Iterable[T], count: int) -> None:
-        """Calls `work` in as many lanes as `count` items and PyTorch's threads allow, which they divide among them.
+    def run(self, work: Callable[[Iterator[T]], None], items: Iterable[T], most: int) -> None:
+        """Calls `work` in at most `most` lanes, as many as PyTorch has threads, which they divide among them.
 
         Every item is taken once. What a lane raises is raised here; the others then finish the item they have.
         """
         threads = torch.get_num_threads()
-        lanes = min(threads, count, MOST_LANES)
+        lanes = min(threads, most, MOST_LANES)
         if lanes < 2:
             return work(iter(items))
         queue = Shared(items)

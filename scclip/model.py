@@ -23,7 +23,6 @@ from scclip.calibration import (
     calibrated_attention,
     cosine_similarities,
     find_anomalies,
-    most_anomalies,
     repair,
     repair_rows,
 )
@@ -82,7 +81,7 @@ class SelfCalibratedCLIP(nn.Module):
         anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=pixels.device)
         if config.anomalies:
             anomalous_BN = find_anomalies(patches_BND)
-            rows = repair_rows(anomalous_BN, grid, most_anomalies(anomalous_BN.shape[1]))
+            rows = repair_rows(anomalous_BN, grid)
             patches_BND, similar_BND = repair(patches_BND, rows), repair(similar_BND, rows)
         similarity_BNN = cosine_similarities(similar_BND)
         if config.aggregation:

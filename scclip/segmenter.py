@@ -161,18 +161,16 @@ class Segmenter:
         """
         scorer = self._scorer(self.text_features, self.query_category)
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
+        pairs = list(zip(images, wanted, strict=True))
         results: dict[int, Segmentation] = {}
 
-        def lane(places: Iterator[int]) -> None:
-            loaded = (self._prepare(self._load(images[place], wanted[place]), wanted[place], place) for place in places)
+        def lane(queue: Iterator[tuple[int, tuple[np.ndarray, tuple[int, int]]]]) -> None:
+            loaded = (self._prepare(self._load(image, size), size, place) for place, (image, size) in queue)
             for image in self._encode(loaded, scorer):
                 results[image.place] = self._finish(image, scorer)
 
-        if self.model.device.type == "cpu":
-            self._lanes.run(lane, range(len(images)), len(images))
-        else:
-            lane(iter(range(len(images))))
-        return [results[place] for place in range(len(images))]
+        self._lanes.run(lane, enumerate(pairs), len(pairs) if self.model.device.type == "cpu" else 1)
+        return [results[place] for place in range(len(pairs))]
 
     def segment_pixels(
         self,

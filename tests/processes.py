@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 
 POISON = Path(__file__).parent / "poison"
 KINDS = ("coco", "segments", "masks", "images")
-QUICK = ["--short-side", "64", "--window", "64", "--stride", "32", "--window-batch", "4", "--precision", "float32"]
+QUICK_WINDOWS = {"short_side": 64, "window": 64, "stride": 32, "window_batch": 4}
+QUICK = ["--precision", "float32"]
+QUICK += [word for name, value in QUICK_WINDOWS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 """Flags with which the small model takes milliseconds an image: what is tested is everything around it."""
 
 

@@ -21,7 +21,6 @@ from scclip.calibration import (
     calibrated_attention,
     cosine_similarities,
     find_anomalies,
-    most_anomalies,
     repair,
     repair_rows,
 )
@@ -104,8 +103,7 @@ def _calibrated(
     fused = torch.stack(list(hidden[first : final + 1])).sum(0)
     residual = config.class_residual * (hidden[-1][:, 0] + fused[:, 0])
     with torch.no_grad():
-        anomalous = find_anomalies(hidden[-1][:, 1:])
-        rows = repair_rows(anomalous, (grid[0], grid[1]), most_anomalies(anomalous.shape[1]))
+        rows = repair_rows(find_anomalies(hidden[-1][:, 1:]), (grid[0], grid[1]))
     similarity = cosine_similarities(repair(hidden[config.similarity_layer][:, 1:], rows))
     patches = aggregation_weights(similarity, config.similarity_threshold) @ repair(hidden[-1][:, 1:], rows)
     last = visual.transformer.resblocks[-1]

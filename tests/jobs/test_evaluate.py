@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import SIZES, encoded, tar_bytes
 from PIL import Image
-from processes import QUICK, run, said, start
+from processes import QUICK, QUICK_WINDOWS, run, said, start
 
 from jobs.__main__ import main
 from jobs.evaluation_setup import architecture, deviations, protocol_options
@@ -96,7 +96,7 @@ def test_it_is_a_plain_loop(evaluated: Path, shards: Path, small_model: str, voc
 
     clip, words = load_clip(find_weights(ModelConfig(model=small_model))), Vocabulary.load(str(vocabulary))
     features, full = encode_queries(clip.model, clip.tokenizer, words), clip.visual()
-    quick = SegmentationOptions(short_side=64, window=64, stride=32, window_batch=4)
+    quick = SegmentationOptions(**QUICK_WINDOWS)
     config = segmenter_config(quick, words, clip.source, cuda=False)
     found = results(evaluated)["variants"]
     for name in VARIANTS:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pictures import encoded, tar_bytes, write_shard
 from PIL import Image
-from processes import QUICK
+from processes import QUICK, QUICK_WINDOWS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -79,8 +79,7 @@ def test_a_plain_loop_without_ray_gives_the_same(
     clip = load_clip(find_weights(ModelConfig(model=small_model)))
     vocabulary = Vocabulary.load(str(vocabulary_file))
     features = encode_queries(clip.model, clip.tokenizer, vocabulary)
-    quick = {"short_side": 64, "window": 64, "stride": 32, "window_batch": 4}
-    config = SegmenterConfig(**quick, confidence_threshold=0.2, logit_scale=40)
+    config = SegmenterConfig(**QUICK_WINDOWS, confidence_threshold=0.2, logit_scale=40)
     segmenter = Segmenter(clip.visual(), features, vocabulary.query_category, config)
     checked = 0
     for shard in sorted(shards.glob("*.tar")):
