@@ -33,7 +33,7 @@ from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.label import LabelJob, label_units
 from pipeline.labeling import LabelerSpec
 from pipeline.plan import Unit, plan_units
-from pipeline.resources import ComputeConfig, Resources, divide
+from pipeline.resources import ComputeConfig, Resources
 from pipeline.shards import read_unit
 from scclip.model import SelfCalibratedCLIP
 from scclip.weights import ModelConfig
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     subject = load_subject(ModelOptions(random=options.random), model)
     with tempfile.TemporaryDirectory(prefix="scclip-pipeline-") as folder, local_or_cluster(None) as cluster:
         cluster.start()
-        resources = divide(ComputeConfig(), **cluster.capacity())
+        resources = cluster.divide(ComputeConfig())
         images = pictures(8, picture_side(options.size))
         units = [write_shard(Path(folder) / "shard.tar", images, options.pictures)]
         rates: dict[str, list[float]] = {"loop": [], "ray": []}

@@ -41,7 +41,7 @@ from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.labeling import Labeler
 from pipeline.plan import Unit
-from pipeline.resources import ComputeConfig, divide
+from pipeline.resources import ComputeConfig
 from pipeline.run import write_generation
 from pipeline.tar import tar_bytes
 from scclip.demo.scenes import scene
@@ -171,7 +171,7 @@ def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit], float]:
     """The job as `scclip label` would make it for the demo model, with the stand-in in its place; seconds to plan."""
     cluster.start()
-    resources = replace(divide(ComputeConfig(), **cluster.capacity()), threads=1)
+    resources = replace(cluster.divide(ComputeConfig()), threads=1)
     files, vocabulary = RunFiles(label.output), load_vocabulary(label.vocabulary)
     source = find_model(ModelConfig(), False)
     segmenter = segmenter_config(SegmentationOptions(), vocabulary, source, False)

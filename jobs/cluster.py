@@ -2,36 +2,29 @@
 
 with local_or_cluster(options.address) as cluster:
     cluster.start()  # a local Ray starts only when there is work
-    resources = divide(compute, **cluster.capacity())
+    resources = cluster.divide(compute)
 """
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterator
+from typing import Any
 
 import ray
 
 from jobs.errors import UserError, one_line
 from pipeline.nodes import living_nodes, nodes_to_come, shapes
-from pipeline.resources import ComputeConfig, Shape
+from pipeline.resources import ComputeConfig, Resources, divide
 
 START_ATTEMPTS = 3
-
-
-class Capacity(TypedDict):
-    """What `divide` asks for."""
-
-    nodes: Sequence[Shape]
-    more: Sequence[Shape] | None
 
 
 class Cluster:
     """The Ray this job runs on: a given cluster, joined at once, or a local one, started when there is work."""
 
     def __init__(self, address: str | None) -> None:
-        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
         if self.address:
             self.start()
 
@@ -52,8 +45,9 @@ class Cluster:
         try:
             ray.init(address=address, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            remedy = "start it with `ray start --head`, or leave --address out"
-            raise UserError(f"--address {address}: {one_line(error)}; {remedy}") from None
+            origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
+            remedy = f"start it with `ray start --head`, or {leave} for a Ray of this machine"
+            raise UserError(f"{origin} {address}: {one_line(error)}; {remedy}") from None
 
     def cuda(self, compute: ComputeConfig) -> bool:
         """Whether actors run on GPUs."""
@@ -65,9 +59,17 @@ class Cluster:
 
         return torch.cuda.is_available()
 
-    def capacity(self) -> Capacity:
-        """What `divide` asks for: the living nodes, and those that an autoscaler may add."""
-        return {"nodes": shapes(living_nodes()), "more": nodes_to_come() if self.address else None}
+    def divide(self, compute: ComputeConfig) -> Resources:
+        """`pipeline.resources.divide` for the living nodes and those that an autoscaler may add.
+
+        UserError where Ray and PyTorch disagree about this machine's GPU.
+        """
+        resources = divide(compute, nodes=shapes(living_nodes()), more=nodes_to_come() if self.address else None)
+        if self.cuda(compute) != (resources.device == "cuda"):
+            sees, not_seen = ("PyTorch", "Ray") if self.cuda(compute) else ("Ray", "PyTorch")
+            remedy = "mend the driver or CUDA_VISIBLE_DEVICES, or use the CPU with --gpus-per-actor 0"
+            raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
+        return resources
 
 
 def start_local(**options: Any) -> None:

@@ -18,10 +18,13 @@ def is_user_error(error: BaseException) -> bool:
     """True for mistakes in what the user gave."""
     if isinstance(error, UserError | VocabularyError | ModelError | ResourceError | StorageProblem):
         return True  # before the pipeline is looked at: `bench model` runs where its libraries are missing
-    from pipeline.inputs import InputError
-    from pipeline.run import RunMismatch
-
-    return isinstance(error, InputError | RunMismatch)
+    try:
+        from pipeline.inputs import InputError
+        from pipeline.ranges import FilesystemMissing
+        from pipeline.run import RunMismatch
+    except ImportError:
+        return False
+    return isinstance(error, InputError | FilesystemMissing | RunMismatch)
 
 
 def cause(error: BaseException) -> str:

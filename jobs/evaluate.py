@@ -13,11 +13,11 @@ from jobs.cluster import Cluster, local_or_cluster
 from jobs.evaluation_page import write_page
 from jobs.evaluation_setup import Setup, labels_setup, model_setup
 from jobs.label import exceeded, follow, warn
-from jobs.label_setup import LabelOptions, create_run, known_units, retry_failed
+from jobs.label_setup import LabelOptions, create_run, known_units, with_failures
 from jobs.models import SegmentationOptions
 from jobs.options import OptionParser, UserError, positional
 from jobs.progress import duration
-from pipeline.committing import RunFiles, create_anew, tidy
+from pipeline.committing import RunFiles, create_anew, tidy, uncommit
 from pipeline.evaluate import evaluate_here, read_scores
 from pipeline.label import LabelJob
 from pipeline.plan import Unit, plan_units
@@ -110,7 +110,8 @@ class EvaluateOptions:
 
 EXAMPLE = """examples:
   scclip evaluate shards/ade20k ade20k-b16 --benchmark ade20k --model ViT-B-16-quickgelu --pretrained openai
-  scclip evaluate camvid.tar camvid --vocabulary street.yaml --truth-ignore 11 --variants scclip maskclip clip
+  scclip evaluate camvid.tar camvid --vocabulary street.yaml --truth-ignore 11 \\
+      --model ViT-B-16-quickgelu --pretrained openai --variants scclip maskclip clip
   scclip evaluate --labels labels/ --truth shards/
 """
 
@@ -149,7 +150,7 @@ def evaluate(
         new = plan_more(options, known, files)
         tidy(files, files.finished())
         if options.retry_failed:
-            retry_failed(files)
+            uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.run), "evaluate")

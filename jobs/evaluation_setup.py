@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.cluster import Capacity, Cluster
+from jobs.cluster import Cluster
 from jobs.label_setup import CPU_CHUNK, GPU_CHUNK, fingerprint
 from jobs.models import (
     Architecture,
@@ -20,6 +20,7 @@ from jobs.models import (
     build_spec,
     find_model,
     load_vocabulary,
+    load_warnings,
     segmenter_config,
 )
 from jobs.options import UserError
@@ -73,11 +74,9 @@ class Setup:
 
     def job(self, files: RunFiles, cluster: Cluster, here: bool) -> LabelJob:
         """The labeling graph's job; starts Ray unless it is done `here`, and loads what the actors hold."""
-        capacity: Capacity = {"nodes": [Shape(cpus=1, gpus=0)], "more": None}
         if not here:
             cluster.start()
-            capacity = cluster.capacity()
-        resources = divide(self.compute, **capacity)
+        resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)]) if here else cluster.divide(self.compute)
         return LabelJob(
             files=files,
             spec=self.spec(files, resources),
@@ -142,7 +141,7 @@ def model_setup(
         benchmark=benchmark,
         published=benchmark.published_miou(backbone) if published and benchmark and backbone else None,
         deviations=tuple(deviations(benchmark, backbone, source, segmenter, options)) if benchmark and backbone else (),
-        warnings=vocabulary.warnings,
+        warnings=load_warnings(model, vocabulary),
     )
 
 
@@ -287,7 +286,7 @@ def deviations(
     sizes = architecture(source)
     if sizes != TOWERS[backbone]:
         found.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
-    elif source.digest not in published_digests():
+    elif source.config.pretrained != "openai" and source.digest not in published_digests():
         found.append("not OpenAI's weights")
     if source.settings:
         found.append("a calibration file")

@@ -240,7 +240,7 @@ def claim(output: str, wanted: dict[str, Any]) -> None:
     except ValueError:
         found = {}
     except OSError as error:
-        raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; choose another") from None
+        raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; check URL and rights") from None
     before, now = json.loads(json.dumps(found)), json.loads(data)
     if before == now:
         return

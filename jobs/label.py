@@ -23,22 +23,22 @@ from jobs.label_setup import (
     fingerprint,
     known_units,
     new_units,
-    retry_failed,
     sample_inputs,
+    with_failures,
     writers,
 )
-from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, segmenter_config
+from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, load_warnings, segmenter_config
 from jobs.options import OptionParser
 from jobs.progress import Progress, duration
 from pipeline.chunks import ChunkLimits
-from pipeline.committing import RunFiles, tidy
+from pipeline.committing import RunFiles, tidy, uncommit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
 from pipeline.ledger import start_ledger
 from pipeline.monitoring import stage_summary
 from pipeline.plan import Unit
 from pipeline.preflight import check_storage, wait_for_actor
-from pipeline.resources import ComputeConfig, divide
+from pipeline.resources import ComputeConfig
 from pipeline.run import (
     compare_runs,
     read_run,
@@ -54,7 +54,7 @@ from scclip.vocabulary import Vocabulary
 from scclip.weights import ModelConfig, WeightsSource, load_clip
 
 EXAMPLE = """examples:
-  scclip label photos/ labels/ --vocabulary demo
+  scclip label photos/ labels/ --vocabulary voc21 --model ViT-B-16-quickgelu --pretrained openai
   scclip label 's3://bucket/shards/*.tar' s3://bucket/labels --vocabulary street.yaml \\
       --model ViT-B-16-quickgelu --pretrained openai --actors 4
 """
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:
     """Runs a labeling job to its end; returns 0, raises JobFailed where more images failed than `max_failed`."""
     files, vocabulary = RunFiles(options.output.rstrip("/") or "/"), load_vocabulary(options.vocabulary)
-    warn(vocabulary.warnings)
+    warn(load_warnings(model, vocabulary))
     with local_or_cluster(options.address) as cluster:
         source = find_model(model, cluster.cuda(compute))
         segmenter = segmenter_config(segmentation, vocabulary, source, cluster.cuda(compute))
@@ -82,15 +82,15 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         run = fingerprint(options, source, vocabulary, segmenter, limits)
         known = known_units(files, run)
         new = new_units(options, known, files)
+        again = with_failures(files) if options.retry_failed else set()
         if not options.dry_run:
             tidy(files, files.finished())
-        if options.retry_failed and not options.dry_run:
-            retry_failed(files)
-        finished = files.finished()
+            uncommit(files, again)
+        finished = files.finished() - again
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(files, vocabulary, options)
         cluster.start()
-        check_storage(files.output, sample_inputs(new or known))
+        check_storage(files.output, sample_inputs(new or known), write=not options.dry_run)
         prepared = functools.partial(prepare, options, cluster, compute, source, vocabulary, segmenter, limits, run)
         if options.dry_run:
             left = [unit for unit in [*known, *new] if unit.number not in finished]
@@ -121,9 +121,9 @@ def prepare(
 ) -> LabelJob:
     """Starts Ray, loads the model, claims OUTPUT with run.json: all that can be wrong is found before the plan is."""
     cluster.start()
-    resources = divide(compute, **cluster.capacity())
+    resources = cluster.divide(compute)
     if not options.dry_run and wait_for_actor(resources, compute.wait_for_resources, lambda line: warn([line])):
-        resources = divide(compute, **cluster.capacity())
+        resources = cluster.divide(compute)
     clip = load_clip(source)
     clip.visual()
     warn(create_run(files, run))
@@ -165,11 +165,14 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
 def report_nothing_to_do(files: RunFiles, vocabulary: Vocabulary, options: LabelOptions) -> int:
     """A finished run: says so; makes summary.json again if it is missing."""
     url = join(files.output, "summary.json")
-    if not exists(url):
-        totals = sum(unit_totals(files, files.finished()).values(), Totals())
-        write_summary(files, summarise(totals, vocabulary.category_names, 0.0, 0))
     print(f"nothing to do: every image of the input is labeled in {files.output}")
-    return exceeded(json.loads(read_bytes(url)), options)
+    if exists(url):
+        return exceeded(json.loads(read_bytes(url)), options)
+    totals = sum(unit_totals(files, files.finished()).values(), Totals())
+    summary = summarise(totals, vocabulary.category_names, 0.0, 0)
+    if not options.dry_run:
+        write_summary(files, summary)
+    return exceeded(summary, options)
 
 
 def conclude(summary: dict[str, Any], options: LabelOptions, files: RunFiles) -> int:
@@ -184,12 +187,12 @@ def conclude(summary: dict[str, Any], options: LabelOptions, files: RunFiles) ->
 
 
 def exceeded(summary: dict[str, Any], options: LabelOptions) -> int:
-    """0, or 1 with one line where more images failed than allowed."""
+    """0; JobFailed (exit code 1) where a larger share of images failed than allowed."""
     read, failed = summary["images_read"], summary["images_failed"]
     if failed <= options.max_failed * read:
         return 0
     reasons = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items() if status != "ok")
     raise JobFailed(
-        f"{failed:,} of {read:,} images failed ({reasons}), more than --max-failed {options.max_failed:g} allows; "
-        "images/*.parquet tells why"
+        f"{failed:,} of {read:,} images failed ({reasons}), a larger share than --max-failed "
+        f"{options.max_failed:g} allows; images/*.parquet tells why, --retry-failed tries them again"
     )

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from pipeline.storage import create, exists, info, join, open_stream, read_bytes
 from scclip.segmenter import SegmenterConfig
 from scclip.vocabulary import Vocabulary, encode_queries
 from scclip.weights import LoadedCLIP, ModelConfig, WeightsSource, find_weights, resolve_precision
+
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class SegmentationOptions:
     stride: int | None = None
     """Pixels between two windows [112]."""
     window_batch: int | None = None
-    """Windows per forward pass [6 on a CPU, 64 on a GPU]."""
+    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
     pamr_steps: int = 0
     """Steps of pixel-adaptive refinement (slow)."""
 
@@ -51,6 +54,15 @@ def load_vocabulary(source: str) -> Vocabulary:
         return Vocabulary.parse(read_bytes(source), source)
     except OSError as error:
         raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
+
+
+def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What may be wrong with these two together and with the vocabulary alone, one line each."""
+    if model.model != "demo" or vocabulary.name == "demo":
+        return vocabulary.warnings
+    what = f"the demo model knows drawn scenes and the vocabulary 'demo' only, not {vocabulary.name!r}"
+    remedy = "for photographs give a model, e.g. --model ViT-B-16-quickgelu --pretrained openai"
+    return (f"{what}; {remedy}", *vocabulary.warnings)
 
 
 def local_weights(config: ModelConfig) -> ModelConfig:
@@ -87,10 +99,12 @@ def segmenter_config(
         "logit_scale": vocabulary.logit_scale,
         "confidence_threshold": vocabulary.threshold,
         "area_threshold": vocabulary.area_threshold,
-        "window_batch": 64 if cuda else SegmenterConfig().window_batch,
         **source.windows(),
         **{name: value for name, value in asdict(options).items() if value is not None},
     }
+    if options.window_batch is None:
+        whole = values.get("window") == 0  # pictures differ in size, and a batch is padded to its number
+        values["window_batch"] = 1 if whole else (64 if cuda else SegmenterConfig().window_batch)
     own = tuple(
         (index + 1, item.threshold) for index, item in enumerate(vocabulary.classes) if item.threshold is not None
     )
@@ -149,5 +163,17 @@ def build_spec(
         segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
         precision=clip.source.config.precision,
         device=resources.device,
-        threads=int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or resources.threads),
+        threads=wanted_threads() or resources.threads,
     )
+
+
+def wanted_threads() -> int:
+    """OMP_NUM_THREADS where the user set it, else 0.
+
+    In a submitted job only what travels with it counts (`--pass-env`): Ray gives its driver a 1 that nobody asked for.
+    """
+    environ: Mapping[str, str] = os.environ
+    if RAY_JOB in os.environ:
+        environ = (json.loads(os.environ[RAY_JOB]).get("runtime_env") or {}).get("env_vars") or {}
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() else 0

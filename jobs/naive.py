@@ -2,7 +2,7 @@
 
     labels, confidence = NaiveSegmenter(visual, calibration, text_features, query_category, config).label(image)
 
-Written from DESIGN.md sections 3 and 4 step by step, without a thought for speed but with none against it; it shares
+Written step by step, without a thought for speed but with none against it; it shares
 with the product only the resize, the window positions and the position embedding.
 
 Shapes: N patches, D width, h heads, Q queries.

@@ -1,4 +1,4 @@
-"""What is submitted: a verb's words made definite, the files they name, the submission id (DESIGN.md section 7).
+"""What is submitted: a verb's words made definite, the files they name, the submission id.
 
     request = Request.parse(["label", "s3://bucket/in", "s3://bucket/out", "--vocabulary", "street.yaml"])
     request.job_id(attempt=1)   # scclip-label-<digest of OUTPUT>-1

@@ -59,7 +59,8 @@ class ActionOptions:
 
 
 EXAMPLE = """examples:
-  scclip submit -- label s3://bucket/shards s3://bucket/labels --vocabulary street.yaml --actors 1:8
+  scclip submit -- label s3://bucket/shards s3://bucket/labels --vocabulary street.yaml \\
+      --model ViT-B-16-quickgelu --pretrained s3://bucket/clip.pt --actors 1:8
   scclip submit --no-wait --pass-env AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY -- verify s3://bucket/labels
   scclip submit status s3://bucket/labels
   scclip submit logs s3://bucket/labels --follow

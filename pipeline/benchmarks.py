@@ -1,4 +1,4 @@
-"""The eight benchmark protocols (DESIGN.md section 5): sizes, options and published figures, for both backbones.
+"""The eight benchmark protocols: sizes, options and published figures, for both backbones.
 
     protocol = BENCHMARKS["voc21"]
     config = protocol.settings("ViT-B/16")       # logit scale, thresholds

@@ -1,4 +1,4 @@
-"""A chunk: a run of consecutive images of one unit, as one row of an Arrow table (section 6, Unit, chunk, part).
+"""A chunk: a run of consecutive images of one unit, as one row of an Arrow table.
 
 >>> for chunk in chunked(unit.number, rows, ChunkLimits(), done={0, 1}, start=resume_point({0: a, 1: b})): ...
 """

@@ -1,4 +1,4 @@
-"""Label map ↔ COCO: run-length encoding, boxes, components, ids, categories and documents (DESIGN.md, section 2).
+"""Label map ↔ COCO: run-length encoding, boxes, components, ids, categories and documents.
 
 Every category of a label map is encoded in one pass over its column-major runs; the strings are byte-equal to
 `pycocotools.mask.encode` of each category's mask. Background (0) and ignored pixels are no COCO segments: they are

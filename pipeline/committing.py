@@ -1,4 +1,4 @@
-"""A chunk's part, a finished unit's files, and what a run already holds (DESIGN.md sections 2 and 6).
+"""A chunk's part, a finished unit's files, and what a run already holds.
 
     commit_chunk(labeled, files, options)     # _parts/UUUUUUU/CCCCC.parquet, created once and whole
     finish_unit(unit, chunks, files, info)    # coco/, segments/, masks/, then images/: its existence commits the unit

@@ -1,4 +1,4 @@
-"""Two runs over the same images: what moved (DESIGN.md section 2).
+"""Two runs over the same images: what moved.
 
     drift = compare_units(a, b, pairs, classes)        # summed over units; pairs by image key
     drift.iou, drift.moved, drift.images

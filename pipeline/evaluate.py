@@ -1,4 +1,4 @@
-"""Evaluation on the labeling graph: predictions and truth in, int64 confusion matrices out (DESIGN.md section 6).
+"""Evaluation on the labeling graph: predictions and truth in, int64 confusion matrices out.
 
     for outcome in label_units(units, evaluation_job): ...       # the same chain; `commit_scores` writes the parts
     totals, matrices = read_scores(files, units, scoring)        # sums over the committed units

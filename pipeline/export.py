@@ -1,4 +1,4 @@
-"""A run's labels in the form that trainers read: the export as one Ray Data chain (DESIGN.md section 2).
+"""A run's labels in the form that trainers read: the export as one Ray Data chain.
 
     for counts in export_units(unexported(units, job), job): ...     # one Counter per unit, written by tasks
     summary = assemble(units, job)                # the merged JSON, streamed from the units' fragments

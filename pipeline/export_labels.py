@@ -1,4 +1,4 @@
-"""What a run's labels become on their way out: thresholds, floor, classes, components (DESIGN.md section 2).
+"""What a run's labels become on their way out: thresholds, floor, classes, components.
 
     target = Target.of(run, mapping={"sedan": "car", "lamp": None})      # the categories of the export
     labels = refine(planes, target, rules)                               # (H, W) in the target's categories

@@ -1,4 +1,4 @@
-"""What the user names (URL, glob, folder, COCO JSON, text list) as shards and image files (section 2, Input).
+"""What the user names (URL, glob, folder, COCO JSON, text list) as shards and image files.
 
 >>> resolve("s3://bucket/val2017")        # [Shard(...), ...] and groups of PlannedFile
 """

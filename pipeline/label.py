@@ -1,4 +1,4 @@
-"""The whole labeling graph as one Ray Data chain, and the driver that follows it (DESIGN.md section 6).
+"""The whole labeling graph as one Ray Data chain, and the driver that follows it.
 
     for outcome in label_units(units, job): ...   # one row per committed chunk; finished units are committed on the way
 
@@ -9,6 +9,7 @@ shuffled and no state crosses the cluster but the plan.
 import functools
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pipeline.plan import Unit
 from pipeline.resources import Resources
 from pipeline.shards import is_sentinel, read_unit
 from pipeline.statistics import OK
+from scclip.errors import DeviceLost
 
 if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes start five times as fast without it
     from pipeline.labeling import LabelerSpec
@@ -137,9 +139,16 @@ class LabelingActor:
         self.labeler, self.ledger, self.gate = ray.get(spec[0]).start(), ledger, Gate()
 
     def __call__(self, chunk: pa.Table) -> pa.Table:
-        """The chunk, labeled; beside others unless its images must be watched."""
+        """The chunk, labeled; beside others unless its images must be watched.
+
+        Ends its process where the GPU is lost: Ray starts another and tries again, the ledger counts the death.
+        """
         with attempt(self.ledger, "label", *place(chunk)) as watch, self.gate.entered(alone=watch.one_by_one):
-            return self.labeler(chunk, watch)
+            try:
+                return self.labeler(chunk, watch)
+            except DeviceLost as error:
+                print(f"scclip: the GPU is lost ({error}); this actor starts anew", file=sys.stderr, flush=True)
+                os._exit(1)
 
 
 def place(chunk: pa.Table) -> tuple[int, int]:

@@ -6,6 +6,7 @@
 Knows nothing of Ray: `Labeler(spec)` in a loop is the reference that the tests hold the graph to.
 """
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,11 @@ from torch import nn
 from pipeline.chunks import is_sentinel, nest, unnest
 from pipeline.labeled import CARRIED, LABELED_FIELDS, MAPS
 from pipeline.ledger import FREE, KILLED, Watch
+from scclip.errors import DeviceLost, one_line
+from scclip.gpu import free_cache
 from scclip.model import SelfCalibratedCLIP
 from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
-from scclip.weights import DTYPES, one_line
+from scclip.weights import DTYPES
 
 Size = tuple[int, int]  # height, width
 
@@ -53,6 +56,7 @@ class LabelerSpec:
 
     def build(self) -> Segmenter:
         """The segmenter on its device."""
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)
         assert isinstance(model, SelfCalibratedCLIP)
         return Segmenter(model, self.text_features, self.query_category, self.segmenter)
@@ -63,12 +67,15 @@ class KilledWorker(Exception):
 
 
 class Labeler:
-    """One model; labels one chunk a call."""
+    """One model; labels one chunk a call, several calls at a time."""
 
     def __init__(self, spec: LabelerSpec) -> None:
         if spec.threads:
             torch.set_num_threads(spec.threads)
-        self.segmenter = spec.build()
+        self.segmenter, self.halving = spec.build(), threading.Lock()
+        if spec.device == "cuda":  # finds kernels and records the graph before the first chunks come, two at a time
+            side = spec.segmenter.short_side
+            self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
 
     def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
@@ -99,27 +106,54 @@ class Labeler:
         return KilledWorker(aside) if aside else self.segment([image], [size])[0]
 
     def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Segmentation | Exception]:
-        """Every image's labels in its own size, or the error it alone raises."""
+        """Every image's labels in its own size, or the error it alone raises; DeviceLost where no other can succeed.
+
+        What does not fit the GPU's memory is tried again with half the windows a batch, down to one.
+        """
+        while True:
+            batch = self.segmenter.config.window_batch
+            outcome = self.attempt(images, sizes)
+            if not isinstance(outcome, torch.OutOfMemoryError) or not self.halve_batch(batch):
+                break
+        if isinstance(outcome, list):
+            return outcome
+        if len(images) == 1:
+            return [outcome]
+        pairs = zip(images, sizes, strict=True)
+        return [one for image, size in pairs for one in self.segment([image], [size])]
+
+    def attempt(
+        self, images: Sequence[np.ndarray], sizes: Sequence[Size]
+    ) -> list[Segmentation | Exception] | Exception:
+        """The labels, or what was raised, without its traceback: that would keep the failed batch in memory."""
         try:
             return list(self.segmenter.segment(images, sizes))
-        except torch.cuda.OutOfMemoryError:
-            self.halve_batch()
-            return self.segment(images, sizes)
         except Exception as error:
-            if len(images) == 1:
-                return [error]
-            pairs = zip(images, sizes, strict=True)
-            return [outcome for image, size in pairs for outcome in self.segment([image], [size])]
+            if self.device_lost():
+                raise DeviceLost(one_line(error)) from None
+            return error.with_traceback(None)
 
-    def halve_batch(self) -> None:
-        """After an out-of-memory error on the GPU; raises it again where a batch of one is too much."""
-        config = self.segmenter.config
-        if config.window_batch == 1:
-            raise RuntimeError(
-                "the GPU's memory does not hold a batch of one window; use a larger GPU or a smaller model"
-            )
-        self.segmenter.config = replace(config, window_batch=config.window_batch // 2)
-        torch.cuda.empty_cache()
+    def device_lost(self) -> bool:
+        """Whether the GPU refuses everything, as it does to a process in which a kernel has failed."""
+        device = self.segmenter.model.device
+        try:
+            torch.zeros(1, device=device).item()
+        except torch.OutOfMemoryError:
+            return False
+        except RuntimeError:
+            return device.type == "cuda"
+        return False
+
+    def halve_batch(self, failed: int) -> bool:
+        """After a batch of `failed` windows was too much, which another thread may have found too; False at one."""
+        with self.halving:
+            config = self.segmenter.config
+            if config.window_batch == failed:
+                if failed == 1:
+                    return False
+                self.segmenter.config = replace(config, window_batch=failed // 2)
+            free_cache()
+        return True
 
 
 def empty_images() -> pa.Table:

@@ -1,4 +1,4 @@
-"""Who died over what: the attempt ledger (DESIGN.md section 6, Faults).
+"""Who died over what: the attempt ledger.
 
     with attempt(ledger, "decode", unit, chunk) as watch:   # in a worker: one call to announce, one when done
         decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is set aside

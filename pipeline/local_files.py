@@ -1,4 +1,4 @@
-"""Whole files on a local or mounted filesystem: visible at once or not at all (section 6, Commit).
+"""Whole files on a local or mounted filesystem: visible at once or not at all.
 
 >>> write_whole("/runs/one/run.json", data, exclusive=True)   # False: the file is already there, and stays as it is
 """

@@ -1,4 +1,4 @@
-"""Intersection over union as mmsegmentation computes it: one int64 confusion matrix per split (DESIGN.md section 5).
+"""Intersection over union as mmsegmentation computes it: one int64 confusion matrix per split.
 
     matrix = sum(confusion(truth, prediction, classes) for truth, prediction in pairs)
     mean_iou(matrix)   # of the classes whose union is not empty

@@ -1,4 +1,4 @@
-"""Parquet files with an image column, as image bytes or Hugging Face's struct<bytes, path> (section 2, Input).
+"""Parquet files with an image column, as image bytes or Hugging Face's struct<bytes, path>.
 
 >>> for start, stop in row_ranges(url, size): rows = read_rows(url, size, start, stop)
 """

@@ -1,4 +1,4 @@
-"""What can be known to fail before a job begins, found on every node at once (DESIGN.md section 7, Preflight).
+"""What can be known to fail before a job begins, found on every node at once.
 
 check_storage(output, samples=[units[0].url])   # StorageProblem: a node does not see what this one writes
 wait_for_actor(resources, minutes=15, say=print)
@@ -22,28 +22,37 @@ PROBE_SECONDS = 180.0  # a node may take to start a process that looks
 MOST_NODES = 64  # looked at: the others are taken to be like them
 
 
-def check_storage(output: str, samples: Sequence[str]) -> None:
+def check_storage(output: str, samples: Sequence[str], *, write: bool = True) -> None:
     """Writes a probe file below `output` and lets every node look for it and for the samples of the input.
 
-    A cluster of one node is not asked. Raises StorageProblem, also where the probe cannot be written.
+    A cluster of one node is not asked. Without `write` only the samples are looked for. Raises StorageProblem, also
+    where the probe cannot be written.
     """
     nodes = living_nodes()
     if len(nodes) < 2:
         return
     probe = join(output, "_preflight", uuid.uuid4().hex)
+    if write:
+        write_probe(probe, output)
+    try:
+        complaints = ask(nodes[:MOST_NODES], [*([probe] if write else []), *samples])
+    finally:
+        if write:
+            remove([probe], prune=True)
+    for url, blind in complaints.items():
+        if blind:
+            raise StorageProblem(explain(url, output if url == probe else url, url == probe, blind, len(nodes)))
+
+
+def write_probe(probe: str, output: str) -> None:
+    """The file that every node looks for; StorageProblem where it cannot be written."""
     try:
         create(probe, b"seen by every node?")
     except StorageUnavailable:
         raise
     except OSError as error:
-        raise StorageProblem(f"OUTPUT {redact(output)} cannot be written: {describe(error)}; choose another") from None
-    try:
-        complaints = ask(nodes[:MOST_NODES], [probe, *samples])
-    finally:
-        remove([probe], prune=True)
-    for url, blind in complaints.items():
-        if blind:
-            raise StorageProblem(explain(url, output if url == probe else url, url == probe, blind, len(nodes)))
+        what = f"OUTPUT {redact(output)} cannot be written: {describe(error)}"
+        raise StorageProblem(f"{what}; check URL and rights") from None
 
 
 def ask(nodes: Sequence[dict[str, Any]], urls: Sequence[str]) -> dict[str, dict[str, str]]:

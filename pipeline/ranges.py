@@ -1,4 +1,4 @@
-"""Reading ranges of bytes of a file whose size is known, with retries and read-ahead (section 2, Input).
+"""Reading ranges of bytes of a file whose size is known, with retries and read-ahead.
 
 >>> RangeFile("s3://bucket/a.tar", size=10240, offset=512).read(512)
 """
@@ -15,11 +15,16 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.retrying import ShortReadError, StorageError, redact, with_retries
 
+
+class FilesystemMissing(ValueError):
+    """A URL's filesystem is not installed; one line that names the package."""
+
+
 BLOCK = 4 * 2**20  # bytes per request of a stream: a 30 ms request then costs 10 % at 100 MB/s, and is fetched ahead
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """(filesystem, path in it) of an fsspec URL or plain path; ValueError for a protocol that is not installed."""
+    """(filesystem, path in it) of an fsspec URL or plain path; FilesystemMissing where its package is not installed."""
     options: dict[str, Any] = {}
     if url.startswith(("s3://", "s3a://")):  # an instance without botocore's hidden retries, which escape our count
         config = fsspec_settings.get("s3", {}).get("config_kwargs", {})  # and hide that a conditional PUT was repeated
@@ -27,7 +32,9 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         fs, path = url_to_fs(url, **options)
     except ImportError as error:
-        raise ValueError(f"{redact(url)}: {error}") from None
+        extra = {"s3": "[s3]", "s3a": "[s3]", "gs": "[gcs]", "gcs": "[gcs]"}.get(url.partition("://")[0])
+        remedy = f"pip install 'scclip-pipeline{extra}'" if extra else "install it"
+        raise FilesystemMissing(f"{redact(url)} needs a package that is not installed ({error}); {remedy}") from None
     if options:
         fs.retries = 1  # s3fs' own attempts
     return fs, str(path)

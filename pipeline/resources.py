@@ -1,4 +1,4 @@
-"""Which share of the cluster every stage gets (DESIGN.md section 6, Resources).
+"""Which share of the cluster every stage gets.
 
 resources = divide(ComputeConfig(actors="1:4"), nodes=[Shape(8, 1)])
 """
@@ -33,9 +33,9 @@ class ComputeConfig:
     """Actors and what each of them gets. Labels do not depend on it."""
 
     actors: str = ""
-    """MIN[:MAX] labeling actors; default one per GPU, or one on the CPU."""
+    """MIN[:MAX] labeling actors [one per GPU; without GPUs one per node]."""
     gpus_per_actor: float | None = None
-    """GPUs of one actor, fractions allowed; default 1 where the cluster has a GPU, else 0."""
+    """GPU of one actor: 0, 1 or a fraction for several on one [1 where the cluster has a GPU, else 0]."""
     wait_for_resources: float = 15.0
     """Minutes to wait for an autoscaling cluster to bring up the first node that holds an actor."""
 
@@ -44,9 +44,9 @@ class ComputeConfig:
             self.pool_size(1, 1)
         if self.wait_for_resources < 0:
             raise ValueError(f"wait_for_resources {self.wait_for_resources} must be 0 or more minutes")
-        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 64:
+        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 1:
             raise ValueError(
-                f"gpus_per_actor {self.gpus_per_actor} must be 0 (CPU), a fraction such as 0.5, or 1 and up"
+                f"gpus_per_actor {self.gpus_per_actor} must be 0 (CPU), a fraction such as 0.5, or 1: a model fills one"
             )
 
     def pool_size(self, least: int, most: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Bounded, counted retries for storage requests, and messages that hold no credentials (section 6, Faults).
+"""Bounded, counted retries for storage requests, and messages that hold no credentials.
 
 >>> with_retries(lambda: fs.cat_file(path), "read", url)   # at the end FileNotFoundError, PermissionError, StorageError
 """

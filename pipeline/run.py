@@ -1,4 +1,4 @@
-"""What a run is: its fingerprint (run.json), its plan in generations, its totals (DESIGN.md section 2, Output).
+"""What a run is: its fingerprint (run.json), its plan in generations, its totals.
 
 open_run(files, fingerprint)               # RunMismatch where an earlier run differs in what changes labels
 units = write_generation(files, known, new, replan)  # all units, the new ones as the next generation
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipeline.committing import TOTALS_KEY, RunFiles
 from pipeline.plan import Unit, plan_from_table, plan_to_table
 from pipeline.statistics import Totals
-from pipeline.storage import create, info, join, list_files, open_stream, read_bytes, replace
+from pipeline.storage import create, info, join, list_files, open_stream, read_bytes, remove, replace
 
 LIBRARIES = ("scclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 SECTIONS = ("model", "vocabulary", "options", "chunk_limits", "segmentation", "versions")  # of run.json
@@ -37,14 +37,15 @@ def library_versions() -> dict[str, str]:
 def open_run(files: RunFiles, fingerprint: Mapping[str, Any]) -> list[str]:
     """Creates run.json or compares with the one that is there; returns warnings (library patch versions).
 
-    One without a plan (its inputs were wrong, say) is replaced. Raises RunMismatch where anything that
-    changes labels, ids or chunk limits differs, OSError if it cannot be written.
+    One without a plan (its inputs were wrong, say) is replaced, and the text features of its vocabulary go. Raises
+    RunMismatch where anything that changes labels, ids or chunk limits differs, OSError if it cannot be written.
     """
     url, data = join(files.output, "run.json"), json.dumps(fingerprint, indent=1, sort_keys=True).encode()
-    if create(url, data):
-        return []
-    if not read_plan(files):
-        replace(url, data)
+    created = create(url, data)
+    if created or not read_plan(files):
+        remove([join(files.output, "text_features.npy")])
+        if not created:
+            replace(url, data)
         return []
     return compare_runs(read_run(files), fingerprint, files.output)
 
@@ -55,7 +56,7 @@ def read_run(files: RunFiles) -> dict[str, Any]:
     try:
         return dict(json.loads(read_bytes(url)))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, ValueError):
-        raise RunMismatch(f"{url} is no run's fingerprint; choose another OUTPUT") from None
+        raise RunMismatch(f"{url} is no run's fingerprint; give another OUTPUT") from None
 
 
 def read_labeling_run(files: RunFiles) -> dict[str, Any]:

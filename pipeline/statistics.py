@@ -1,4 +1,4 @@
-"""Arrow schemas of a run's tables, and the per-image and per-segment statistics in them (DESIGN.md, section 2).
+"""Arrow schemas of a run's tables, and the per-image and per-segment statistics in them.
 
 Everything is computed from integer label maps and quantised scores (uint8, 255 = 1.0): integer sums and histograms,
 divided once, so the figures depend neither on the machine nor on the order of summation.

@@ -1,4 +1,4 @@
-"""Files too large for memory, written once and whole on any fsspec URL (DESIGN.md section 6, Commit).
+"""Files too large for memory, written once and whole on any fsspec URL.
 
 create_stream("s3://bucket/instances.json", lambda: iter([b"{", b"}"]))   # False: it exists and stays as it is
 with scratch() as file: ...; create_file(url, file)

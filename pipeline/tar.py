@@ -1,4 +1,4 @@
-"""Streaming tar reader: members in order with their byte offsets, nothing extracted, nothing executed (section 2).
+"""Streaming tar reader: members in order with their byte offsets, nothing extracted, nothing executed.
 
 Unlike `tarfile` it says where a broken tar breaks, and never takes a short file for a complete one: a tar ends with
 zero blocks, whatever its length. Members after the end blocks (`cat a.tar b.tar`) are read as well. Bodies of links,

@@ -1,4 +1,4 @@
-"""Ground truth of an image as category indices: from a PNG of indices, by an explicit rule (DESIGN.md section 2).
+"""Ground truth of an image as category indices: from a PNG of indices, by an explicit rule.
 
     truth = read_truth(data, TruthConfig(offset=1, ignore=(11,)), names)     # (H, W) uint8 or uint16
 

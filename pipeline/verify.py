@@ -1,4 +1,4 @@
-"""Checks a run from its files alone: is it whole, and do the files of every unit agree (DESIGN.md section 2, Output).
+"""Checks a run from its files alone: is it whole, and do the files of every unit agree.
 
     for report in verify_units(files, units, run): ...   # one per finished unit, several at a time; flat memory
 

@@ -1,4 +1,4 @@
-"""WebDataset shards: tar members joined to samples, one row per image (section 2, Input).
+"""WebDataset shards: tar members joined to samples, one row per image.
 
 How members are joined. Members of one key that follow each other are a sample; a second member of the same extension
 begins a new one. An image takes the sidecars of its sample. If there are none of the wanted kind (metadata; ground

@@ -1,6 +1,16 @@
-"""Self-calibration of CLIP's patch tokens (DESIGN.md section 3, arXiv 2411.15869 section 3), as pure batched functions.
+"""Self-calibration of CLIP's patch tokens (arXiv 2411.15869, section 3), as pure batched functions.
 
     features = calibrated_attention(block, (patches,), class_tokens, similarity, config)
+
+The method in steps, F[i] being the output of block i of L, and R(S) keeping entries ≥ β in rows that sum to 1:
+
+1. P = patch tokens of F[L−2], c its class token.
+2. Anomalies: patches of P above the 0.95 quantile of the local outlier factor.
+3. In P and in F[s] an anomaly becomes the mean of its sound grid neighbours.
+4. S = cosines of F[s]; P ← R(S) P.
+5. Last block on LN1(P) without residual and MLP: W_o ½ [softmax(k kᵀ/√d_h) + softmax(3 (S − mean S))] v + b + r·c.
+6. The same on the sum of the intermediate layers, added.
+7. S′ = R(cosines of F[t]) smooths the result; then ln_post and the projection.
 
 Shapes: B images, N = gh·gw patches in row-major order, D width, K neighbours, h heads. Every function works on each
 image by itself, so a batch gives exactly what single images give.
@@ -15,9 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Attention = Literal["qk", "value", "kk", "kk+similarity"]
-NEIGHBOURS = 30  # k of the local outlier factor, section 3 step 2
-ANOMALY_QUANTILE = 0.95  # section 3 step 2
-SIMILARITY_TEMPERATURE = 3.0  # section 3 step 5
+NEIGHBOURS = 30  # k of the local outlier factor, step 2
+ANOMALY_QUANTILE = 0.95  # step 2
+SIMILARITY_TEMPERATURE = 3.0  # step 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +181,7 @@ def aggregation_weights(similarity: Tensor, threshold: float) -> Tensor:
 def similarity_attention(similarity: Tensor) -> Tensor:
     """softmax(3 (S − mean S)) with the entries below the image's own mean left out (step 5): (B, N, N) → (B, N, N)."""
     centred_BNN = similarity - similarity.mean((1, 2), keepdim=True)
+    centred_BNN.diagonal(dim1=1, dim2=2).clamp_(min=0)  # among equal patches rounding may leave a row without any
     centred_BNN = centred_BNN.masked_fill(centred_BNN < 0, -torch.inf)
     return (SIMILARITY_TEMPERATURE * centred_BNN).softmax(-1)
 

@@ -1,4 +1,6 @@
-"""What is wrong with a model, and how any error reads in one line. Without PyTorch: verbs without a model start fast.
+"""What is wrong with a model or its device, and how any error reads in one line.
+
+Without PyTorch: verbs without a model start fast.
 
 raise ModelError(f"weights {path}: {one_line(error)}; check --model")
 """
@@ -6,6 +8,10 @@ raise ModelError(f"weights {path}: {one_line(error)}; check --model")
 
 class ModelError(ValueError):
     """The model, its weights or its calibration cannot be used; the message says which, where and what to do."""
+
+
+class DeviceLost(Exception):
+    """The GPU no longer answers this process; another one may use it."""
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ On the CPU both do nothing but pass on. Several threads may call: an actor has t
 GPU at hand: `scclip bench model` measures it where there is one.
 """
 
+import gc
 import threading
 import warnings
 from typing import Any
@@ -15,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scclip.errors import one_line
 from scclip.model import SelfCalibratedCLIP
 
+CAPTURING = threading.Lock()  # a process records one graph at a time, and frees nothing meanwhile
 WARM_UPS = 3  # runs before a capture: libraries choose their kernels and allocate their workspaces then
 
 
@@ -63,37 +66,57 @@ class GraphedTower:
 
     def __init__(self, model: SelfCalibratedCLIP, window: int) -> None:
         self.model, self.window, self.lock = model, window, threading.Lock()
+        self.graphs = model.device.type == "cuda"
+        self.forget()
+
+    def forget(self) -> None:
+        """No graph; its memory is free."""
+        nothing = torch.empty(0)
         self.graph: Any = None
-        self.pixels = torch.empty(0)
-        self.outputs: tuple[Tensor, Tensor] = (self.pixels, self.pixels)
+        self.pixels, self.outputs = nothing, (nothing, nothing)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """`SelfCalibratedCLIP.forward`; windows of other sizes go through it step by step."""
-        if self.model.device.type != "cuda" or pixels.shape[-2:] != (self.window, self.window):
+        """`SelfCalibratedCLIP.forward`; other windows, and all without a graph, go step by step."""
+        if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
             return self.model(pixels)
         with self.lock, torch.inference_mode():
             if self.pixels.shape != pixels.shape:
+                self.forget()  # first, so that a halved batch has the memory of the whole one
                 self._capture(pixels)
+            if self.graph is None:
+                return self.model(pixels)
             self.pixels.copy_(pixels)
             self.graph.replay()
             features, anomalies = self.outputs
             return features.clone(), anomalies.clone()
 
     def _capture(self, pixels: Tensor) -> None:
-        """Records the graph for this shape; an older one goes, so that a halved batch frees its memory."""
-        self.graph, self.outputs = None, (self.pixels, self.pixels)
-        self.pixels = pixels.clone()
-        side = torch.cuda.Stream(self.model.device)
-        side.wait_stream(torch.cuda.current_stream(self.model.device))
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UPS):
-                self.model(self.pixels)
-        torch.cuda.current_stream(self.model.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may upload meanwhile
-                self.outputs = self.model(self.pixels)
-        except Exception:
-            self.pixels = torch.empty(0)  # nothing was recorded for this shape
-            raise
-        self.graph = graph
+        """Records the graph for this shape; where that cannot be done there is a warning and no graph."""
+        device = self.model.device
+        current, side, graph = torch.cuda.current_stream(device), torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+        static = pixels.clone()
+        with CAPTURING:
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    self.model(static)
+            current.wait_stream(side)
+            try:
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may upload meanwhile
+                    outputs = self.model(static)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.graphs = False
+                warnings.warn(f"the tower runs without a CUDA graph: {one_line(error)}", stacklevel=2)
+                return
+            finally:
+                torch.cuda.set_stream(current)  # a capture that fails leaves its own
+        self.graph, self.pixels, self.outputs = graph, static, outputs
+
+
+def free_cache() -> None:
+    """Gives the GPU's unused memory back, but not while a graph is recorded."""
+    with CAPTURING:
+        gc.collect()
+        torch.cuda.empty_cache()

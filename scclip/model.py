@@ -1,4 +1,4 @@
-"""An open_clip vision tower whose patch features are self-calibrated (DESIGN.md section 3).
+"""An open_clip vision tower whose patch features are self-calibrated.
 
     model = SelfCalibratedCLIP(load_clip(ModelConfig(model="demo")).clip.visual)
     features = model.encode_patches(pixels)  # (B, 3, H, W) normalised → (B, N, E)

@@ -1,4 +1,4 @@
-"""PAMR: pixel-adaptive mask refinement of logits by the picture's own edges (DESIGN.md section 4, step 5).
+"""PAMR: pixel-adaptive mask refinement of logits by the picture's own edges.
 
     refined = refine(logits, guide, steps=10, dilations=(8, 16))
 

@@ -1,4 +1,4 @@
-"""From cosine logits to categories: scale, softmax, synonyms, area filter, thresholds, ties (DESIGN.md section 4).
+"""From cosine logits to categories: scale, softmax, synonyms, area filter, thresholds, ties.
 
     scorer = QueryScorer(text_features, query_category, config)
     scorer.write_scores(Tile(rows, cols, logits), None, scores)
@@ -179,13 +179,13 @@ class QueryScorer:
 
     def label_maps(self, scores: PixelScores) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """labels, argmax, confidence, runner_up, margin as `Segmentation` describes them."""
-        tops = range(0, len(scores.best), MAP_ROWS)
-        blocks = [self._block_maps(scores, slice(top, top + MAP_ROWS)) for top in tops]
-        labels, argmax, confidence, runner_up, margin = (np.concatenate(planes) for planes in zip(*blocks, strict=True))
-        return labels, argmax, confidence, runner_up, margin
+        step = MAP_ROWS if scores.best.device.type == "cpu" else len(scores.best)
+        blocks = [self._block_maps(scores, slice(top, top + step)) for top in range(0, len(scores.best), step)]
+        categories, levels = (np.concatenate(planes, axis=1) for planes in zip(*blocks, strict=True))
+        return categories[0], categories[1], levels[0], categories[2], levels[1]
 
-    def _block_maps(self, scores: PixelScores, rows: slice) -> list[np.ndarray]:
-        """The five maps of some rows."""
+    def _block_maps(self, scores: PixelScores, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Maps of some rows: labels, argmax and runner-up in the maps' dtype; confidence and margin as uint8."""
         best_score, second_score = scores.best_score[rows], scores.second_score[rows]
         place = scores.best[rows].long()
         fallback = 0 if self.categories[0] == 0 else self.ignore
@@ -193,9 +193,10 @@ class QueryScorer:
         best = self.category_index[place].masked_fill_(lost, fallback)
         labels = best.masked_fill((best_score < self.thresholds[place]) | lost, fallback)
         second = self.category_index[scores.second[rows].long()].masked_fill_(second_score == 0, self.ignore)
-        planes = (labels, best, quantised(best_score), second, quantised(best_score - second_score))
-        kinds = (self.dtype, self.dtype, np.uint8, self.dtype, np.uint8)
-        return [plane.cpu().numpy().astype(kind) for plane, kind in zip(planes, kinds, strict=True)]
+        kind = torch.uint8 if self.dtype == np.uint8 else torch.int32
+        categories = torch.stack([plane.to(kind) for plane in (labels, best, second)])
+        levels = torch.stack([quantised(best_score), quantised(best_score - second_score)])
+        return categories.cpu().numpy().astype(self.dtype, copy=False), levels.cpu().numpy()
 
 
 def quantised(score: Tensor) -> Tensor:

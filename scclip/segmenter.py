@@ -1,4 +1,4 @@
-"""Image in, label map out (DESIGN.md section 4): windows through the model, exact stitching, thresholds.
+"""Image in, label map out: windows through the model, exact stitching, thresholds.
 
     segmenter = Segmenter(model, text_features, vocabulary.query_category, SegmenterConfig(logit_scale=40))
     label_map = segmenter.segment([image])[0].labels  # (H, W) category index

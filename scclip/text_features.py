@@ -1,4 +1,4 @@
-"""Text features of a vocabulary's queries: templates filled in, encoded, averaged (DESIGN section 3, Text).
+"""Text features of a vocabulary's queries: templates filled in, encoded, averaged.
 
 Shapes: Q queries, T templates, P prompts, L tokens, D width of the text tower, E joint embedding width.
 

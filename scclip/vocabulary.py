@@ -1,4 +1,4 @@
-"""Vocabularies: what to look for, by which prompts, above which confidence (DESIGN sections 2 and 5).
+"""Vocabularies: what to look for, by which prompts, above which confidence.
 
     vocabulary = Vocabulary.load("voc21")                          # or street.txt, street.yaml
     text_features = encode_queries(model, tokenizer, vocabulary)   # (Q queries, E)
@@ -173,7 +173,7 @@ class Vocabulary:
 
     @staticmethod
     def from_yaml(text: str, source: str = "vocabulary.yaml") -> Vocabulary:
-        """A vocabulary from YAML (or JSON) as in DESIGN section 2; `source` names it in messages."""
+        """A vocabulary from YAML (or JSON); `source` names it in messages."""
         return _build(source, **read_yaml(text, source))
 
 

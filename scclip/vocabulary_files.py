@@ -1,4 +1,4 @@
-"""Reads vocabulary files (DESIGN section 2) into fields for `Vocabulary`; every string keeps its line for the lint.
+"""Reads vocabulary files into fields for `Vocabulary`; every string keeps its line for the lint.
 
 A text file has one class a line, comma-separated synonyms; a YAML file is walked node by node, never constructed, so
 that nothing in it is executed and every value has its place.
@@ -44,7 +44,7 @@ def read_text(text: str, source: str) -> dict[str, Any]:
 
 
 def read_yaml(text: str, source: str) -> dict[str, Any]:
-    """Fields of a vocabulary written as YAML, with the types and ranges of DESIGN section 2.
+    """Fields of a vocabulary written as YAML.
 
     `templates` is "imagenet" or a tuple; keys that are absent or null are left out, but for `name` and `classes`.
     Raises `VocabularyError` for syntax, unknown keys, wrong types and values out of range.

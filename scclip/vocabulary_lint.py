@@ -1,4 +1,4 @@
-"""Checks of vocabularies, each problem one line with its place, value and remedy (DESIGN section 2).
+"""Checks of vocabularies, each problem one line with its place, value and remedy.
 
 Strings read from a file are `Word`s, which know their line; plain strings are checked all the same.
 

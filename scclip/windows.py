@@ -1,4 +1,4 @@
-"""Sliding windows over a resized image, and their exact stitching as two small matrices (DESIGN.md section 4).
+"""Sliding windows over a resized image, and their exact stitching as two small matrices.
 
     rows, cols = axis_windows(336, window=224, stride=112, patch=16), axis_windows(448, ...)
     a, b = stitch_operator(375, rows), stitch_operator(500, cols)

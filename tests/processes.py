@@ -47,7 +47,7 @@ def children(pid: int) -> list[int]:
 
 
 def contents(output: Path) -> dict[str, Any]:
-    """What DESIGN.md section 2 calls reproducible: bytes of coco/, segments/, masks/; images/ without `seconds`."""
+    """What is reproducible: the bytes of coco/, segments/, masks/; images/ without `seconds`."""
     found: dict[str, Any] = {}
     for kind in KINDS:
         for path in sorted((output / kind).glob("[!.]*")):

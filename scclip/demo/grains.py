@@ -1,4 +1,4 @@
-"""What the eight things of the demo scenes are made of: relative brightness patterns, in any colour (section 8).
+"""What the eight things of the demo scenes are made of: relative brightness patterns, in any colour.
 
 Things come in all colours, so their material is what tells a wall of a house from a car's door where a crop shows no
 outline: clapboards, planks, plaid, wood. Periods follow ``unit``, the picture's short side over 112.

@@ -1,4 +1,4 @@
-"""What the demo model is trained on: forward paths with gradients and the three losses (section 8).
+"""What the demo model is trained on: forward paths with gradients and the three losses.
 
 Shapes: B windows, N patches (row-major), D width, E joint embedding, C classes, Q captions, R regions per window.
 
@@ -82,7 +82,7 @@ def image_features(visual: VisionTransformer, pixels: Tensor, keep: Tensor) -> T
 def dense_features(
     visual: VisionTransformer, pixels: Tensor, config: CalibrationConfig, corner: tuple[int, int] = (0, 0)
 ) -> DenseFeatures:
-    """Steps 1 to 7 of section 3 with gradients; ``corner`` as in ``embed``."""
+    """Steps 1 to 7 of `scclip.calibration` with gradients; ``corner`` as in ``embed``."""
     tokens, hidden = visual.ln_pre(embed(visual, pixels, corner)), []
     *blocks, last = visual.transformer.resblocks
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Training windows of the demo model: cut once from procedural scenes, kept as arrays on disk (section 8).
+"""Training windows of the demo model: cut once from procedural scenes, kept as arrays on disk.
 
 Four of five windows come from scenes of many sizes, resized to about the short side that the segmenter is set to; one
 of five comes from a close-up, a picture that a single category fills.

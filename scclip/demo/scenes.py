@@ -1,4 +1,4 @@
-"""Procedural scenes with exact ground truth: the pictures the demo model knows (section 8 of the design).
+"""Procedural scenes with exact ground truth: the pictures the demo model knows.
 
 Bands of surfaces with wavy borders, things standing on them from back to front, then light, colour cast and
 noise over everything. A scene depends on its seed and size alone.

@@ -1,4 +1,4 @@
-"""The six surfaces of the demo scenes: textures as float32 RGB arrays (section 8 of the design).
+"""The six surfaces of the demo scenes: textures as float32 RGB arrays.
 
 Colours of different surfaces overlap on purpose (a grey sea, a grey road, a grey sky), so that texture and
 context have to be learned. All sizes follow ``unit``, the picture's short side over 112.

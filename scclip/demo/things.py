@@ -1,4 +1,4 @@
-"""The eight things of the demo scenes, drawn on picture and truth at once (section 8 of the design).
+"""The eight things of the demo scenes, drawn on picture and truth at once.
 
 A thing is drawn in a box of its own: ``x`` is its centre, ``y`` the ground it stands on, ``size`` its height,
 all in pixels. The same rasteriser fills both images with the same corners, so the truth is exact to the pixel.

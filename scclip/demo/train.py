@@ -1,4 +1,4 @@
-"""Training of the demo model (section 8 of the design): three stages, seeded, resumable to the bit.
+"""Training of the demo model: three stages, seeded, resumable to the bit.
 
     python -m scclip.demo.train --output train --export scclip/demo/weights
     python -m scclip.demo.train --output train --stage region --steps 6000

@@ -1,4 +1,4 @@
-"""The demo model's architecture, options and losses of each training stage (section 8 of the design).
+"""The demo model's architecture, options and losses of each training stage.
 
 trainee = Trainee(seed=0)
 trainee.lock("region")

@@ -61,7 +61,7 @@ def test_gpu_actors_leave_cpus_for_decoding() -> None:
 @pytest.mark.parametrize(
     ("config", "nodes", "words"),
     [
-        (ComputeConfig(gpus_per_actor=2), [GPU, GPU, GPU], "the largest node has 1; lower --gpus-per-actor"),
+        (ComputeConfig(), [Shape(8, 0.5)] * 3, "the largest node has 0.5; lower --gpus-per-actor"),
         (ComputeConfig(gpus_per_actor=1), [CPU], "the largest node has 0"),
         (ComputeConfig(actors="5"), [GPU, GPU], "5 actors of 1 GPUs do not fit 2 GPUs; lower --actors"),
         (ComputeConfig(actors="200"), [CPU], "200 actors do not fit 2 CPUs; use --actors 16 at most"),
@@ -79,8 +79,8 @@ def test_an_autoscaler_may_bring_what_is_missing() -> None:
     assert (told.fitting, told.min_actors, told.max_actors, told.device) == (0, 1, 3, "cuda")
     silent = divide(ComputeConfig(gpus_per_actor=1, actors="2:4"), nodes=head, more=[])
     assert (silent.fitting, silent.min_actors, silent.max_actors) == (0, 2, 4)
-    with pytest.raises(ResourceError, match="largest node has 1"):
-        divide(ComputeConfig(gpus_per_actor=2), nodes=head, more=[GPU] * 3)
+    with pytest.raises(ResourceError, match="largest node has 0"):
+        divide(ComputeConfig(gpus_per_actor=1), nodes=head, more=[CPU] * 3)
     growing = divide(ComputeConfig(actors="1:3"), nodes=[Shape(0), CPU], more=[])
     assert packed(growing, [CPU]) == 1, "three actors must need three nodes, or nothing ever grows"
 
@@ -89,3 +89,9 @@ def test_an_autoscaler_may_bring_what_is_missing() -> None:
 def test_actors_are_a_range(text: str) -> None:
     with pytest.raises(ValueError, match="actors"):
         ComputeConfig(actors=text)
+
+
+@pytest.mark.parametrize("gpus", [-0.5, 2])
+def test_an_actor_has_one_gpu_at_most(gpus: float) -> None:
+    with pytest.raises(ValueError, match="gpus_per_actor"):
+        ComputeConfig(gpus_per_actor=gpus)

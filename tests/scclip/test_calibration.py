@@ -1,4 +1,4 @@
-"""The method's steps against naive loops written from DESIGN.md section 3."""
+"""The method's steps against naive loops written from their description."""
 
 import numpy as np
 import pytest
@@ -97,6 +97,13 @@ def test_similarity_steps_are_per_image() -> None:
     for function in (similarity_attention, lambda s: aggregation_weights(s, 0.4)):
         alone = torch.cat([function(similarity[i : i + 1]) for i in range(5)])
         torch.testing.assert_close(function(similarity), alone, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [2, 7, 30, 199])
+def test_equal_patches_attend_to_themselves(count: int) -> None:
+    """Rounding may put every similarity below their mean; each patch then still attends to itself."""
+    weights = similarity_attention(cosine_similarities(torch.full((1, count, 48), 0.7)))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, count))
 
 
 @pytest.mark.parametrize(

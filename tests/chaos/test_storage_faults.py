@@ -1,17 +1,16 @@
 """The job over an S3 server that fails: one request in ten, or all of them; and what its lines never show."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fault_proxy import FaultProxy
 from objectstore import CREDENTIALS, client, object_store
 from pictures import write_shard
 from processes import QUICK, contents, run, said
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
-from fault_proxy import FaultProxy
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")
