@@ -25,7 +25,6 @@ from pipeline import coco
 from pipeline.chunks import ChunkLimits, is_sentinel
 from pipeline.committing import CommitOptions, RunFiles, commit_chunk
 from pipeline.decoding import DecodeConfig, decode_chunk
-from pipeline.labeling import Labeler
 from pipeline.shards import read_unit
 
 
@@ -106,8 +105,7 @@ def bench_stages(options: BenchIoOptions, folder: Path) -> None:
     limits = ChunkLimits(images=options.pictures)
     chunk = next(iter(read_unit(unit, limits)))
     decoded = decode_chunk(chunk, DecodeConfig())
-    labeler = object.__new__(Labeler)
-    labeler.segmenter = BlobLabels(options.classes)  # type: ignore[assignment]
+    labeler = BlobLabels(options.classes).labeler()
     labeled, counter = labeler(decoded), iter(range(10**6))
 
     def commit() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from jobs.cluster import Cluster, local_or_cluster
@@ -45,7 +46,7 @@ from pipeline.resources import ComputeConfig
 from pipeline.run import write_generation
 from pipeline.tar import tar_bytes
 from scclip.demo.scenes import scene
-from scclip.segmenter import Segmentation
+from scclip.segmenter import Segmentation, SegmenterConfig
 from scclip.weights import ModelConfig
 
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
@@ -74,22 +75,23 @@ class BenchScaleOptions:
             raise ValueError(f"images {self.images} must be numbers from 1 up")
 
 
-@dataclass(frozen=True)
 class StandInSpec:
-    """Takes the place of a `LabelerSpec`: every image gets the same two categories, at no cost."""
-
-    threads: int = 1
+    """Takes the place of a `LabelerSpec`."""
 
     def start(self) -> Labeler:
-        spec: Any = self
-        return Labeler(spec)
-
-    def build(self) -> "StandIn":
-        return StandIn()
+        """What an actor works with."""
+        return StandIn().labeler()
 
 
 class StandIn:
-    """Takes the place of a `Segmenter`."""
+    """Takes the place of a `Segmenter`: every image gets the same two categories, at no cost."""
+
+    config, device = SegmenterConfig(), torch.device("cpu")
+
+    def labeler(self) -> Labeler:
+        """A labeler with this in the place of a model."""
+        segmenter: Any = self
+        return Labeler(segmenter)
 
     def segment(self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Segmentation]:
         """The left half is category 1, the right half category 2, all of it certain."""

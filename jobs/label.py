@@ -34,7 +34,7 @@ from pipeline.chunks import ChunkLimits
 from pipeline.committing import RunFiles, tidy, uncommit
 from pipeline.decoding import DecodeConfig
 from pipeline.label import LabelJob, label_units
-from pipeline.ledger import start_ledger
+from pipeline.ledger import running_ledger
 from pipeline.monitoring import stage_summary
 from pipeline.plan import Unit
 from pipeline.preflight import check_storage, wait_for_actor
@@ -148,8 +148,7 @@ def warn(lines: Sequence[str], verb: str = "label") -> None:
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
     """Runs the graph under a progress line; an interruption says how to go on."""
-    ledger = start_ledger()
-    with Progress(units) as progress:
+    with running_ledger() as ledger, Progress(units) as progress:
         try:
             for outcome in label_units(units, job, ledger):
                 progress.add(outcome)

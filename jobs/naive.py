@@ -2,8 +2,8 @@
 
     labels, confidence = NaiveSegmenter(visual, calibration, text_features, query_category, config).label(image)
 
-Written step by step, without a thought for speed but with none against it; it shares
-with the product only the resize, the window positions and the position embedding.
+Written step by step, without a thought for speed but with none against it; it shares with the product only the
+resize, the window positions and the position embedding.
 
 Shapes: N patches, D width, h heads, Q queries.
 """
@@ -34,8 +34,9 @@ class NaiveSegmenter:
         config: SegmenterConfig,
     ) -> None:
         self.visual, self.calibration, self.config = visual, calibration, config
-        self.text = torch.as_tensor(text_features).float()
-        self.query_category = torch.tensor(tuple(query_category))
+        self.device = visual.conv1.weight.device
+        self.text = torch.as_tensor(text_features).float().to(self.device)
+        self.query_category = torch.tensor(tuple(query_category), device=self.device)
 
     @torch.inference_mode()
     def label(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,10 +44,11 @@ class NaiveSegmenter:
         config, patch = self.config, self.visual.patch_size
         height, width = image.shape[:2]
         side = resized_side(height, width, config.short_side, config.long_side, patch)
-        pixels = resize(torch.from_numpy(np.array(image)), side).float() / 255
-        pixels = (pixels - torch.tensor(config.mean)[:, None, None]) / torch.tensor(config.std)[:, None, None]
+        pixels = resize(torch.from_numpy(np.array(image)).to(self.device), side).float() / 255
+        mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (config.mean, config.std))
+        pixels = (pixels - mean) / std
         rows, cols = (axis_windows(n, config.window, config.stride, p) for n, p in zip(side, patch, strict=True))
-        total, visits = torch.zeros(len(self.text), *side), torch.zeros(side)
+        total, visits = (torch.zeros(size, device=self.device) for size in ((len(self.text), *side), side))
         for top in rows.starts:
             for left in cols.starts:
                 window = pixels[:, top : top + rows.size, left : left + cols.size]
@@ -63,7 +65,7 @@ class NaiveSegmenter:
         if len(categories) < len(self.query_category):
             scores = torch.stack([scores[self.query_category == category].amax(0) for category in categories])
         best, place = scores.max(0)
-        return categories[place].numpy(), best.numpy()
+        return categories[place].cpu().numpy(), best.cpu().numpy()
 
     def window_logits(self, window: Tensor) -> Tensor:
         """Normalised pixels (3, h, w) → cosines (Q, gh, gw)."""
@@ -72,7 +74,7 @@ class NaiveSegmenter:
         return (self.text @ features.T).unflatten(1, grid)
 
     def features(self, window: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Section 3, steps 1 to 7: (3, h, w) → (N, E)."""
+        """Steps 1 to 7 of `scclip.calibration`: (3, h, w) → (N, E)."""
         config, states = self.calibration, self.block_outputs(window, grid)
         class_token, patches = states[-1][0], states[-1][1:]
         similar = states[config.similarity_layer][1:]

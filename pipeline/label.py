@@ -6,6 +6,7 @@ A unit is a shard, a chunk a run of its images: the row that flows, the batch of
 shuffled and no state crosses the cluster but the plan.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -23,7 +24,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from pipeline.chunks import ChunkLimits, ResumePoint
 from pipeline.committing import RunFiles, resume_after
 from pipeline.decoding import DecodeConfig, decode_chunk
-from pipeline.ledger import Gate, attempt, start_ledger
+from pipeline.ledger import Gate, attempt, running_ledger
 from pipeline.monitoring import count
 from pipeline.plan import Unit
 from pipeline.resources import Resources
@@ -195,18 +196,18 @@ def report_images(statuses: Sequence[str], windows: Sequence[int | None]) -> Non
 def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Iterator[Outcome]:
     """Runs the graph; yields outcomes as chunks are committed, having finished every unit when it ends.
 
-    `ledger` (ledger.start_ledger) counts deaths and retries; without one the run has its own. Raises what Ray raises
+    `ledger` (ledger.running_ledger) counts deaths and retries; without one the run has its own. Raises what Ray raises
     when a stage fails for good; everything committed until then is kept.
     """
     configure_ray_data(job.resources)
-    ledger = ledger or start_ledger()
-    tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
-    for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in pa.table(batch).to_pylist():
-            outcome = Outcome(**row)
-            tracker.add(outcome)
-            yield outcome
-    tracker.close()
+    with contextlib.nullcontext(ledger) if ledger else running_ledger() as ledger:
+        tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
+        for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in pa.table(batch).to_pylist():
+                outcome = Outcome(**row)
+                tracker.add(outcome)
+                yield outcome
+        tracker.close()
 
 
 class UnitTracker:

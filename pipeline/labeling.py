@@ -1,9 +1,9 @@
 """The actor that holds one model: chunks of RGB images in, label maps and what is known of each pixel out.
 
-    labeler = Labeler(spec)      # the weights come with the spec: no file and no network
+    labeler = spec.start()       # the weights come with the spec: no file and no network
     labeled = labeler(decoded)   # one-row chunk tables, LABELED_FIELDS
 
-Knows nothing of Ray: `Labeler(spec)` in a loop is the reference that the tests hold the graph to.
+Knows nothing of Ray: `spec.start()` in a loop is the reference that the tests hold the graph to.
 """
 
 import threading
@@ -51,8 +51,14 @@ class LabelerSpec:
     """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
 
     def start(self) -> "Labeler":
-        """What an actor works with."""
-        return Labeler(self)
+        """What an actor works with; a GPU finds its kernels and records its graph before the first chunks."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        labeler = Labeler(self.build())
+        if self.device == "cuda":
+            side = self.segmenter.short_side
+            labeler.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
+        return labeler
 
     def build(self) -> Segmenter:
         """The segmenter on its device."""
@@ -69,13 +75,8 @@ class KilledWorker(Exception):
 class Labeler:
     """One model; labels one chunk a call, several calls at a time."""
 
-    def __init__(self, spec: LabelerSpec) -> None:
-        if spec.threads:
-            torch.set_num_threads(spec.threads)
-        self.segmenter, self.halving = spec.build(), threading.Lock()
-        if spec.device == "cuda":  # finds kernels and records the graph before the first chunks come, two at a time
-            side = spec.segmenter.short_side
-            self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter, self.halving = segmenter, threading.Lock()
 
     def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
@@ -135,7 +136,7 @@ class Labeler:
 
     def device_lost(self) -> bool:
         """Whether the GPU refuses everything, as it does to a process in which a kernel has failed."""
-        device = self.segmenter.model.device
+        device = self.segmenter.device
         try:
             torch.zeros(1, device=device).item()
         except torch.OutOfMemoryError:

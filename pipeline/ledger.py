@@ -163,11 +163,17 @@ def answer(reference: Any) -> Any:
     return reference.future().result()
 
 
-def start_ledger() -> Any:
-    """The ledger's actor, on this node, which ends with the job anyway."""
+@contextlib.contextmanager
+def running_ledger() -> Iterator[Any]:
+    """The ledger's actor, on this node, for the time of a job."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(AttemptLedger)
-    return actor.options(scheduling_strategy=here).remote()
+    ledger: Any = actor.options(scheduling_strategy=here).remote()
+    try:
+        yield ledger
+    finally:
+        if ray.is_initialized():
+            ray.kill(ledger)
 
 
 @contextlib.contextmanager

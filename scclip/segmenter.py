@@ -152,6 +152,11 @@ class Segmenter:
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
+    @property
+    def device(self) -> torch.device:
+        """The device the model lies on."""
+        return self.model.device
+
     def segment(
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Segmentation]:
@@ -169,7 +174,7 @@ class Segmenter:
             for image in self._encode(loaded, scorer):
                 results[image.place] = self._finish(image, scorer)
 
-        self._lanes.run(lane, enumerate(pairs), len(pairs) if self.model.device.type == "cpu" else 1)
+        self._lanes.run(lane, enumerate(pairs), len(pairs) if self.device.type == "cpu" else 1)
         return [results[place] for place in range(len(pairs))]
 
     def segment_pixels(
@@ -192,7 +197,7 @@ class Segmenter:
         """The cosines behind `segment_pixels`, before scale, softmax and thresholds: (Q, H, W) float32."""
         queries = len(self.text_features if text_features is None else text_features)
         scorer, image = self._single(pixels, size, text_features, range(queries))
-        cosines_HWU = torch.empty(*size, len(scorer.text_features), device=self.model.device)
+        cosines_HWU = torch.empty(*size, len(scorer.text_features), device=self.device)
         for tile in self._tiles(image, scorer):
             cosines_HWU[tile.rows, tile.cols] = tile.logits
         return cosines_HWU.permute(2, 0, 1)[scorer.distinct_of_query]
@@ -206,11 +211,11 @@ class Segmenter:
     ) -> tuple[QueryScorer, _Image]:
         features = self.text_features if text_features is None else torch.as_tensor(text_features)
         scorer = self._scorer(features, self.query_category if query_category is None else tuple(query_category))
-        image = self._prepare(pixels.reshape(pixels.shape[-3:]).to(self.model.device), size)
+        image = self._prepare(pixels.reshape(pixels.shape[-3:]).to(self.device), size)
         return scorer, next(self._encode(iter([image]), scorer))
 
     def _scorer(self, text_features: Tensor, query_category: Sequence[int]) -> QueryScorer:
-        return QueryScorer(text_features.to(self.model.device), query_category, self.config)
+        return QueryScorer(text_features.to(self.device), query_category, self.config)
 
     def _load(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         """uint8 (H, W, 3) of an image of `size` → normalised float32 (3, h, w) on the device."""
@@ -263,13 +268,13 @@ class Segmenter:
     def _axis_bands(self, image: _Image, queries: int) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
         """The tiles of an image: bands of rows and of columns, so that one tile of logits keeps to the budget."""
         height, width = image.size
-        on_cpu, halo = self.model.device.type == "cpu", self._halo
+        on_cpu, halo = self.device.type == "cpu", self._halo
         mib = self.config.tile_mib * (1 if on_cpu else GPU_TILES)
         budget = max(1, mib * 2**20 // (4 * queries))  # pixels of a tile; few queries need few tiles
         narrow = min(round(image.cols.side / BAND_PIXELS), -(-height * width // budget)) if on_cpu and not halo else 1
         columns = -(-width // max(1, narrow))
         rows = max(1, budget // min(columns, width), halo)
-        whole, device = self.config.window == 0, self.model.device
+        whole, device = self.config.window == 0, self.device
         return (
             axis_bands(height, image.rows, whole, rows, halo, device),
             axis_bands(width, image.cols, whole, columns, 0, device),
@@ -304,7 +309,7 @@ class Segmenter:
     def _guide(self, image: _Image) -> Tensor:
         """The resized normalised picture brought bilinearly to the original size: (3, H, W)."""
         rows, cols = (
-            whole_operator(*pair).to(self.model.device) for pair in zip(image.size, image.pixels.shape[1:], strict=True)
+            whole_operator(*pair).to(self.device) for pair in zip(image.size, image.pixels.shape[1:], strict=True)
         )
         return rows @ image.pixels.float() @ cols.T
 
@@ -319,8 +324,8 @@ class Segmenter:
         return Segmentation(*maps, entropy=entropy, anomaly_tokens=anomalies, windows=image.windows)
 
     def _score(self, image: _Image, scorer: QueryScorer, dropped: Tensor | None) -> tuple[PixelScores, float]:
-        scores = PixelScores.empty(image.size, self.model.device)
-        entropy, samples = torch.zeros((), dtype=torch.float64, device=self.model.device), 0
+        scores = PixelScores.empty(image.size, self.device)
+        entropy, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
         for tile in self._tiles(image, scorer, self.config.logit_scale):
             log_total_RW = scorer.write_scores(tile, dropped, scores)
             every = tuple(slice(-side.start % ENTROPY_STEP, None, ENTROPY_STEP) for side in (tile.rows, tile.cols))

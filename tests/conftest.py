@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests/towers.py and its like
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("RAY_num_workers_soft_limit", "6")  # the workers of one job serve the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on busy cores wait for each other at every operation
 
 

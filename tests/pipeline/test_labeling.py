@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
 from pipeline.decoding import DecodeConfig, decode_chunk
 from pipeline.labeled import label_maps
-from pipeline.labeling import Labeler, LabelerSpec
+from pipeline.labeling import LabelerSpec
 from scclip.demo.scenes import scene
 from scclip.errors import DeviceLost
 from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
@@ -51,7 +51,7 @@ class SmallGPU:
 
     def __init__(self, segmenter: Segmenter, room: int, width: int) -> None:
         self.inner, self.room, self.width = segmenter, room, width
-        self.config, self.model = segmenter.config, segmenter.model
+        self.config, self.device = segmenter.config, segmenter.device
 
     def segment(self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Segmentation]:
         if self.config.window_batch > self.room or any(image.shape[1] > self.width for image in images):
@@ -62,7 +62,7 @@ class SmallGPU:
 
 def test_what_does_not_fit_the_memory_is_one_image_not_the_job(spec: LabelerSpec) -> None:
     """The batch is halved until it fits, from several threads too; the others' labels are those of a larger memory."""
-    labeler = Labeler(spec)
+    labeler = spec.start()
     images = [scene(seed, 96, width)[0] for seed, width in enumerate((128, 160, 128))]
     sizes = [image.shape[:2] for image in images]
     whole = labeler.segment(images, sizes)
@@ -78,7 +78,7 @@ def test_what_does_not_fit_the_memory_is_one_image_not_the_job(spec: LabelerSpec
 
 def test_a_lost_gpu_is_no_image_s_fault(spec: LabelerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that cannot be labeled is a row; where the device answers nobody, the process has to end."""
-    labeler = Labeler(spec)
+    labeler = spec.start()
     flat = np.zeros((96, 128), np.uint8)
     (outcome,) = labeler.segment([flat], [flat.shape])
     assert isinstance(outcome, Exception)
@@ -94,7 +94,7 @@ def test_reduced_scale_changes_few_labels_and_no_size(spec: LabelerSpec) -> None
     for side, height in ((0, [960, 1280]), (480, [480, 640])):
         decoded = decode_chunk(chunk, DecodeConfig(reduced_side=side))
         assert unnest(decoded)["rgb_height"].to_pylist() == height
-        rows = unnest(Labeler(spec)(decoded)).to_pylist()
+        rows = unnest(spec.start()(decoded)).to_pylist()
         maps.append([label_maps(row, wide=False).labels for row in rows])
     shares = [(full == reduced).mean() for full, reduced in zip(*maps, strict=True)]
     assert [full.shape for full in maps[0]] == [reduced.shape for reduced in maps[1]] == [(960, 1280), (1280, 960)]
