@@ -8,6 +8,9 @@ with local_or_cluster(options.address) as cluster:
 import contextlib
 import os
 import signal
+import socket
+import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +21,7 @@ from pipeline.nodes import living_nodes, nodes_to_come, shapes
 from pipeline.resources import ComputeConfig, Resources, divide
 
 START_ATTEMPTS = 3
+CONNECT_SECONDS = 10.0
 
 
 class Cluster:
@@ -34,7 +38,7 @@ class Cluster:
             return
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        with keep_sigterm():
+        with keep_sigterm(), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
             if self.address is None:
                 start_local(**quiet, include_dashboard=False)
             else:
@@ -43,11 +47,13 @@ class Cluster:
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
         try:
+            knock(address)
             ray.init(address=address, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
             remedy = f"start it with `ray start --head`, or {leave} for a Ray of this machine"
-            raise UserError(f"{origin} {address}: {one_line(error)}; {remedy}") from None
+            what = one_line(error).partition(". ")[0]
+            raise UserError(f"{origin} {address}: {what}; {remedy}") from None
 
     def cuda(self, compute: ComputeConfig) -> bool:
         """Whether actors run on GPUs."""
@@ -70,6 +76,13 @@ class Cluster:
             remedy = "mend the driver or CUDA_VISIBLE_DEVICES, or use the CPU with --gpus-per-actor 0"
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
+
+
+def knock(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT: Ray would wait for it far longer than ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def start_local(**options: Any) -> None:
@@ -115,3 +128,19 @@ def keep_sigterm() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def without_lines(words: bytes) -> Iterator[None]:
+    """What Ray's core writes to stderr meanwhile is passed on afterwards, but for lines with these words."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            os.write(2, b"".join(line for line in caught if words not in line))

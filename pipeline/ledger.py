@@ -165,15 +165,15 @@ def answer(reference: Any) -> Any:
 
 @contextlib.contextmanager
 def running_ledger() -> Iterator[Any]:
-    """The ledger's actor, on this node, for the time of a job."""
+    """The ledger's actor, on this node; it ends with a job that came to its end, else with the driver.
+
+    The tasks of a job that did not may still call it.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(AttemptLedger)
     ledger: Any = actor.options(scheduling_strategy=here).remote()
-    try:
-        yield ledger
-    finally:
-        if ray.is_initialized():
-            ray.kill(ledger)
+    yield ledger
+    ray.kill(ledger)
 
 
 @contextlib.contextmanager
@@ -186,7 +186,7 @@ def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
         yield watch
     retries = retries_used() - before
     count("scclip_storage_retries_total", retries, stage=stage)
-    ledger.done.remote(work, retries, watch.clock.seconds)
+    answer(ledger.done.remote(work, retries, watch.clock.seconds))  # before the job's end, which is the ledger's
 
 
 class Gate:

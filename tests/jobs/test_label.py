@@ -295,8 +295,10 @@ def test_the_command_itself(tmp_path: Path) -> None:
     """As a person runs it: a process of its own, help on stdout, mistakes on stderr without a traceback."""
     done = subprocess.run([sys.executable, "-m", "jobs", "label", "--help"], capture_output=True, text=True)
     assert (done.returncode, "--vocabulary" in done.stdout) == (0, True)
-    done = subprocess.run([sys.executable, "-m", "jobs", "label", "x", "y", "z"], capture_output=True, text=True)
+    words = [sys.executable, "-m", "jobs", "label", "x", "y", "--address", "127.0.0.1:9"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "--address 127.0.0.1:9: " in done.stderr and "ray start" in done.stderr
 
 
 def test_a_config_file_is_the_flags(
