@@ -28,7 +28,7 @@ PATIENT = {"RAY_health_check_timeout_ms": "8000", "RAY_health_check_period_ms": 
 PATIENT |= {"RAY_health_check_failure_threshold": "3", "RAY_health_check_initial_delay_ms": "3000"}
 FLAGS = ["--model", "demo", "--vocabulary", "demo", "--precision", "float32", "--chunk-size", "2", "--masks", "png"]
 FLAGS += ["--short-side", "112"]  # a window or two an image: what is tested is everything around the model
-SHARDS, IMAGES = 6, 6
+SHARDS, IMAGES = 6, 12
 EAGER = {"RAY_worker_niceness": "0", "OMP_WAIT_POLICY": "passive"}  # many processes share few cores here
 LISTING = "import sys, s3fs; print(*s3fs.S3FileSystem(skip_instance_cache=True).find(sys.argv[1]), sep='\\n')"
 SCRAPING = "import sys, urllib.request as u; [print(u.urlopen(url, timeout=9).read().decode()) for url in sys.argv[1:]]"
