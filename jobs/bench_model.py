@@ -176,7 +176,7 @@ def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
     figures: dict[str, Any] = {}
     for precision in options.dtypes:
         dtype, tower = DTYPES[precision], subject.tower(precision)
-        forward = GraphedTower(tower, side[0])
+        forward = GraphedTower(tower, (tower.calibration,), side[0])
         plain = copy.deepcopy(subject.clip).to(subject.device, dtype)
         pixels = windows.to(dtype)
 
@@ -283,8 +283,8 @@ class TimedSegmenter(Segmenter):
             setattr(scorer, name, self.clock.wrap(stage, getattr(scorer, name)))
         return scorer
 
-    def _tiles(self, image: Any, scorer: QueryScorer, scale: float = 1.0) -> Iterator[Tile]:
-        tiles = super()._tiles(image, scorer, scale)
+    def _tiles(self, image: Any, scorer: QueryScorer, scale: float = 1.0, variant: int = 0) -> Iterator[Tile]:
+        tiles = super()._tiles(image, scorer, scale, variant)
         while True:
             with self.clock.running("stitch"):
                 tile = next(tiles, None)

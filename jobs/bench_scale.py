@@ -93,9 +93,11 @@ class StandIn:
         segmenter: Any = self
         return Labeler(segmenter)
 
-    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> list[Segmentation]:
+    def segment_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[tuple[Segmentation, ...]]:
         """The left half is category 1, the right half category 2, all of it certain."""
-        return [self.halves(*size) for size in sizes]
+        return [(self.halves(*size),) for size in sizes]
 
     def halves(self, height: int, width: int) -> Segmentation:
         labels, other, sure = (np.full((height, width), value, np.uint8) for value in (1, 2, 255))

@@ -20,6 +20,7 @@ from torch import nn
 from pipeline.chunks import is_sentinel, nest, unnest
 from pipeline.labeled import CARRIED, LABELED_FIELDS, MAPS
 from pipeline.ledger import FREE, KILLED, Watch
+from scclip.calibration import CalibrationConfig
 from scclip.errors import DeviceLost, one_line
 from scclip.gpu import free_cache
 from scclip.model import SelfCalibratedCLIP
@@ -27,6 +28,7 @@ from scclip.segmenter import Segmentation, Segmenter, SegmenterConfig
 from scclip.weights import DTYPES
 
 Size = tuple[int, int]  # height, width
+Outcome = tuple[Segmentation, ...] | Exception  # an image's labels by variant, or why there are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +53,17 @@ class LabelerSpec:
     """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
 
     def start(self) -> "Labeler":
-        """What an actor works with; a GPU finds its kernels and records its graph before the first chunks."""
+        """What an actor works with."""
+        return Labeler(self.build())
+
+    def build(self, variants: Sequence[CalibrationConfig] = ()) -> Segmenter:
+        """The segmenter on its device; sets this process's threads."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        labeler = Labeler(self.build())
-        if self.device == "cuda":
-            side = self.segmenter.short_side
-            labeler.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
-        return labeler
-
-    def build(self) -> Segmenter:
-        """The segmenter on its device."""
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)
         assert isinstance(model, SelfCalibratedCLIP)
-        return Segmenter(model, self.text_features, self.query_category, self.segmenter)
+        return Segmenter(model, self.text_features, self.query_category, self.segmenter, variants)
 
 
 class KilledWorker(Exception):
@@ -77,6 +75,9 @@ class Labeler:
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter, self.halving = segmenter, threading.Lock()
+        if segmenter.device.type == "cuda":  # finds its kernels and records its graph before the first chunks come
+            side = segmenter.config.short_side
+            self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
 
     def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
@@ -87,7 +88,16 @@ class Labeler:
             return nest(
                 chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), empty_images(), chunks=chunk["chunks"][0].as_py()
             )
-        began, images = time.perf_counter(), unnest(chunk)
+        images = unnest(chunk)
+        rows = images.select(CARRIED).to_pylist()
+        for place, columns in self.columns(images, watch).items():
+            rows[place].update(columns)
+        table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
+        return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
+
+    def columns(self, images: pa.Table, watch: Watch) -> dict[int, dict[str, Any]]:
+        """Place of a decoded image → the columns that labeling adds to its row."""
+        began = time.perf_counter()
         sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
         decoded = [(place, image) for place, image in enumerate(rgb_arrays(images)) if image is not None]
         indices = images["index"].to_pylist()
@@ -96,17 +106,18 @@ class Labeler:
         else:
             outcomes = self.segment([image for _, image in decoded], [sizes[place] for place, _ in decoded])
         seconds = (time.perf_counter() - began) / max(1, len(decoded))
-        rows = images.select(CARRIED).to_pylist()
-        for (place, _), outcome in zip(decoded, outcomes, strict=True):
-            rows[place].update(labeled_columns(outcome) | {"seconds": seconds})
-        table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
-        return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
+        pairs = zip(decoded, outcomes, strict=True)
+        return {place: self.describe(outcome) | {"seconds": seconds} for (place, _), outcome in pairs}
 
-    def segment_alone(self, image: np.ndarray, size: Size, aside: str | None) -> Segmentation | Exception:
+    def describe(self, outcome: Outcome) -> dict[str, Any]:
+        """The columns of one outcome, but for its seconds."""
+        return failed_columns(outcome) if isinstance(outcome, Exception) else labeled_columns(outcome[0])
+
+    def segment_alone(self, image: np.ndarray, size: Size, aside: str | None) -> Outcome:
         """One image's labels, unless there is a reason to set it aside."""
         return KilledWorker(aside) if aside else self.segment([image], [size])[0]
 
-    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Segmentation | Exception]:
+    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Outcome]:
         """Every image's labels in its own size, or the error it alone raises; DeviceLost where no other can succeed.
 
         What does not fit the GPU's memory is tried again with half the windows a batch, down to one.
@@ -123,12 +134,10 @@ class Labeler:
         pairs = zip(images, sizes, strict=True)
         return [one for image, size in pairs for one in self.segment([image], [size])]
 
-    def attempt(
-        self, images: Sequence[np.ndarray], sizes: Sequence[Size]
-    ) -> list[Segmentation | Exception] | Exception:
+    def attempt(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Outcome] | Exception:
         """The labels, or what was raised, without its traceback: that would keep the failed batch in memory."""
         try:
-            return list(self.segmenter.segment(images, sizes))
+            return list(self.segmenter.segment_variants(images, sizes))
         except Exception as error:
             if self.device_lost():
                 raise DeviceLost(one_line(error)) from None
@@ -175,12 +184,14 @@ def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
     ]
 
 
-def labeled_columns(outcome: Segmentation | Exception) -> dict[str, Any]:
-    """The columns that labeling adds to an image's row."""
-    if isinstance(outcome, KilledWorker):
-        return {"status": KILLED, "error": str(outcome)}
-    if isinstance(outcome, Exception):
-        return {"status": "label_failed", "error": f"{type(outcome).__name__}: {one_line(outcome)}"}
-    columns: dict[str, Any] = {name: getattr(outcome, name).tobytes() for name in MAPS}
-    scalars = {name: getattr(outcome, name) for name in ("entropy", "anomaly_tokens", "windows")}
-    return columns | scalars
+def failed_columns(error: Exception) -> dict[str, Any]:
+    """The columns of an image that has no labels."""
+    if isinstance(error, KilledWorker):
+        return {"status": KILLED, "error": str(error)}
+    return {"status": "label_failed", "error": f"{type(error).__name__}: {one_line(error)}"}
+
+
+def labeled_columns(labels: Segmentation) -> dict[str, Any]:
+    """The columns of an image that has labels."""
+    columns: dict[str, Any] = {name: getattr(labels, name).tobytes() for name in MAPS}
+    return columns | {name: getattr(labels, name) for name in ("entropy", "anomaly_tokens", "windows")}

@@ -3,10 +3,9 @@
     predict = VariantsSpec(base=spec, calibrations=(settings, settings.maskclip())).start()
     predicted = predict(decoded)      # one-row chunk tables, PREDICTED_FIELDS
 
-Every variant is a `Labeler` of its own over the same weights, so that its labels are those that `scclip label` writes.
+The tower runs once for all variants; the labels of each are those that `scclip label` writes.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +13,10 @@ import pyarrow as pa
 
 from pipeline.chunks import is_sentinel, unnest
 from pipeline.evaluate import predicted_chunk
-from pipeline.labeling import Labeler, LabelerSpec
+from pipeline.labeled import CARRIED
+from pipeline.labeling import Labeler, LabelerSpec, Outcome, failed_columns
 from pipeline.ledger import FREE, Watch
-from pipeline.statistics import OK
 from scclip.calibration import CalibrationConfig
-from scclip.model import SelfCalibratedCLIP
-from scclip.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,37 +30,25 @@ class VariantsSpec:
 
     def start(self) -> "VariantLabeler":
         """What an actor works with."""
-        return VariantLabeler(self)
+        return VariantLabeler(self.base.build(self.calibrations))
 
 
-class VariantLabeler:
-    """One `Labeler` per variant."""
-
-    def __init__(self, spec: VariantsSpec) -> None:
-        first = spec.base.start()
-        self.labelers = [share(first, calibration) for calibration in spec.calibrations]
+class VariantLabeler(Labeler):
+    """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
 
     def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
-        """A decoded chunk → its predictions; an image that fails in one variant has failed."""
+        """A decoded chunk → its predictions."""
         if is_sentinel(chunk):
             return predicted_chunk(chunk, [])
-        found = [unnest(labeler(chunk, watch)).to_pylist() for labeler in self.labelers]
-        truths = unnest(chunk)["truth"].to_pylist()
-        rows = [merged(list(row), truth) for *row, truth in zip(*found, truths, strict=True)]
+        images = unnest(chunk)
+        rows = images.select([*CARRIED, "truth"]).to_pylist()
+        for place, columns in self.columns(images, watch).items():
+            rows[place].update(columns)
         return predicted_chunk(chunk, rows)
 
-
-def share(labeler: Labeler, calibration: CalibrationConfig) -> Labeler:
-    """The same labeler, weights and all, with other settings of the method."""
-    old, other = labeler.segmenter, copy.copy(labeler)
-    model = SelfCalibratedCLIP(old.model.visual, calibration)
-    other.segmenter = Segmenter(model, old.text_features, old.query_category, old.config)
-    return other
-
-
-def merged(rows: list[dict[str, Any]], truth: bytes | None) -> dict[str, Any]:
-    """One image's rows of all variants as one; the first failure stands for it."""
-    failed = next((row for row in rows if row["status"] != OK), None)
-    predictions = None if failed else [row["labels"] for row in rows]
-    seconds = sum(row["seconds"] or 0.0 for row in rows)
-    return (failed or rows[0]) | {"truth": truth, "predictions": predictions, "seconds": seconds}
+    def describe(self, outcome: Outcome) -> dict[str, Any]:
+        """The columns of one outcome; counts are those of the first variant."""
+        if isinstance(outcome, Exception):
+            return failed_columns(outcome)
+        counts = {name: getattr(outcome[0], name) for name in ("anomaly_tokens", "windows")}
+        return counts | {"predictions": [labels.labels.tobytes() for labels in outcome]}

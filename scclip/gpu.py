@@ -1,7 +1,7 @@
 """What a GPU needs to stay busy: pinned uploads on a stream of their own, and the tower as one CUDA graph.
 
-    upload, forward = Uploader(model.device), GraphedTower(model, window=224)
-    features, anomalies = forward(normalise(upload(image)))
+    upload, forward = Uploader(model.device), GraphedTower(model, (model.calibration,), window=224)
+    ((features, anomalies),) = forward(normalise(upload(image)))
 
 On the CPU both do nothing but pass on. Several threads may call: an actor has two chunks in flight. Written without a
 GPU at hand: `scclip bench model` measures it where there is one.
@@ -10,12 +10,14 @@ GPU at hand: `scclip bench model` measures it where there is one.
 import gc
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scclip.calibration import CalibrationConfig
 from scclip.errors import one_line
 from scclip.model import SelfCalibratedCLIP
 
@@ -62,33 +64,31 @@ class Uploader:
 
 
 class GraphedTower:
-    """The tower's forward pass; on a GPU the static batch of full windows is replayed as one CUDA graph."""
+    """The tower under some settings; on a GPU the static batch of full windows is replayed as one CUDA graph."""
 
-    def __init__(self, model: SelfCalibratedCLIP, window: int) -> None:
-        self.model, self.window, self.lock = model, window, threading.Lock()
+    def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
+        self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
         self.graphs = model.device.type == "cuda"
         self.forget()
 
     def forget(self) -> None:
         """No graph; its memory is free."""
-        nothing = torch.empty(0)
         self.graph: Any = None
-        self.pixels, self.outputs = nothing, (nothing, nothing)
+        self.pixels, self.outputs = torch.empty(0), list[tuple[Tensor, Tensor]]()
 
-    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """`SelfCalibratedCLIP.forward`; other windows, and all without a graph, go step by step."""
+    def __call__(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """`SelfCalibratedCLIP.encode_variants`; other windows, and all without a graph, go step by step."""
         if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
-            return self.model(pixels)
+            return self.model.encode_variants(pixels, self.variants)
         with self.lock, torch.inference_mode():
             if self.pixels.shape != pixels.shape:
                 self.forget()  # first, so that a halved batch has the memory of the whole one
                 self._capture(pixels)
             if self.graph is None:
-                return self.model(pixels)
+                return self.model.encode_variants(pixels, self.variants)
             self.pixels.copy_(pixels)
             self.graph.replay()
-            features, anomalies = self.outputs
-            return features.clone(), anomalies.clone()
+            return [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
 
     def _capture(self, pixels: Tensor) -> None:
         """Records the graph for this shape; where that cannot be done there is a warning and no graph."""
@@ -99,11 +99,11 @@ class GraphedTower:
             side.wait_stream(current)
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
-                    self.model(static)
+                    self.model.encode_variants(static, self.variants)
             current.wait_stream(side)
             try:
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may upload meanwhile
-                    outputs = self.model(static)
+                    outputs = self.model.encode_variants(static, self.variants)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:

@@ -8,7 +8,8 @@ Shapes: B images, N = gh·gw patches in row-major order, D width, E joint embedd
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,18 @@ from scclip.calibration import (
 
 class UnsupportedTower(ValueError):
     """The model is no open_clip `VisionTransformer` with a class token and plain residual attention blocks."""
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Outputs of blocks before the last, class token first: each (B, 1 + N, D)."""
+
+    last: Tensor
+    """Block L−2."""
+    layers: Mapping[int, Tensor]
+    """By block, those that give similarities."""
+    sums: Mapping[tuple[int, int], Tensor]
+    """By first and last block, their sums."""
 
 
 class SelfCalibratedCLIP(nn.Module):
@@ -70,15 +83,24 @@ class SelfCalibratedCLIP(nn.Module):
         """(B, 3, H, W) pixels normalised by CLIP's mean and deviation → (B, N, E) calibrated features."""
         return self.forward(pixels)[0]
 
-    @torch.inference_mode()
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Like `encode_patches`, and the number of anomalous tokens of each image: (B, N, E) and (B,) int64."""
-        config, last = self.calibration, self.visual.transformer.resblocks[-1]
-        grid = self.grid(*pixels.shape[-2:])
-        hidden = self._hidden_states(pixels)
-        class_BD, patches_BND = hidden["last"][:, 0], hidden["last"][:, 1:]
-        similar_BND = hidden["similarity"][:, 1:]
-        anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=pixels.device)
+        return self.encode_variants(pixels, (self.calibration,))[0]
+
+    @torch.inference_mode()
+    def encode_variants(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> list[tuple[Tensor, Tensor]]:
+        """`forward` under each of several settings: all blocks but the last run once for all of them."""
+        hidden, grid = self._hidden_states(pixels, variants), self.grid(*pixels.shape[-2:])
+        return [self._calibrated(hidden, config, grid) for config in variants]
+
+    def _calibrated(
+        self, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Steps 2 to 7 on what the blocks before the last gave: features (B, N, E), anomalous tokens (B,)."""
+        last = self.visual.transformer.resblocks[-1]
+        class_BD, patches_BND = hidden.last[:, 0], hidden.last[:, 1:]
+        similar_BND = hidden.layers[config.similarity_layer][:, 1:]
+        anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=patches_BND.device)
         if config.anomalies:
             anomalous_BN = find_anomalies(patches_BND)
             rows = repair_rows(anomalous_BN, grid)
@@ -92,28 +114,28 @@ class SelfCalibratedCLIP(nn.Module):
             inputs: tuple[Tensor, ...] = (patches_BND,)
             class_sum_BD = class_BD
             if config.fusion:
-                inputs, class_sum_BD = (patches_BND, hidden["fused"][:, 1:]), class_BD + hidden["fused"][:, 0]
+                fused_BND = hidden.sums[config.fused_layers]
+                inputs, class_sum_BD = (patches_BND, fused_BND[:, 1:]), class_BD + fused_BND[:, 0]
             residual_BD = config.class_residual * class_sum_BD
             out_BND = calibrated_attention(last, inputs, residual_BD, similarity_BNN, config.attention)
         if config.post:
-            post_BNN = cosine_similarities(hidden["post"][:, 1:])
+            post_BNN = cosine_similarities(hidden.layers[config.post_layer][:, 1:])
             out_BND = aggregation_weights(post_BNN, config.similarity_threshold) @ out_BND
         return self._project(out_BND), anomalous_BN.sum(1)
 
-    def _hidden_states(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Outputs of the blocks that the method reads, class token first: each (B, 1 + N, D)."""
-        config, tokens = self.calibration, self._embed(pixels)
-        hidden: dict[str, Tensor] = {}
+    def _hidden_states(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> HiddenStates:
+        """Runs all blocks but the last, and keeps what these settings read."""
+        tokens, layers, sums = self._embed(pixels), dict[int, Tensor](), dict[tuple[int, int], Tensor]()
+        wanted = {config.similarity_layer for config in variants} | {config.post_layer for config in variants}
+        spans = {config.fused_layers for config in variants if config.fusion}
         for layer, block in enumerate(self.visual.transformer.resblocks[:-1]):
             tokens = block(tokens)
-            if layer == config.similarity_layer:
-                hidden["similarity"] = tokens
-            if layer == config.post_layer:
-                hidden["post"] = tokens
-            if config.fusion and config.fused_layers[0] <= layer <= config.fused_layers[1]:
-                hidden["fused"] = hidden["fused"].add_(tokens) if "fused" in hidden else tokens.clone()
-        hidden["last"] = tokens
-        return hidden
+            if layer in wanted:
+                layers[layer] = tokens
+            for first, last in spans:
+                if first <= layer <= last:
+                    sums[first, last] = sums[first, last].add_(tokens) if (first, last) in sums else tokens.clone()
+        return HiddenStates(tokens, layers, sums)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Patch and class tokens with position embedding, after ln_pre: (B, 3, H, W) → (B, 1 + N, D)."""

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scclip.calibration import CalibrationConfig
 from scclip.gpu import GraphedTower, Uploader
 from scclip.lanes import Lanes
 from scclip.model import SelfCalibratedCLIP
@@ -124,8 +125,10 @@ class _Image:
     rows: AxisWindows
     cols: AxisWindows
     place: int
-    logits: list[Tensor] = field(default_factory=list)
-    anomalies: list[Tensor] = field(default_factory=list)
+    logits: list[list[Tensor]] = field(default_factory=list)
+    """Of each window, by variant: (U, gh, gw) cosines."""
+    anomalies: list[list[Tensor]] = field(default_factory=list)
+    """Of each window, by variant."""
 
     @property
     def windows(self) -> int:
@@ -133,7 +136,7 @@ class _Image:
 
 
 class Segmenter:
-    """Labels images with one model and one set of text features; holds no other state."""
+    """Labels images with one model, or variants of it, and one set of text features; holds no other state."""
 
     def __init__(
         self,
@@ -141,14 +144,19 @@ class Segmenter:
         text_features: np.ndarray | Tensor,
         query_category: Sequence[int],
         config: SegmenterConfig | None = None,
+        variants: Sequence[CalibrationConfig] = (),
     ) -> None:
-        """`text_features` (Q, E) float32 of unit norm, `query_category` (Q,) category index of each query."""
+        """`text_features` (Q, E) float32 of unit norm, `query_category` (Q,) category index of each query.
+
+        `variants`: settings to label with beside each other; none: the model's own.
+        """
         self.model = model
         self.config = config or SegmenterConfig()
         self.text_features = torch.as_tensor(text_features)
         self.query_category = tuple(query_category)
+        self.variants = tuple(variants) or (model.calibration,)
         self._lanes = Lanes()
-        self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.config.window)
+        self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.variants, self.config.window)
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
@@ -160,19 +168,27 @@ class Segmenter:
     def segment(
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Segmentation]:
-        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order.
+        """uint8 RGB arrays (H, W, 3) of any sizes → one `Segmentation` each, in order, by the first variant.
 
         `sizes` (H, W) are those of the label maps where images were decoded at reduced scale.
         """
+        return [first for first, *_ in self.segment_variants(images, sizes)]
+
+    def segment_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[tuple[Segmentation, ...]]:
+        """`segment` with one `Segmentation` for each variant."""
         scorer = self._scorer(self.text_features, self.query_category)
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
         pairs = list(zip(images, wanted, strict=True))
-        results: dict[int, Segmentation] = {}
+        results: dict[int, tuple[Segmentation, ...]] = {}
 
         def lane(queue: Iterator[tuple[int, tuple[np.ndarray, tuple[int, int]]]]) -> None:
             loaded = (self._prepare(self._load(image, size), size, place) for place, (image, size) in queue)
             for image in self._encode(loaded, scorer):
-                results[image.place] = self._finish(image, scorer)
+                results[image.place] = tuple(
+                    self._finish(image, scorer, variant) for variant in range(len(self.variants))
+                )
 
         self._lanes.run(lane, enumerate(pairs), len(pairs) if self.device.type == "cpu" else 1)
         return [results[place] for place in range(len(pairs))]
@@ -258,12 +274,12 @@ class Segmenter:
         """One forward pass of `size` windows, padded: cosine logits (U, gh, gw) of every window go to its image."""
         pixels = torch.stack([window for _, window in batch])
         padding = size - len(batch)
-        features, anomalies = self._forward(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
+        encoded = self._forward(F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding)))
         grid = self.model.grid(*pixels.shape[-2:])
-        logits = scorer.cosines(features).unflatten(-1, grid)
-        for (image, _), window_logits, count in zip(batch, logits, anomalies, strict=False):
-            image.logits.append(window_logits)
-            image.anomalies.append(count)  # read only when the image is finished: a GPU is not waited for here
+        logits = [scorer.cosines(features).unflatten(-1, grid) for features, _ in encoded]
+        for place, (image, _) in enumerate(batch):
+            image.logits.append([variant[place] for variant in logits])
+            image.anomalies.append([counts[place] for _, counts in encoded])  # read later: a GPU is not waited for here
 
     def _axis_bands(self, image: _Image, queries: int) -> tuple[tuple[Band, ...], tuple[Band, ...]]:
         """The tiles of an image: bands of rows and of columns, so that one tile of logits keeps to the budget."""
@@ -285,9 +301,10 @@ class Segmenter:
         """Rows around a tile that its refinement reads."""
         return self.config.pamr_steps * max(self.config.pamr_dilations)
 
-    def _tiles(self, image: _Image, scorer: QueryScorer, scale: float = 1.0) -> Iterator[Tile]:
-        """The image's logits at the original size, `scale` times the cosines, tile by tile from the top left."""
-        laid_GGU = scale * lay_side_by_side(torch.stack(image.logits), image.rows, image.cols).permute(1, 2, 0)
+    def _tiles(self, image: _Image, scorer: QueryScorer, scale: float = 1.0, variant: int = 0) -> Iterator[Tile]:
+        """A variant's logits at the original size, `scale` times the cosines, tile by tile from the top left."""
+        windows = torch.stack([logits[variant] for logits in image.logits])
+        laid_GGU = scale * lay_side_by_side(windows, image.rows, image.cols).permute(1, 2, 0)
         guide = self._guide(image) if self._halo else None
         for rows, cols in itertools.product(*self._axis_bands(image, laid_GGU.shape[-1])):
             block_ggU = laid_GGU[rows.grid][:, cols.grid].contiguous()
@@ -313,20 +330,22 @@ class Segmenter:
         )
         return rows @ image.pixels.float() @ cols.T
 
-    def _finish(self, image: _Image, scorer: QueryScorer) -> Segmentation:
+    def _finish(self, image: _Image, scorer: QueryScorer, variant: int = 0) -> Segmentation:
         """Label map and scores of an encoded image; a second pass over the tiles if the area filter drops classes."""
-        scores, entropy = self._score(image, scorer, None)
+        scores, entropy = self._score(image, scorer, None, variant)
         dropped = scorer.small_categories(scores.best) if self.config.area_threshold else None
         if dropped is not None and bool(dropped.any()):
-            scores, entropy = self._score(image, scorer, dropped)
-        anomalies = int(torch.stack(image.anomalies).sum())
+            scores, entropy = self._score(image, scorer, dropped, variant)
+        anomalies = int(torch.stack([counts[variant] for counts in image.anomalies]).sum())
         maps = scorer.label_maps(scores)
         return Segmentation(*maps, entropy=entropy, anomaly_tokens=anomalies, windows=image.windows)
 
-    def _score(self, image: _Image, scorer: QueryScorer, dropped: Tensor | None) -> tuple[PixelScores, float]:
+    def _score(
+        self, image: _Image, scorer: QueryScorer, dropped: Tensor | None, variant: int
+    ) -> tuple[PixelScores, float]:
         scores = PixelScores.empty(image.size, self.device)
         entropy, samples = torch.zeros((), dtype=torch.float64, device=self.device), 0
-        for tile in self._tiles(image, scorer, self.config.logit_scale):
+        for tile in self._tiles(image, scorer, self.config.logit_scale, variant):
             log_total_RW = scorer.write_scores(tile, dropped, scores)
             every = tuple(slice(-side.start % ENTROPY_STEP, None, ENTROPY_STEP) for side in (tile.rows, tile.cols))
             sample_RWU = tile.logits[every]

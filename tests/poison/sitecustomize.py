@@ -42,14 +42,14 @@ def poison_decoding(module):
 
 
 def poison_labeling(module):
-    original = module.Segmenter.segment
+    original = module.Segmenter.segment_variants
 
-    def segment(self, images, *sizes):
+    def segment_variants(self, images, *sizes):
         for image in images:
             meet("label", image.shape[:2])
         return original(self, images, *sizes)
 
-    module.Segmenter.segment = segment
+    module.Segmenter.segment_variants = segment_variants
 
 
 class Hook(importlib.abc.MetaPathFinder):

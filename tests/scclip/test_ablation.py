@@ -3,9 +3,12 @@
 from dataclasses import asdict
 
 import pytest
+import torch
+from towers import SMALL16, clip
 
 from scclip.ablation import METHODS, STEPS, VARIANTS, variant
 from scclip.calibration import CalibrationConfig
+from scclip.model import SelfCalibratedCLIP
 
 FULL = CalibrationConfig.published(24)
 
@@ -32,3 +35,16 @@ def test_unknown_variants_are_named() -> None:
     for name in ("scclip+fusion", "maskclip+", "dino"):
         with pytest.raises(ValueError, match="unknown; choose clip"):
             variant(FULL, name)
+
+
+def test_all_variants_in_one_pass_are_each_alone() -> None:
+    """Bit by bit, settings of other layers among them."""
+    visual, full = clip(SMALL16).visual, CalibrationConfig.published(12)
+    pixels = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(4))
+    settings = [variant(full, name) for name in VARIANTS]
+    settings.append(CalibrationConfig(similarity_layer=6, post_layer=2, fused_layers=(4, 7)))
+    together = SelfCalibratedCLIP(visual, full).encode_variants(pixels, settings)
+    for config, (features, anomalies) in zip(settings, together, strict=True):
+        alone = SelfCalibratedCLIP(visual, config)(pixels)
+        assert torch.equal(features, alone[0]) and torch.equal(anomalies, alone[1]), config
+    assert len({features.sum().item() for features, _ in together}) > 12
