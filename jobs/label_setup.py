@@ -22,10 +22,7 @@ from scclip.segmenter import SegmenterConfig
 from scclip.vocabulary import Vocabulary
 from scclip.weights import WeightsSource
 
-CPU_CHUNK, GPU_CHUNK = (
-    32,
-    256,
-)  # images: some 20 seconds of work for ViT-B/16 on two cores
+CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +97,7 @@ def known_units(files: RunFiles, run: dict[str, Any]) -> list[Unit]:
     except StorageUnavailable:
         raise
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"OUTPUT {files.output} cannot be read: {one_line(error)}; check its URL and credentials"
-        ) from None
+        raise UserError(f"OUTPUT {files.output} cannot be read: {one_line(error)}; check URL and rights") from None
     if units:
         compare_runs(read_run(files), run, files.output)
     return units

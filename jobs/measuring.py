@@ -1,7 +1,7 @@
 """How the benchmarks measure and report: alternation, medians with their spread, one JSON line, a short table.
 
     times = alternate({"plain": plain, "ours": ours}, repeats=5)
-    report(Report(...), rows)
+    report("model.encode", options, figures, rows, device)
 
 Two things are compared in turn in one process, so that whatever else the machine does falls on both. Beside the wall
 clock the CPU seconds of the process are kept: on a machine that others use they are the steadier figure.
