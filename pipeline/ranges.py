@@ -32,9 +32,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     try:
         fs, path = url_to_fs(url, **options)
     except ImportError as error:
-        extra = {"s3": "[s3]", "s3a": "[s3]", "gs": "[gcs]", "gcs": "[gcs]"}.get(url.partition("://")[0])
-        remedy = f"pip install 'scclip-pipeline{extra}'" if extra else "install it"
-        raise FilesystemMissing(f"{redact(url)} needs a package that is not installed ({error}); {remedy}") from None
+        raise FilesystemMissing(f"{redact(url)} needs a package that is not installed: {error}") from None
     if options:
         fs.retries = 1  # s3fs' own attempts
     return fs, str(path)
