@@ -17,7 +17,7 @@ from pipeline.retrying import ShortReadError, StorageError, redact, with_retries
 
 
 class FilesystemMissing(ValueError):
-    """A URL's filesystem is not installed; one line that names the package."""
+    """A URL's filesystem is not known or not installed; one line that names the protocol or the package."""
 
 
 BLOCK = 4 * 2**20  # bytes per request of a stream: a 30 ms request then costs 10 % at 100 MB/s, and is fetched ahead
@@ -33,6 +33,8 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         fs, path = url_to_fs(url, **options)
     except ImportError as error:
         raise FilesystemMissing(f"{redact(url)} needs a package that is not installed: {error}") from None
+    except ValueError as error:
+        raise FilesystemMissing(f"{redact(url)} is on no filesystem that fsspec knows: {error}") from None
     if options:
         fs.retries = 1  # s3fs' own attempts
     return fs, str(path)

@@ -265,6 +265,8 @@ def wrong_inputs(folder: Path, model: str) -> dict[str, tuple[list[str], str]]:
             ],
             "do not fit",
         ),
+        "filesystem not installed": (["dropbox://a/b.tar", out, *street], "dropboxdrivefs"),
+        "unknown filesystem": (["nosuch://a/b.tar", out, *street], "nosuch"),
         "unwritable output": ([shard, str(folder / "file" / "out"), *street], "file/out"),
         "negative number": ([shard, out, *street, "--chunk-size", "-3"], "chunk-size"),
         "no number": ([shard, out, *street, "--chunk-size", "many"], "many"),
