@@ -88,15 +88,12 @@ class Labeler:
             return nest(
                 chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), empty_images(), chunks=chunk["chunks"][0].as_py()
             )
-        images = unnest(chunk)
-        rows = images.select(CARRIED).to_pylist()
-        for place, columns in self.columns(images, watch).items():
-            rows[place].update(columns)
+        rows = self.rows(unnest(chunk), watch, CARRIED)
         table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
         return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
 
-    def columns(self, images: pa.Table, watch: Watch) -> dict[int, dict[str, Any]]:
-        """Place of a decoded image → the columns that labeling adds to its row."""
+    def rows(self, images: pa.Table, watch: Watch, carried: Sequence[str]) -> list[dict[str, Any]]:
+        """The carried columns of every image; for a decoded one also those that labeling adds."""
         began = time.perf_counter()
         sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
         decoded = [(place, image) for place, image in enumerate(rgb_arrays(images)) if image is not None]
@@ -106,8 +103,10 @@ class Labeler:
         else:
             outcomes = self.segment([image for _, image in decoded], [sizes[place] for place, _ in decoded])
         seconds = (time.perf_counter() - began) / max(1, len(decoded))
-        pairs = zip(decoded, outcomes, strict=True)
-        return {place: self.describe(outcome) | {"seconds": seconds} for (place, _), outcome in pairs}
+        rows = images.select(carried).to_pylist()
+        for (place, _), outcome in zip(decoded, outcomes, strict=True):
+            rows[place].update(self.describe(outcome) | {"seconds": seconds})
+        return rows
 
     def describe(self, outcome: Outcome) -> dict[str, Any]:
         """The columns of one outcome, but for its seconds."""

@@ -40,11 +40,7 @@ class VariantLabeler(Labeler):
         """A decoded chunk → its predictions."""
         if is_sentinel(chunk):
             return predicted_chunk(chunk, [])
-        images = unnest(chunk)
-        rows = images.select([*CARRIED, "truth"]).to_pylist()
-        for place, columns in self.columns(images, watch).items():
-            rows[place].update(columns)
-        return predicted_chunk(chunk, rows)
+        return predicted_chunk(chunk, self.rows(unnest(chunk), watch, [*CARRIED, "truth"]))
 
     def describe(self, outcome: Outcome) -> dict[str, Any]:
         """The columns of one outcome; counts are those of the first variant."""
