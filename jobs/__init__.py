@@ -1,1 +1,1 @@
-"""What a person runs: one module per verb, `scclip VERB` = `python -m jobs VERB`."""
+"""What a person runs: one module per verb, `scclip VERB`."""

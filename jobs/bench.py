@@ -11,7 +11,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 
-from jobs.options import UserError
+from scclip.jobs.cli.options import UserError
 
 BENCHES = {
     "model": "dense encode against open_clip's encode_image; image to label map against a naive implementation",
@@ -34,4 +34,4 @@ def main(argv: Sequence[str]) -> int:
         near = difflib.get_close_matches(what, BENCHES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(BENCHES)}"
         raise UserError(f"unknown benchmark {what!r}; {hint}")
-    return int(importlib.import_module(f"jobs.bench_{what}").main(words))
+    return int(importlib.import_module(f"scclip.jobs.benchmarking.{what}").main(words))

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from jobs.compare_page import render
-from jobs.options import OptionParser, UserError, positional
-from pipeline.committing import RunFiles
-from pipeline.compare import KEPT, Classes, Drift, Side, compare_runs, pair_units
-from pipeline.compare_pictures import draw_changed
-from pipeline.plan import Unit
-from pipeline.report import category_names
-from pipeline.run import read_plan, read_run
-from pipeline.storage import replace
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.pages.comparison import render
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.review.compare_pictures import draw_changed
+from scclip.pipeline.review.drift import KEPT, Classes, Drift, Side, compare_runs, pair_units
+from scclip.pipeline.review.report import category_names
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_plan, read_run
+from scclip.pipeline.storage.files import replace
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables
 

@@ -14,26 +14,26 @@ from typing import Literal
 
 import numpy as np
 
-from jobs.cluster import local_or_cluster
-from jobs.errors import JobFailed
-from jobs.evaluate import EvaluateOptions, evaluate
-from jobs.label import label
-from jobs.label_setup import LabelOptions
-from jobs.models import SegmentationOptions
-from jobs.options import OptionParser, UserError
-from jobs.progress import duration
-from jobs.report import ReportOptions, write_report
-from pipeline.committing import RunFiles, png
-from pipeline.metrics import mean_iou
-from pipeline.resources import ComputeConfig
-from pipeline.results import Evaluation
-from pipeline.storage import create, exists, info, join
-from pipeline.tar import tar_bytes
-from pipeline.webdataset import count_images
 from scclip.demo.evaluate import SEEDS as SPLIT_SEEDS
 from scclip.demo.evaluate import SIZES as SPLIT_SIZES
 from scclip.demo.scenes import CLASSES, scene
-from scclip.weights import Method, ModelConfig
+from scclip.encoder.checkpoints import Method, ModelConfig
+from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.errors import JobFailed
+from scclip.jobs.cli.options import OptionParser, UserError
+from scclip.jobs.cli.progress import duration
+from scclip.jobs.evaluate import EvaluateOptions, evaluate
+from scclip.jobs.label import label
+from scclip.jobs.report import ReportOptions, write_report
+from scclip.jobs.setup.labeling import LabelOptions
+from scclip.jobs.setup.models import SegmentationOptions
+from scclip.metrics import mean_iou
+from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.inputs.readers.webdataset import count_images
+from scclip.pipeline.run.commit import RunFiles, png
+from scclip.pipeline.storage.files import create, exists, info, join
 
 SHARDS = 4
 FIRST_SEED = 3_000_000  # scclip/demo/pool.py has the ranges of training, development and test below it

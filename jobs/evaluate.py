@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jobs.cluster import Cluster, local_or_cluster
-from jobs.evaluation_page import write_page
-from jobs.evaluation_setup import Setup, labels_setup, model_setup
-from jobs.label import exceeded, follow, warn
-from jobs.label_setup import LabelOptions, create_run, known_units, with_failures
-from jobs.models import SegmentationOptions
-from jobs.options import OptionParser, UserError, positional
-from jobs.progress import duration
-from pipeline.committing import RunFiles, create_anew, tidy, uncommit
-from pipeline.evaluate import evaluate_here, read_scores
-from pipeline.label import LabelJob
-from pipeline.plan import Unit, plan_units
-from pipeline.resources import ComputeConfig
-from pipeline.results import Evaluation, as_json, as_markdown, as_text
-from pipeline.run import compare_runs, read_run, write_generation
-from pipeline.storage import join
-from pipeline.truth import TruthConfig
-from scclip.weights import ModelConfig
+from scclip.encoder.checkpoints import ModelConfig
+from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.cli.progress import duration
+from scclip.jobs.label import exceeded, follow, warn
+from scclip.jobs.pages.evaluation import write_page
+from scclip.jobs.setup.evaluation import Setup, labels_setup, model_setup
+from scclip.jobs.setup.labeling import LabelOptions, create_run, known_units, with_failures
+from scclip.jobs.setup.models import SegmentationOptions
+from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
+from scclip.pipeline.evaluation.scoring import evaluate_here, read_scores
+from scclip.pipeline.evaluation.truth import TruthConfig
+from scclip.pipeline.inputs.plan import Unit, plan_units
+from scclip.pipeline.labeling.graph import LabelJob
+from scclip.pipeline.run.commit import RunFiles, create_anew, tidy, uncommit
+from scclip.pipeline.run.generations import compare_runs, read_run, write_generation
+from scclip.pipeline.storage.files import join
 
 
 @dataclass(frozen=True, kw_only=True)

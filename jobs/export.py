@@ -16,19 +16,19 @@ import ray
 import yaml
 from tqdm import tqdm
 
-from jobs.cluster import local_or_cluster
-from jobs.errors import JobFailed, cause, one_line
-from jobs.options import OptionParser, UserError, positional
-from pipeline.committing import RunFiles
-from pipeline.export import ExportJob, assemble, export_unit, export_units, repeated, unexported
-from pipeline.export_filter import FilterError, parse_filter
-from pipeline.export_labels import MappingError, Rules, Target, refuse_unknown
-from pipeline.export_read import ExportError, Source
-from pipeline.plan import Unit
-from pipeline.report import category_names
-from pipeline.run import read_plan, read_run
-from pipeline.statistics import IMAGES_SCHEMA
-from pipeline.storage import create, exists, join, read_bytes
+from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.errors import JobFailed, cause, one_line
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.pipeline.annotations.statistics import IMAGES_SCHEMA
+from scclip.pipeline.export.chain import ExportJob, assemble, export_unit, export_units, repeated, unexported
+from scclip.pipeline.export.filter import FilterError, parse_filter
+from scclip.pipeline.export.source import ExportError, Source
+from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.review.report import category_names
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_plan, read_run
+from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated keys in an error line

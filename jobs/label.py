@@ -12,10 +12,13 @@ from typing import Any
 
 import ray
 
-from jobs.cluster import Cluster, local_or_cluster
-from jobs.dry_run import dry_run
-from jobs.errors import JobFailed, cause
-from jobs.label_setup import (
+from scclip.encoder.checkpoints import ModelConfig, WeightsSource, load_clip
+from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.errors import JobFailed, cause
+from scclip.jobs.cli.options import OptionParser
+from scclip.jobs.cli.progress import Progress, duration
+from scclip.jobs.setup.dry_run import dry_run
+from scclip.jobs.setup.labeling import (
     CPU_CHUNK,
     GPU_CHUNK,
     LabelOptions,
@@ -27,19 +30,25 @@ from jobs.label_setup import (
     with_failures,
     writers,
 )
-from jobs.models import SegmentationOptions, build_spec, find_model, load_vocabulary, load_warnings, segmenter_config
-from jobs.options import OptionParser
-from jobs.progress import Progress, duration
-from pipeline.chunks import ChunkLimits
-from pipeline.committing import RunFiles, tidy, uncommit
-from pipeline.decoding import DecodeConfig
-from pipeline.label import LabelJob, label_units
-from pipeline.ledger import running_ledger
-from pipeline.monitoring import stage_summary
-from pipeline.plan import Unit
-from pipeline.preflight import check_storage, wait_for_actor
-from pipeline.resources import ComputeConfig
-from pipeline.run import (
+from scclip.jobs.setup.models import (
+    SegmentationOptions,
+    build_spec,
+    find_model,
+    load_vocabulary,
+    load_warnings,
+    segmenter_config,
+)
+from scclip.pipeline.annotations.statistics import Totals
+from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
+from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.inputs.chunks import ChunkLimits
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.labeling.graph import LabelJob, label_units
+from scclip.pipeline.labeling.ledger import running_ledger
+from scclip.pipeline.labeling.telemetry import stage_summary
+from scclip.pipeline.run.commit import RunFiles, tidy, uncommit
+from scclip.pipeline.run.generations import (
     compare_runs,
     read_run,
     summarise,
@@ -47,11 +56,9 @@ from pipeline.run import (
     write_generation,
     write_summary,
 )
-from pipeline.statistics import Totals
-from pipeline.storage import exists, join, read_bytes, retries_used
-from scclip.segmenter import SegmenterConfig
-from scclip.vocabulary import Vocabulary
-from scclip.weights import ModelConfig, WeightsSource, load_clip
+from scclip.pipeline.storage.files import exists, join, read_bytes, retries_used
+from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.vocabulary.vocabulary import Vocabulary
 
 EXAMPLE = """examples:
   scclip label photos/ labels/ --vocabulary voc21 --model ViT-B-16-quickgelu --pretrained openai

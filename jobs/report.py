@@ -6,13 +6,13 @@ scclip report s3://bucket/labels
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.options import OptionParser, UserError, positional
-from jobs.report_curation import THRESHOLDS, thresholds_yaml
-from jobs.report_page import render
-from pipeline.committing import RunFiles
-from pipeline.report import ReportLimits, gather
-from pipeline.results import Evaluation
-from pipeline.storage import join, replace
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.pages.curation import THRESHOLDS, thresholds_yaml
+from scclip.jobs.pages.run import render
+from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.review.report import ReportLimits, gather
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.storage.files import join, replace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,14 @@ from typing import Literal
 import ray
 from tqdm import tqdm
 
-from jobs.cluster import local_or_cluster
-from jobs.errors import JobFailed, cause
-from jobs.options import OptionParser, UserError, positional
-from pipeline.coco_truth import coco_samples
-from pipeline.committing import create_anew
-from pipeline.datasets import LAYOUTS, Sample, folder_pair, list_samples
-from pipeline.sharding import write_shards
-from pipeline.storage import join
+from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.errors import JobFailed, cause
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.pipeline.benchmarks.coco import coco_samples
+from scclip.pipeline.benchmarks.downloads import LAYOUTS, Sample, folder_pair, list_samples
+from scclip.pipeline.benchmarks.sharding import write_shards
+from scclip.pipeline.run.commit import create_anew
+from scclip.pipeline.storage.files import join
 
 WITH_TRUTH = ("folders", "coco")
 

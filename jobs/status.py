@@ -6,10 +6,10 @@ scclip status s3://bucket/labels
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.options import OptionParser, UserError, positional
-from pipeline.committing import RunFiles
-from pipeline.run import read_plan, read_run, unit_totals
-from pipeline.statistics import Totals
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.pipeline.annotations.statistics import Totals
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_plan, read_run, unit_totals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,24 +19,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jobs.cluster import local_or_cluster
-from jobs.demo import TRUTH, evaluated
-from jobs.export import ExportOptions, SelectionOptions, export
-from jobs.label import label
-from jobs.label_setup import LabelOptions
-from jobs.models import SegmentationOptions
-from jobs.options import OptionParser, UserError
-from jobs.report import ReportOptions, write_report
-from jobs.report_curation import THRESHOLDS
-from pipeline.committing import png
-from pipeline.metrics import confusion, mean_iou
-from pipeline.resources import ComputeConfig
-from pipeline.storage import create, exists, join, list_files, read_bytes
-from pipeline.tar import tar_bytes
 from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train
-from scclip.weights import ModelConfig
+from scclip.encoder.checkpoints import ModelConfig
+from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.options import OptionParser, UserError
+from scclip.jobs.demo import TRUTH, evaluated
+from scclip.jobs.export import ExportOptions, SelectionOptions, export
+from scclip.jobs.label import label
+from scclip.jobs.pages.curation import THRESHOLDS
+from scclip.jobs.report import ReportOptions, write_report
+from scclip.jobs.setup.labeling import LabelOptions
+from scclip.jobs.setup.models import SegmentationOptions
+from scclip.metrics import confusion, mean_iou
+from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.run.commit import png
+from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)
 TRAINING_SIZES = ((240, 320), (320, 240), (240, 426), (300, 400), (400, 280), (200, 400))  # height, width, in turn

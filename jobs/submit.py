@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from jobs.dashboard import Dashboard, Job
-from jobs.options import OptionParser, UserError, positional
-from jobs.progress import duration
-from jobs.submission import JOB_ID, Request, output_digest
-from jobs.wheel import DISTRIBUTION
-from pipeline.retrying import redact
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.cli.progress import duration
+from scclip.jobs.submission.dashboard import Dashboard, Job
+from scclip.jobs.submission.request import JOB_ID, Request, output_digest
+from scclip.jobs.submission.wheel import DISTRIBUTION
+from scclip.pipeline.storage.retries import redact
 
 ACTIONS = ("status", "logs", "stop", "list")
 SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.errors import JobFailed
-from jobs.options import OptionParser, UserError, positional
-from pipeline.committing import RunFiles
-from pipeline.plan import Unit
-from pipeline.run import read_labeling_run, read_plan
-from pipeline.statistics import Totals
-from pipeline.verify import Leftovers, leftovers, verify_units
+from scclip.jobs.cli.errors import JobFailed
+from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.pipeline.annotations.statistics import Totals
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_labeling_run, read_plan
+from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
 
 SHOWN = 20  # problems printed; the last line counts all
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from scclip.demo.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
 from scclip.demo.scenes import CLASSES, scene
-from scclip.segmenter import Segmenter, SegmenterConfig
-from scclip.text_features import encode_queries
-from scclip.vocabulary import Vocabulary
-from scclip.weights import DTYPES, LoadedCLIP, ModelConfig, find_weights, load_clip, resolve_precision
+from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
+from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, ModelConfig, find_weights, load_clip, resolve_precision
+from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
+from scclip.vocabulary.vocabulary import Vocabulary
 
 SIZES = {
     "test": ((240, 426), (480, 270), (300, 450), (420, 260), (200, 500), (330, 500)),

@@ -27,7 +27,7 @@ def flags(small_model: str, vocabulary_file: Path) -> list[str]:
 
 @pytest.mark.usefixtures("local_ray")
 def test_one_request_in_ten_fails_then_all_then_one_in_ten(upstream: str, flags: list[str], tmp_path: Path) -> None:
-    from jobs.__main__ import main
+    from scclip.jobs.cli.main import main
 
     for number in range(3):
         write_shard(tmp_path / "in" / f"{number}.tar", range(4 * number, 4 * number + 4))

@@ -64,7 +64,7 @@ class Cluster:
 
     def scclip(self, *words: Any, env: dict[str, str] | None = None) -> tuple[int, str, str]:
         """`scclip submit WORDS` on the user's host."""
-        command = [sys.executable, "-m", "jobs", "submit", "--address", f"http://{self.head.address}:8265", *words]
+        command = [sys.executable, "-m", "scclip", "submit", "--address", f"http://{self.head.address}:8265", *words]
         return self.user.run(command, {**self.env, **(env or {})})
 
     def label(self, output: str, *options: str, flags: tuple[str, ...] = ()) -> tuple[int, str, str]:

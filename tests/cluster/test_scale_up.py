@@ -77,7 +77,7 @@ def test_the_pool_grows_from_nothing_to_three_and_goes_again(
         address = f"--node-ip-address={host.address}"
         started = [host.popen([*START, *words, address, f"--temp-dir={folder}/own"], env, folder / "head.log")]
         try:
-            label = [sys.executable, "-m", "jobs", "label", tmp_path / "in", tmp_path / "out", *FLAGS]
+            label = [sys.executable, "-m", "scclip", "label", tmp_path / "in", tmp_path / "out", *FLAGS]
             wait = [sys.executable, "-c", f"import ray; ray.init('{host.address}:6379', logging_level='ERROR')"]
             assert any(host.run(wait, env)[0] == 0 for _ in range(20)), (folder / "head.log").read_text()
             log = folder / "observer.log"

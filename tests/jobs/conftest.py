@@ -7,7 +7,7 @@ import pytest
 from pictures import picture, write_shard
 from PIL import Image
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 ORIENTATION = 0x0112
 

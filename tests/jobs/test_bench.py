@@ -10,14 +10,16 @@ import pytest
 import torch
 from towers import clip
 
-from jobs import bench, bench_io, bench_scale
-from jobs.bench_model import pictures
-from jobs.naive import NaiveSegmenter
-from jobs.options import UserError
-from pipeline import coco
-from scclip.calibration import CalibrationConfig
-from scclip.model import SelfCalibratedCLIP
-from scclip.segmenter import Segmenter, SegmenterConfig
+from scclip.encoder.calibration import CalibrationConfig
+from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.jobs import bench
+from scclip.jobs.benchmarking import io as bench_io
+from scclip.jobs.benchmarking import scale as bench_scale
+from scclip.jobs.benchmarking.model import pictures
+from scclip.jobs.cli.options import UserError
+from scclip.pipeline.annotations import coco
+from scclip.reference import NaiveSegmenter
+from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +45,7 @@ def test_the_naive_implementation_gives_the_products_labels() -> None:
 
 def test_bench_model_needs_neither_ray_nor_arrow(small_model: str) -> None:
     code = "import sys; sys.modules.update({m: None for m in ('ray', 'pyarrow', 'fsspec', 'pycocotools', 'scipy')})\n"
-    code += "from jobs.__main__ import main; raise SystemExit(main(sys.argv[1:]))"
+    code += "from scclip.jobs.cli.main import main; raise SystemExit(main(sys.argv[1:]))"
     small = {"batch": 2, "sizes": "64x48", "queries": 5, "pictures": 1, "repeats": 1, "threads": 1, "dtypes": "bf16"}
     words = [word for name, value in small.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-c", code, "bench", "model", "--model", small_model, *words]
@@ -93,7 +95,7 @@ def test_twenty_thousand_images_leave_three_objects_a_shard(
 
 
 def test_shards_hold_the_images_asked_for(tmp_path: Path) -> None:
-    from pipeline.plan import count_images, plan_units
+    from scclip.pipeline.inputs.plan import count_images, plan_units
 
     options = bench_scale.BenchScaleOptions(images=(25,), shard_images=10)
     assert bench_scale.write_shards(tmp_path / "shards", 25, options) == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 
 def planes(run: Path) -> dict[str, np.ndarray]:

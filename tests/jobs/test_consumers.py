@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 Maps = dict[str, np.ndarray]
 

@@ -11,9 +11,9 @@ from corpus import good_pictures, write_corpus
 from pictures import tar_bytes, write_shard
 from processes import QUICK, rows
 
-from jobs.__main__ import main
-from pipeline.committing import RunFiles
-from pipeline.run import read_plan
+from scclip.jobs.cli.main import main
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 PLACE = ("image_id", "unit", "index", "seconds", "file_name", "metadata")  # differ by where an image stands

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from jobs.__main__ import main
-from jobs.demo import FIRST_SEED, SIZES
-from scclip.demo.pool import DEVELOPMENT_SEEDS, TEST_SEEDS, TRAINING_SEEDS
 from scclip.demo.scenes import CLASSES, scene
+from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS, TRAINING_SEEDS
+from scclip.jobs.cli.main import main
+from scclip.jobs.demo import FIRST_SEED, SIZES
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 IMAGES = 9  # so that the first shard holds three

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.submission import parse_words
-from pipeline.spot import prefer_available
+from scclip.jobs.submission.request import parse_words
+from scclip.pipeline.cluster.spot import prefer_available
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,4 +155,4 @@ def test_spot_falls_back(
     nodes, left = get_nodes_for(types, {"head": 1}, "head", 9, [demand], scorer)
     assert (dict(nodes), left) == ({started: 1}, [])
     environment = " ".join(cluster["head_start_ray_commands"])
-    assert "RAY_AUTOSCALER_UTILIZATION_SCORER=pipeline.spot.prefer_available" in environment
+    assert "RAY_AUTOSCALER_UTILIZATION_SCORER=scclip.pipeline.cluster.spot.prefer_available" in environment

@@ -16,12 +16,12 @@ from pictures import SIZES, encoded, tar_bytes
 from PIL import Image
 from processes import QUICK, QUICK_WINDOWS, run, said, start
 
-from jobs.__main__ import main
-from jobs.evaluation_setup import architecture, deviations, protocol_options
-from jobs.models import SegmentationOptions, load_vocabulary, segmenter_config
-from pipeline.benchmarks import BACKBONES, BENCHMARKS
-from pipeline.label import UnitTracker
-from scclip.weights import ModelConfig, WeightsSource
+from scclip.encoder.checkpoints import ModelConfig, WeightsSource
+from scclip.jobs.cli.main import main
+from scclip.jobs.setup.evaluation import architecture, deviations, protocol_options
+from scclip.jobs.setup.models import SegmentationOptions, load_vocabulary, segmenter_config
+from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
+from scclip.pipeline.labeling.graph import UnitTracker
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VARIANTS = ("scclip", "maskclip", "clip", "maskclip+fusion")
@@ -88,11 +88,11 @@ def confusions(output: Path) -> dict[str, list[list[int]]]:
 
 def test_it_is_a_plain_loop(evaluated: Path, shards: Path, small_model: str, vocabulary: Path) -> None:
     """Images one by one through `Segmenter.segment`, pixels one by one through a Python loop, classes as pixel sets."""
-    from scclip.ablation import variant
-    from scclip.model import SelfCalibratedCLIP
-    from scclip.segmenter import Segmenter
-    from scclip.vocabulary import Vocabulary, encode_queries
-    from scclip.weights import find_weights, load_clip
+    from scclip.encoder.checkpoints import find_weights, load_clip
+    from scclip.encoder.tower import SelfCalibratedCLIP
+    from scclip.encoder.variants import variant
+    from scclip.segmentation.segmenter import Segmenter
+    from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
 
     clip, words = load_clip(find_weights(ModelConfig(model=small_model))), Vocabulary.load(str(vocabulary))
     features, full = encode_queries(clip.model, clip.tokenizer, words), clip.visual()

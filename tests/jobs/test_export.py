@@ -17,9 +17,9 @@ from pictures import write_shard
 from PIL import Image
 from scipy import ndimage
 
-from jobs.__main__ import main
-from pipeline.coco import decode
-from pipeline.export_filter import split_of
+from scclip.jobs.cli.main import main
+from scclip.pipeline.annotations.coco import decode
+from scclip.pipeline.export.filter import split_of
 
 Maps = dict[str, np.ndarray]
 IGNORE = 255
@@ -170,7 +170,7 @@ def test_pictures_come_as_they_were(saved_run: Path, run_inputs: Path, tmp_path:
 
 def test_through_ray_the_files_are_the_same(saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert export(saved_run, tmp_path / "here", "--format", "coco-panoptic", "--images") == 0
-    monkeypatch.setattr("jobs.export.FEW_UNITS", 0)
+    monkeypatch.setattr("scclip.jobs.export.FEW_UNITS", 0)
     assert export(saved_run, tmp_path / "ray", "--format", "coco-panoptic", "--images") == 0
     here, there = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
@@ -183,10 +183,10 @@ def test_an_interrupted_export_goes_on(saved_run: Path, tmp_path: Path) -> None:
     """The state after a kill between two units: fragments and marker of the first are there, nothing else."""
     output, whole = tmp_path / "out", tmp_path / "whole"
     assert export(saved_run, whole, "--format", "coco") == 0
-    from jobs.export import ExportOptions, SelectionOptions, claim, fingerprint, prepare
-    from pipeline.committing import RunFiles
-    from pipeline.export import export_unit
-    from pipeline.run import read_plan, read_run
+    from scclip.jobs.export import ExportOptions, SelectionOptions, claim, fingerprint, prepare
+    from scclip.pipeline.export.chain import export_unit
+    from scclip.pipeline.run.commit import RunFiles
+    from scclip.pipeline.run.generations import read_plan, read_run
 
     files = RunFiles(str(saved_run))
     run, units = read_run(files), read_plan(files)
@@ -280,9 +280,9 @@ def test_a_changed_input_stops_an_export_with_pictures(
 
 def test_pytorch_is_never_imported(saved_run: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, jobs.__main__ as m\n"
+        "import sys, scclip.jobs.cli.main as m\n"
         f"assert m.main(['export', {str(saved_run)!r}, {str(tmp_path / 'out')!r}, '--filter', 'width > 1']) == 2\n"
-        "import jobs.export, pipeline.export\n"
+        "import scclip.jobs.export, scclip.pipeline.export.chain\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'open_clip')])"
     )
     script = script.replace("'width > 1'", "'nonsense > 1'")

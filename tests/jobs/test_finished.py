@@ -13,12 +13,12 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import QUICK
 
-from jobs.__main__ import main
-from pipeline import coco
-from pipeline.committing import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
-from pipeline.plan import plan_units
-from pipeline.run import read_plan, write_generation
-from pipeline.statistics import SEGMENTS_SCHEMA
+from scclip.jobs.cli.main import main
+from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations.statistics import SEGMENTS_SCHEMA
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.run.commit import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.run.generations import read_plan, write_generation
 
 pytestmark = [pytest.mark.scale, pytest.mark.usefixtures("local_ray")]
 UNITS, IMAGES = 1000, 100

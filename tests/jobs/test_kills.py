@@ -11,7 +11,7 @@ import pytest
 from pictures import write_shard
 from processes import QUICK, contents, run, said
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 from harness import EXITS, Life

@@ -17,7 +17,7 @@ from processes import QUICK, QUICK_WINDOWS
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 FILES = ("coco", "segments", "masks", "images")
@@ -71,10 +71,10 @@ def test_a_plain_loop_without_ray_gives_the_same(
     labeled: Path, shards: Path, small_model: str, vocabulary_file: Path, tmp_path: Path
 ) -> None:
     """Images one by one through `Segmenter.segment`; masks are compared pixel by pixel with the job's PNGs."""
-    from pipeline.decoding import DecodeConfig, decode_image
-    from scclip.segmenter import Segmenter, SegmenterConfig
-    from scclip.vocabulary import Vocabulary, encode_queries
-    from scclip.weights import ModelConfig, find_weights, load_clip
+    from scclip.encoder.checkpoints import ModelConfig, find_weights, load_clip
+    from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
+    from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+    from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
 
     clip = load_clip(find_weights(ModelConfig(model=small_model)))
     vocabulary = Vocabulary.load(str(vocabulary_file))
@@ -295,9 +295,9 @@ def test_wrong_input_gets_one_line_and_exit_code_two(
 
 def test_the_command_itself(tmp_path: Path) -> None:
     """As a person runs it: a process of its own, help on stdout, mistakes on stderr without a traceback."""
-    done = subprocess.run([sys.executable, "-m", "jobs", "label", "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "scclip", "label", "--help"], capture_output=True, text=True)
     assert (done.returncode, "--vocabulary" in done.stdout) == (0, True)
-    words = [sys.executable, "-m", "jobs", "label", "x", "y", "--address", "127.0.0.1:9"]
+    words = [sys.executable, "-m", "scclip", "label", "x", "y", "--address", "127.0.0.1:9"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "--address 127.0.0.1:9: " in done.stderr and "ray start" in done.stderr

@@ -9,7 +9,7 @@ from objectstore import CREDENTIALS, client, object_store
 from pictures import write_shard
 from processes import QUICK, contents, run
 
-from jobs.__main__ import main
+from scclip.jobs.cli.main import main
 
 
 @pytest.mark.usefixtures("local_ray")

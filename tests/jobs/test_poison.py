@@ -29,7 +29,7 @@ def flags(small_model: str, vocabulary_file: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Path:
-    from jobs.__main__ import main
+    from scclip.jobs.cli.main import main
 
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     assert main(["label", str(shards), str(output), *flags]) == 0

@@ -13,12 +13,12 @@ from pictures import encoded, tar_bytes, write_shard
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from jobs.__main__ import main
-from jobs.report_page import render
-from pipeline.committing import RunFiles
-from pipeline.pictures import colour, css_colour
-from pipeline.report import ReportContent, ReportLimits, category_names, gather
-from pipeline.statistics import Totals
+from scclip.jobs.cli.main import main
+from scclip.jobs.pages.run import render
+from scclip.pipeline.annotations.statistics import Totals
+from scclip.pipeline.review.drawing import colour, css_colour
+from scclip.pipeline.review.report import ReportContent, ReportLimits, category_names, gather
+from scclip.pipeline.run.commit import RunFiles
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -8,10 +8,10 @@ import pytest
 from pictures import encoded
 from PIL import Image
 
-from jobs.__main__ import main
-from pipeline.chunks import ChunkLimits, is_sentinel, unnest
-from pipeline.plan import plan_units
-from pipeline.shards import read_unit
+from scclip.jobs.cli.main import main
+from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel, unnest
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.readers.unit import read_unit
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from jobs.__main__ import main
-from jobs.demo import evaluated
-from jobs.student import read_pairs
-from pipeline.metrics import confusion, mean_iou
 from scclip.demo.scenes import CLASSES
+from scclip.jobs.cli.main import main
+from scclip.jobs.demo import evaluated
+from scclip.jobs.student import read_pairs
+from scclip.metrics import confusion, mean_iou
 
 
 def figures(text: str) -> dict[str, float]:

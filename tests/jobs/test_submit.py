@@ -14,10 +14,10 @@ from pictures import write_shard
 from processes import QUICK, contents
 from rayhead import head
 
-from jobs.__main__ import VERBS, main
-from jobs.options import UserError
-from jobs.submission import Request
-from jobs.wheel import bundle_bytes, wheel_bytes, wheel_name
+from scclip.jobs.cli.main import VERBS, main
+from scclip.jobs.cli.options import UserError
+from scclip.jobs.submission.request import Request
+from scclip.jobs.submission.wheel import bundle_bytes, wheel_bytes, wheel_name
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_every_verb_can_be_submitted(verb: str) -> None:
     """Its module tells its options (`parser()`), which is how they are checked before anything travels."""
     from importlib import import_module
 
-    assert import_module(f"jobs.{verb}").parser().prog == f"scclip {verb}"
+    assert import_module(f"scclip.jobs.{verb}").parser().prog == f"scclip {verb}"
 
 
 def test_words_travel_in_full_and_files_with_them(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_words_travel_in_full_and_files_with_them(tmp_path: Path) -> None:
     assert one == two and one.digest() == two.digest()
     assert one.files == {"street.txt": street.read_bytes()}
     assert one.entrypoint() == (
-        "exec python -m jobs label s3://b/in s3://b/out --vocabulary files/street.txt --masks png --actors 1:4"
+        "exec python -m scclip label s3://b/in s3://b/out --vocabulary files/street.txt --masks png --actors 1:4"
     )
     assert one.job_id(3) == Request.parse(["label", "s3://other/in", "s3://b/out/"]).job_id(3)
     street.write_text("car\n")
@@ -153,18 +153,19 @@ def test_the_wheel_holds_what_it_needs_and_runs_alone(tmp_path: Path) -> None:
         names = set(wheel.namelist())
         metadata = next(wheel.read(name).decode() for name in names if name.endswith("/METADATA"))
         wheel.extractall(tmp_path / "unpacked")
-    built_in = {path.name for path in (Path(__file__).parents[2] / "scclip" / "vocabularies").glob("*.yaml")}
-    assert len(built_in) >= 9 and {f"scclip/vocabularies/{name}" for name in built_in} <= names
+    built_in = {path.name for path in (Path(__file__).parents[2] / "scclip" / "vocabulary" / "builtin").glob("*.yaml")}
+    assert len(built_in) >= 9 and {f"scclip/vocabulary/builtin/{name}" for name in built_in} <= names
     weights = ("open_clip_model.safetensors", "open_clip_config.json", "calibration.yaml")
     assert {f"scclip/demo/weights/{name}" for name in weights} <= names
-    assert {"jobs/report.html", "jobs/__main__.py", "pipeline/label.py"} <= names
+    assert {"scclip/jobs/pages/templates/run.html", "scclip/__main__.py", "scclip/pipeline/labeling/graph.py"} <= names
     assert "Requires-Dist" not in metadata and not any("__pycache__" in name or "tests/" in name for name in names)
     with zipfile.ZipFile(io.BytesIO(bundle_bytes({"a.txt": b"x"}, package=False))) as bundle:
         assert bundle.namelist() == ["files/a.txt"]
     libraries = [path for path in sys.path if path.endswith("site-packages")]
     script = (
-        "import jobs, scclip.weights as w, scclip.vocabulary as v, importlib.metadata as m, sys;"
-        "print(jobs.__file__, m.version('scclip-pipeline'), len(v.Vocabulary.load('coco_stuff').classes));"
+        "import scclip.jobs, scclip.encoder.checkpoints as w, scclip.vocabulary.vocabulary as v;"
+        "import importlib.metadata as m, sys;"
+        "print(scclip.jobs.__file__, m.version('scclip-pipeline'), len(v.Vocabulary.load('coco_stuff').classes));"
         "w.load_clip(w.find_weights(w.ModelConfig()))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "unpacked"), *libraries])}

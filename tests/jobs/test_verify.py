@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools import mask as coco_mask
 
-from jobs.__main__ import main
-from pipeline.verify import run_lengths
+from scclip.jobs.cli.main import main
+from scclip.pipeline.run.verify import run_lengths
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

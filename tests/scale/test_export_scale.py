@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline import coco
-from pipeline.committing import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
-from pipeline.labeled import LabelMaps
-from pipeline.plan import Unit, plan_to_table
-from pipeline.statistics import ImageIdentity, labeled_row, part_table, split_part, totals
-from pipeline.storage import create, join
+from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations.statistics import ImageIdentity, labeled_row, part_table, split_part, totals
+from scclip.pipeline.inputs.plan import Unit, plan_to_table
+from scclip.pipeline.labeling.columns import LabelMaps
+from scclip.pipeline.run.commit import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.storage.files import create, join
 
 pytestmark = pytest.mark.scale
 
@@ -113,7 +113,8 @@ def family(parent: int) -> set[int]:
 def test_a_merged_document_of_200_000_images(stand_in: Path, tmp_path: Path, through_ray: bool) -> None:
     few = 8 if through_ray else UNITS
     words = ["export", str(stand_in), str(tmp_path / "out"), "--format", "coco", "--val", "0.1"]
-    script = f"import sys, jobs.export as e, jobs.__main__ as m; e.FEW_UNITS = {few}; sys.exit(m.main({words!r}))"
+    script = f"import sys, scclip.jobs.export as e, scclip.jobs.cli.main as m; e.FEW_UNITS = {few};"
+    script += f"sys.exit(m.main({words!r}))"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     began, peaks = time.monotonic(), dict[int, int]()
     job = subprocess.Popen([sys.executable, "-c", script], env=environment)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from towers import GOLDEN, clip
 
-from scclip.calibration import CalibrationConfig
-from scclip.model import SelfCalibratedCLIP
-from scclip.segmenter import Segmenter, SegmenterConfig
+from scclip.encoder.calibration import CalibrationConfig
+from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
 
 STEM = Path(os.environ.get("GOLDEN", GOLDEN / "official-seed11"))
 META = json.loads(STEM.with_name(STEM.name + ".json").read_text())

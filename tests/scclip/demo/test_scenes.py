@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from scclip.demo.evaluate import SIZES
-from scclip.demo.pool import (
+from scclip.demo.scenes import CLASSES, SURFACES, close_up, scene
+from scclip.demo.things import Pen
+from scclip.demo.training.pool import (
     BLOCK,
     DEVELOPMENT_SEEDS,
     SEEDS_PER_BLOCK,
@@ -15,9 +17,7 @@ from scclip.demo.pool import (
     WINDOW,
     windows_of_scene,
 )
-from scclip.demo.scenes import CLASSES, SURFACES, close_up, scene
-from scclip.demo.things import Pen
-from scclip.vocabulary import Vocabulary
+from scclip.vocabulary.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize("size", [(112, 112), (60, 200), (301, 97), (16, 16)])

@@ -5,8 +5,8 @@ import open_clip
 import torch
 
 from scclip.demo.evaluate import build_segmenter, class_iou, confusion, scenes
-from scclip.vocabulary import Vocabulary
-from scclip.weights import DEMO_DIRECTORY, ModelConfig, find_weights, load_clip
+from scclip.encoder.checkpoints import DEMO_DIRECTORY, ModelConfig, find_weights, load_clip
+from scclip.vocabulary.vocabulary import Vocabulary
 
 
 def test_the_weights_are_at_most_twelve_megabytes_and_load_through_open_clip() -> None:

@@ -1,0 +1,1 @@
+"""What `scclip bench` measures."""

@@ -1,0 +1,138 @@
+"""`scclip bench io`: run lengths against pycocotools; reading, decoding, encoding and writing, each by itself.
+
+    scclip bench io
+
+The run lengths of all classes of a label map are made in one pass; pycocotools makes one mask after the other. The
+strings must be equal, byte by byte.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as pycocotools_mask
+
+from scclip.jobs.benchmarking.measuring import alternate, ratio, report
+from scclip.jobs.benchmarking.model import picture_side, pictures
+from scclip.jobs.benchmarking.scale import StandIn
+from scclip.jobs.cli.errors import JobFailed
+from scclip.jobs.cli.options import OptionParser
+from scclip.pipeline.annotations import coco
+from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.pipeline.run.commit import CommitOptions, RunFiles, commit_chunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchIoOptions:
+    """What is measured."""
+
+    size: str = "640x480"
+    """WIDTHxHEIGHT of pictures and label maps."""
+    classes: int = 20
+    """Classes of the label map."""
+    pictures: int = 32
+    """Pictures of the shard that is read, decoded and committed."""
+    repeats: int = 7
+    """Rounds; the median counts."""
+
+    def __post_init__(self) -> None:
+        picture_side(self.size)
+        if not 1 <= self.classes <= 254 or self.pictures < 1 or self.repeats < 1:
+            raise ValueError("classes must be 1 to 254, pictures and repeats at least 1")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the options, measures, prints."""
+    (options,) = OptionParser("bench io", __doc__.split("\n\n")[0], [BenchIoOptions]).parse(argv)
+    bench_rle(options)
+    with tempfile.TemporaryDirectory(prefix="scclip-io-") as folder:
+        bench_stages(options, Path(folder))
+    return 0
+
+
+def blobs(size: tuple[int, int], classes: int, seed: int = 0) -> np.ndarray:
+    """A label map (H, W) uint8 of smooth regions, categories 1 … `classes`, each of them present."""
+    generator = np.random.default_rng(seed)
+    fields = generator.standard_normal((classes, 9, 12)).astype(np.float32)
+    planes = [np.asarray(Image.fromarray(field).resize(size[::-1], Image.Resampling.BICUBIC)) for field in fields]
+    labels = (np.argmax(np.stack(planes), axis=0) + 1).astype(np.uint8)
+    labels[0, :classes] = np.arange(1, classes + 1)[: size[1]]
+    return labels
+
+
+def one_by_one(labels: np.ndarray) -> dict[int, str]:
+    """Counts of every class as pycocotools makes them."""
+    masks = {int(label): np.asfortranarray(labels == label).view(np.uint8) for label in np.unique(labels)}
+    return {label: pycocotools_mask.encode(mask)["counts"].decode() for label, mask in masks.items()}
+
+
+def bench_rle(options: BenchIoOptions) -> None:
+    """All classes in one pass against one class after the other; with boxes, areas and components as well."""
+    labels = blobs(picture_side(options.size), options.classes)
+    if coco.encode_counts(labels) != one_by_one(labels):
+        raise JobFailed("the run lengths differ from pycocotools'")
+    functions = {
+        "pycocotools": lambda: one_by_one(labels),
+        "one pass": lambda: coco.encode_counts(labels),
+        "with box, area, components": lambda: coco.encode_label_map(labels),
+    }
+    times = alternate({name: ten_times(function) for name, function in functions.items()}, options.repeats)
+    rows: list[list[Any]] = [["run lengths", "ms", "ratio", "CPU ratio"]]
+    figures: dict[str, Any] = {"runs": int(coco.find_runs(labels).start.size), "equal": True}
+    for name, time in times.items():
+        found = ratio(times["pycocotools"], time)
+        figures[name] = time.summary(10) | {"ratio": found}
+        rows.append([name, f"{figures[name]['median_s'] * 100:.2f}", found["wall"], found["cpu"]])
+    report("io.rle", options, figures, rows, "cpu")
+
+
+def ten_times(function: Any) -> Any:
+    """A function that calls `function` ten times: one call is too short to time."""
+    return lambda: [function() for _ in range(10)]
+
+
+def bench_stages(options: BenchIoOptions, folder: Path) -> None:
+    """Images per second of every stage but the model, each by itself in one process."""
+    from scclip.jobs.benchmarking.pipeline import write_shard
+
+    unit = write_shard(folder / "shard.tar", pictures(8, picture_side(options.size)), options.pictures)
+    limits = ChunkLimits(images=options.pictures)
+    chunk = next(iter(read_unit(unit, limits)))
+    decoded = decode_chunk(chunk, DecodeConfig())
+    labeler = BlobLabels(options.classes).labeler()
+    labeled, counter = labeler(decoded), iter(range(10**6))
+
+    def commit() -> None:
+        commit_chunk(labeled, RunFiles(str(folder / f"run{next(counter)}")), CommitOptions())
+
+    functions = {
+        "read": lambda: [table for table in read_unit(unit, limits) if not is_sentinel(table)],
+        "decode": lambda: decode_chunk(chunk, DecodeConfig()),
+        "encode and write": commit,
+    }
+    times = alternate(functions, options.repeats)
+    figures = {name: time.summary(options.pictures) for name, time in times.items()}
+    figures |= {"mib_per_s": {"read": round(unit.size / 2**20 / figures["read"]["median_s"], 1)}}
+    rows: list[list[Any]] = [["stage", "images/s", "ms/image", "CPU ms/image"]]
+    for name in functions:
+        each = [f"{1000 * figures[name][key] / options.pictures:.3f}" for key in ("median_s", "cpu_s")]
+        rows.append([name, figures[name]["per_second"], *each])
+    report("io.stages", options, {"figures": figures}, rows, "cpu")
+
+
+class BlobLabels(StandIn):
+    """A stand-in whose label maps have as many classes as real ones."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def halves(self, height: int, width: int) -> Any:
+        """The blobs of this size in place of the halves."""
+        labels = blobs((height, width), self.classes)
+        return super().halves(height, width)._replace(labels=labels, argmax=labels)

@@ -1,0 +1,230 @@
+"""`scclip bench scale`: what the driver and Ray cost, up to a million images, with a stand-in for the model.
+
+    scclip bench scale --images 10000 100000
+    scclip bench scale --images 1000000 --workdir /data/scale
+
+Real tar shards of small JPEGs through the real graph: only the model is replaced by constant label maps. The shards are
+hard links to one file. Afterwards `scclip label` itself is run on the finished output and must find nothing to do.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from scclip.demo.scenes import scene
+from scclip.encoder.checkpoints import ModelConfig
+from scclip.jobs.benchmarking.measuring import memory_mib, report
+from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.errors import JobFailed
+from scclip.jobs.cli.options import OptionParser
+from scclip.jobs.setup.labeling import (
+    LabelOptions,
+    create_run,
+    fingerprint,
+    known_units,
+    new_units,
+    writers,
+)
+from scclip.jobs.setup.models import SegmentationOptions, find_model, load_vocabulary, segmenter_config
+from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.inputs.chunks import ChunkLimits
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.labeling.graph import LabelJob, label_units
+from scclip.pipeline.labeling.labeler import Labeler
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import write_generation
+from scclip.segmentation.segmenter import Segmentation, SegmenterConfig
+
+SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchScaleOptions:
+    """What is measured."""
+
+    images: tuple[int, ...] = (10_000, 100_000)
+    """Images of each run, ascending."""
+    shard_images: int = 10_000
+    """Images of a tar shard."""
+    side: int = 32
+    """Pixels of an image's side."""
+    chunk_size: int = 256
+    """Images per chunk, the default on a GPU."""
+    workdir: str | None = None
+    """Folder for shards and labels, removed afterwards [a temporary one]."""
+
+    def __post_init__(self) -> None:
+        for name in ("shard_images", "side", "chunk_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if not self.images or min(self.images) < 1:
+            raise ValueError(f"images {self.images} must be numbers from 1 up")
+
+
+class StandInSpec:
+    """Takes the place of a `LabelerSpec`."""
+
+    def start(self) -> Labeler:
+        """What an actor works with."""
+        return StandIn().labeler()
+
+
+class StandIn:
+    """Takes the place of a `Segmenter`: every image gets the same two categories, at no cost."""
+
+    config, device = SegmenterConfig(), torch.device("cpu")
+
+    def labeler(self) -> Labeler:
+        """A labeler with this in the place of a model."""
+        segmenter: Any = self
+        return Labeler(segmenter)
+
+    def segment_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[tuple[Segmentation, ...]]:
+        """The left half is category 1, the right half category 2, all of it certain."""
+        return [(self.halves(*size),) for size in sizes]
+
+    def halves(self, height: int, width: int) -> Segmentation:
+        labels, other, sure = (np.full((height, width), value, np.uint8) for value in (1, 2, 255))
+        labels[:, width // 2 :], other[:, width // 2 :] = 2, 1
+        return Segmentation(labels, labels, sure, other, sure, entropy=0.0, anomaly_tokens=0, windows=1)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the options, measures every size, prints."""
+    (options,) = OptionParser("bench scale", __doc__.split("\n\n")[0], [BenchScaleOptions]).parse(argv)
+    root = Path(tempfile.mkdtemp(prefix="scclip-scale-", dir=options.workdir))
+    try:
+        rows: list[list[Any]] = []
+        for count in options.images:
+            figures = measure(count, options, root / str(count))
+            head = ["images", "images/s", "driver ms/chunk", "driver MiB", "objects/shard", "plan s", "recognised s"]
+            names = ("images", "images_per_s", "driver_ms_per_chunk", "driver_mib", "objects_per_shard")
+            rows.append([figures[name] for name in (*names, "plan_s", "recognise_s")])
+            report("scale", options, figures, [head, *rows], "cpu")
+            shutil.rmtree(root / str(count))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return 0
+
+
+def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, Any]:
+    """One run of `count` images, and `scclip label` on what it left."""
+    shards, output = root / "shards", root / "labels"
+    number = write_shards(shards, count, options)
+    label = LabelOptions(inputs=(str(shards),), output=str(output), chunk_size=options.chunk_size)
+    with local_or_cluster(None) as cluster:
+        job, units, plan_seconds = prepare(label, cluster)
+        figures = follow(units, job)
+    if figures["images"] != count:
+        raise JobFailed(f"{figures['images']:,} of {count:,} images came out")
+    files = [path for path in output.rglob("*") if path.is_file() and path.parent != output]
+    objects = sum(path.parent.name != "plan" for path in files)
+    return figures | {
+        "shards": number,
+        "plan_s": round(plan_seconds, 3),
+        "objects": objects,
+        "objects_per_shard": round(objects / number, 3),
+        "recognise_s": round(recognise(label), 2),
+    }
+
+
+def write_shards(folder: Path, count: int, options: BenchScaleOptions) -> int:
+    """Tar shards that hold `count` images in all; equal ones are links to one file. Returns how many."""
+    folder.mkdir(parents=True)
+    full, rest = divmod(count, options.shard_images)
+    bodies = [jpeg(scene(seed, options.side, options.side)[0]) for seed in range(16)]
+    first: Path | None = None
+    for number in range(full + bool(rest)):
+        path = folder / f"{number:05d}.tar"
+        if first is not None and number < full:
+            os.link(first, path)
+            continue
+        path.write_bytes(numbered_tar(bodies, options.shard_images if number < full else rest))
+        first = first or path
+    return full + bool(rest)
+
+
+def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
+    """A tar of `count` JPEGs, `bodies` in turn."""
+    return tar_bytes((f"{index:06d}.jpg", bodies[index % len(bodies)]) for index in range(count))
+
+
+def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+    """uint8 RGB (H, W, 3) as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit], float]:
+    """The job as `scclip label` would make it for the demo model, with the stand-in in its place; seconds to plan."""
+    cluster.start()
+    resources = replace(cluster.divide(ComputeConfig()), threads=1)
+    files, vocabulary = RunFiles(label.output), load_vocabulary(label.vocabulary)
+    source = find_model(ModelConfig(), False)
+    segmenter = segmenter_config(SegmentationOptions(), vocabulary, source, False)
+    limits = ChunkLimits(images=label.chunk_size or 1)
+    create_run(files, fingerprint(label, source, vocabulary, segmenter, limits))
+    began = time.perf_counter()
+    units = write_generation(files, [], new_units(label, known_units(files, {}), files), lambda seen: [])
+    seconds = time.perf_counter() - began
+    spec: Any = StandInSpec()
+    commit, finish = writers(label, source, vocabulary)
+    job = LabelJob(
+        files=files,
+        spec=spec,
+        resources=resources,
+        limits=limits,
+        decode=DecodeConfig(),
+        commit=commit,
+        finish=finish,
+        done={},
+    )
+    return job, units, seconds
+
+
+def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, Any]:
+    """Runs the graph; images/s from the first outcome on, and what the driver spent."""
+    began, images, chunks, memory = time.perf_counter(), 0, 0, [memory_mib()]
+    first, first_cpu, first_images = began, time.process_time(), 0
+    for number, outcome in enumerate(label_units(units, job)):
+        images, chunks = images + outcome.images, chunks + (outcome.chunks is None)
+        if number == 0:
+            first, first_cpu, first_images = time.perf_counter(), time.process_time(), images
+        if number % SAMPLE_EVERY == 0:
+            memory.append(memory_mib())
+    seconds = time.perf_counter() - first
+    return {
+        "images": images,
+        "chunks": chunks,
+        "seconds": round(time.perf_counter() - began, 2),
+        "images_per_s": round((images - first_images) / seconds, 1),
+        "driver_ms_per_chunk": round(1000 * (time.process_time() - first_cpu) / max(1, chunks - 1), 3),
+        "driver_mib": max(memory),
+    }
+
+
+def recognise(label: LabelOptions) -> float:
+    """Seconds that `scclip label` takes to find that a run is finished, its start included."""
+    command = [sys.executable, "-m", "scclip", "label", *label.inputs, label.output]
+    began = time.perf_counter()
+    done = subprocess.run([*command, "--chunk-size", str(label.chunk_size)], capture_output=True, text=True)
+    if done.returncode or "nothing to do" not in done.stdout:
+        raise JobFailed(f"the finished run was not recognised: {(done.stdout + done.stderr).strip()[-200:]}")
+    return time.perf_counter() - began

@@ -1,0 +1,146 @@
+"""The Ray a job runs on: a given cluster, or one of its own on this machine.
+
+with local_or_cluster(options.address) as cluster:
+    cluster.start()  # a local Ray starts only when there is work
+    resources = cluster.divide(compute)
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from scclip.jobs.cli.errors import UserError, one_line
+from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
+from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
+
+START_ATTEMPTS = 3
+CONNECT_SECONDS = 10.0
+
+
+class Cluster:
+    """The Ray this job runs on: a given cluster, joined at once, or a local one, started when there is work."""
+
+    def __init__(self, address: str | None) -> None:
+        self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
+        if self.address:
+            self.start()
+
+    def start(self) -> None:
+        """Joins or starts Ray; UserError where the cluster does not answer."""
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        with keep_sigterm(), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
+            if self.address is None:
+                start_local(**quiet, include_dashboard=False)
+            else:
+                self.join(self.address, **quiet)
+
+    def join(self, address: str, **options: Any) -> None:
+        """Joins a running cluster; UserError where it does not answer."""
+        try:
+            knock(address)
+            ray.init(address=address, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
+            remedy = f"start it with `ray start --head`, or {leave} for a Ray of this machine"
+            what = one_line(error).partition(". ")[0]
+            raise UserError(f"{origin} {address}: {what}; {remedy}") from None
+
+    def cuda(self, compute: ComputeConfig) -> bool:
+        """Whether actors run on GPUs."""
+        if compute.gpus_per_actor is not None:
+            return compute.gpus_per_actor > 0
+        if self.address:
+            return any(node.gpus for node in [*shapes(living_nodes()), *(nodes_to_come() or ())])
+        import torch
+
+        return torch.cuda.is_available()
+
+    def divide(self, compute: ComputeConfig) -> Resources:
+        """`scclip.pipeline.cluster.resources.divide` for the living nodes and those that an autoscaler may add.
+
+        UserError where Ray and PyTorch disagree about this machine's GPU.
+        """
+        resources = divide(compute, nodes=shapes(living_nodes()), more=nodes_to_come() if self.address else None)
+        if self.cuda(compute) != (resources.device == "cuda"):
+            sees, not_seen = ("PyTorch", "Ray") if self.cuda(compute) else ("Ray", "PyTorch")
+            remedy = "mend the driver or CUDA_VISIBLE_DEVICES, or use the CPU with --gpus-per-actor 0"
+            raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
+        return resources
+
+
+def knock(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT: Ray would wait for it far longer than ten minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+
+
+def start_local(**options: Any) -> None:
+    """Starts a Ray of this job's own; tries again where a busy machine needs longer than the 30 s that Ray allows."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
+                raise
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def local_or_cluster(address: str | None) -> Iterator[Cluster]:
+    """A `Cluster` for the time of a job; a Ray that this job started or joined is left again, another's is not."""
+    already = ray.is_initialized()
+    try:
+        yield Cluster(address)
+    finally:
+        if not already and ray.is_initialized():
+            with ignore_interrupts():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def ignore_interrupts() -> Iterator[None]:
+    """A second Ctrl-C must not leave half a shutdown behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def keep_sigterm() -> Iterator[None]:
+    """Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def without_lines(words: bytes) -> Iterator[None]:
+    """What Ray's core writes to stderr meanwhile is passed on afterwards, but for lines with these words."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            caught.seek(0)
+            os.write(2, b"".join(line for line in caught if words not in line))

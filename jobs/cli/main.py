@@ -1,0 +1,81 @@
+"""`scclip VERB …` and `python -m scclip VERB …`: finds the verb's module, turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the user's input is wrong; 130 interrupted.
+"""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+VERBS = {
+    "label": "label image shards: COCO masks and Parquet statistics",
+    "status": "progress of a run, read from its files alone",
+    "shard": "benchmark downloads to WebDataset shards with ground truth",
+    "evaluate": "measure labels against ground truth in shards: mIoU, confusion, the worst images",
+    "verify": "check a run: complete, digests, counts, ids, masks",
+    "report": "a run as one page with pictures",
+    "export": "a run's labels for trainers: coco, coco-panoptic, png, yolo, parquet",
+    "compare": "two runs over the same images: what moved, class by class",
+    "submit": "any verb as a job on a Ray cluster: submit, status, logs, stop, list",
+    "bench": "measure a machine: model, io, pipeline, scale",
+    "student": "a small network trained on the demo's labels alone, against its teacher",
+    "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if words else 2
+    verb = words.pop(0)
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(VERBS)}"
+        return fail("scclip", f"unknown verb {verb!r}; {hint}", 2)
+    signal.signal(signal.SIGTERM, interrupt)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return run(verb, words)
+
+
+def run(verb: str, words: Sequence[str]) -> int:
+    """Runs a verb's module and maps what it raises to an exit code."""
+    from scclip.jobs.cli.errors import JobFailed, NoResources, is_user_error, one_line
+
+    try:
+        return int(importlib.import_module(f"scclip.jobs.{verb}").main(words))
+    except KeyboardInterrupt as interrupted:
+        return fail(f"scclip {verb}", str(interrupted) or "interrupted; run the same command again to go on", 130)
+    except (JobFailed, NoResources) as error:
+        return fail(f"scclip {verb}", str(error), 1)
+    except Exception as error:
+        if os.environ.get("SCCLIP_TRACEBACK"):
+            raise
+        if is_user_error(error):
+            return fail(f"scclip {verb}", one_line(error), 2)
+        return fail(f"scclip {verb}", f"{one_line(error)} (SCCLIP_TRACEBACK=1 shows the traceback)", 1)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM stops a job as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def fail(who: str, message: str, code: int) -> int:
+    """Prints one line without credentials to stderr; returns the code."""
+    from scclip.pipeline.storage.retries import redact
+
+    print(f"{who}: {redact(' '.join(message.split()))}", file=sys.stderr)
+    return code
+
+
+def overview() -> str:
+    """The verbs, one line each."""
+    lines = [f"  {verb:10} {text}" for verb, text in VERBS.items()]
+    head = "Label image datasets with Self-Calibrated CLIP, on a laptop or a Ray cluster.\n\nusage: scclip VERB …\n"
+    return "\n".join([head, *lines, "", "scclip VERB --help tells the options of a verb."])

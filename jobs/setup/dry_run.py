@@ -1,0 +1,95 @@
+"""`scclip label --dry-run`: what a run would read, need and write, as one table; nothing is written to OUTPUT.
+
+dry_run(units, prepared, output, "bf16")   # prepared(files) → LabelJob; it is given a scratch folder
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+
+from scclip.pipeline.cluster.resources import Resources
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.labeling.graph import LabelJob
+from scclip.pipeline.labeling.sampling import Estimate, Sample, count_all, extrapolate, take_sample
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.storage.retries import redact
+
+
+def dry_run(units: Sequence[Unit], prepared: Callable[[RunFiles], LabelJob], output: str, precision: str) -> int:
+    """Prints what these units would take; returns 0. Everything it writes is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(describe(units, prepared(RunFiles(folder)), output, precision))
+    return 0
+
+
+def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) -> str:
+    """The table."""
+    images, counted = count_all(units)
+    sample = take_sample(units, job)
+    estimate = extrapolate(sample, images)
+    size = sum(max(0, unit.size) for unit in units)
+    rows = {
+        "output": f"{redact(output)}: nothing is written by a dry run",
+        "input": f"{len(units):,} units, {bytes_text(size)}, {'' if counted else 'about '}{images:,} images",
+        "sample": sample_text(sample),
+        "actors": actors_text(job.resources),
+        "windows": f"about {estimate.windows:,}" if sample.label_seconds is not None else "not known: no actor yet",
+        "labeling": labeling_text(estimate, job.resources),
+        "other work": f"about {estimate.cpu_hours:.2g} CPU-hours to read, decode and commit",
+        "time": time_text(estimate, job.resources),
+        "result": result_text(estimate, sample),
+        "weights": f"load: {precision} on {job.resources.device}",
+    }
+    return "\n".join(f"{name:11} {text}" for name, text in rows.items())
+
+
+def sample_text(sample: Sample) -> str:
+    """What was tried."""
+    if sample.label_seconds is None:
+        return f"{sample.images} images read and decoded; no living node holds an actor to label them"
+    failed = sample.images - sample.labeled
+    windows = sample.windows / max(1, sample.labeled)
+    return f"{sample.images} images labeled, {failed} failed, {windows:.1f} windows an image"
+
+
+def actors_text(resources: Resources) -> str:
+    """The pool."""
+    share = f"{resources.gpus_per_actor:g} GPUs and " if resources.gpus_per_actor else ""
+    span = f"{resources.min_actors} to {resources.max_actors}"
+    number = str(resources.min_actors) if resources.min_actors == resources.max_actors else span
+    fitting = "" if resources.fitting >= resources.max_actors else f"; {resources.fitting} fit the living nodes"
+    return f"{number} of {share}{resources.actor_cpus:g} CPUs{fitting}"
+
+
+def labeling_text(estimate: Estimate, resources: Resources) -> str:
+    """GPU- or CPU-hours of the actors."""
+    if estimate.actor_hours is None:
+        return "not measured"
+    if resources.gpus_per_actor:
+        return f"about {estimate.actor_hours * resources.gpus_per_actor:.2g} GPU-hours"
+    return f"about {estimate.actor_hours * resources.threads:.2g} CPU-hours"
+
+
+def time_text(estimate: Estimate, resources: Resources) -> str:
+    """Hours on the largest pool: that of the actors, or of the other stages where those are slower."""
+    if estimate.actor_hours is None:
+        return "not measured"
+    label, other = estimate.actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
+    limit = "actors" if label >= other else "CPUs"
+    return f"about {max(label, other):.2g} hours with {resources.max_actors} actors; the {limit} set the pace"
+
+
+def result_text(estimate: Estimate, sample: Sample) -> str:
+    """Bytes of the labels."""
+    if not sample.labeled:
+        return "not known"
+    each = sample.output_bytes / sample.images
+    return f"about {bytes_text(estimate.output_bytes)}, {bytes_text(round(each))} an image"
+
+
+def bytes_text(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,302 @@
+"""What an evaluation evaluates: a model under a benchmark's protocol or a vocabulary of one's own, or a run's labels.
+
+setup = model_setup(options, model, segmentation, compute, cuda=False)
+job = setup.job(files, cluster, here=False)
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from scclip.encoder.checkpoints import ModelConfig, WeightsSource, load_clip, published_digests
+from scclip.encoder.variants import VARIANTS, variant
+from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.cli.options import UserError
+from scclip.jobs.setup.labeling import CPU_CHUNK, GPU_CHUNK, fingerprint
+from scclip.jobs.setup.models import (
+    Architecture,
+    SegmentationOptions,
+    architecture,
+    build_spec,
+    find_model,
+    load_vocabulary,
+    load_warnings,
+    segmenter_config,
+)
+from scclip.pipeline.annotations.statistics import Totals
+from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone, Benchmark
+from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, divide
+from scclip.pipeline.evaluation.predictions import find_labels
+from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores
+from scclip.pipeline.evaluation.variants import VariantsSpec
+from scclip.pipeline.inputs.chunks import ChunkLimits
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.plan import Unit, plan_units
+from scclip.pipeline.labeling.graph import LabelJob
+from scclip.pipeline.review.report import category_names
+from scclip.pipeline.run.commit import DIGESTS_KEY, RunFiles
+from scclip.pipeline.run.generations import library_versions, read_labeling_run, read_plan, unit_metadata
+from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from scclip.jobs.evaluate import EvaluateOptions
+
+TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything that does not depend on the images."""
+
+    run: dict[str, Any]
+    """run.json."""
+    scoring: Scoring
+    """How labels are compared with the truth."""
+    title: str
+    """Benchmark or vocabulary."""
+    model: str
+    """What the labels come from, in words."""
+    spec: Callable[[RunFiles, Resources], Any]
+    """Loads what an actor holds."""
+    truth: str
+    """Extension or column of the truth."""
+    compute: ComputeConfig
+    benchmark: Benchmark | None = None
+    published: float | None = None
+    deviations: tuple[str, ...] = ()
+    """In what the settings are not the protocol's."""
+    warnings: tuple[str, ...] = ()
+
+    def job(self, files: RunFiles, cluster: Cluster, here: bool) -> LabelJob:
+        """The labeling graph's job; starts Ray unless it is done `here`, and loads what the actors hold."""
+        if not here:
+            cluster.start()
+        resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)]) if here else cluster.divide(self.compute)
+        return LabelJob(
+            files=files,
+            spec=self.spec(files, resources),
+            resources=resources,
+            limits=ChunkLimits(**self.run["chunk_limits"]),
+            decode=DecodeConfig(exif=self.run["options"]["exif"]),
+            commit=functools.partial(commit_scores, scoring=self.scoring),
+            finish=functools.partial(finish_scores, scoring=self.scoring),
+            done=files.parts(),
+            truth=self.truth,
+        )
+
+    def evaluation(self, totals: Totals, matrices: IntArray) -> Evaluation:
+        """The figures, given the sums over all images."""
+        deviations: tuple[str, ...] | None = None
+        if self.benchmark is not None:
+            others = count_deviations(self.benchmark, totals)
+            deviations = (*self.deviations, *others)
+        return Evaluation(
+            title=self.title,
+            model=self.model,
+            names=self.scoring.names,
+            matrices=dict(zip(self.scoring.variants, matrices, strict=True)),
+            statuses=dict(totals.statuses),
+            published=self.published,
+            deviations=deviations,
+        )
+
+
+def model_setup(
+    options: "EvaluateOptions",
+    model: ModelConfig,
+    segmentation: SegmentationOptions,
+    compute: ComputeConfig,
+    cuda: bool,
+) -> Setup:
+    """A model's variants under a protocol or a vocabulary of the user's."""
+    variants = variant_names(options.variants, model)
+    benchmark = find_benchmark(options.benchmark) if options.benchmark else None
+    vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
+    source = find_model(model, cuda)
+    backbone = find_backbone(source) if benchmark else None
+    if benchmark and backbone:
+        segmentation = protocol_options(benchmark, backbone, segmentation)
+    segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
+    limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cuda else CPU_CHUNK))
+    names = vocabulary.category_names
+    scoring = Scoring(names=names, variants=variants, truth=options.truth_config(0 in names))
+    run = fingerprint(options.as_label(), source, vocabulary, segmenter, limits)
+    run["evaluation"] = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
+    published = benchmark and backbone and architecture(source) == TOWERS[backbone]
+    return Setup(
+        run=run,
+        scoring=scoring,
+        title=options.benchmark or vocabulary.name,
+        model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
+        spec=functools.partial(
+            variants_spec, source=source, vocabulary=vocabulary, segmenter=segmenter, variants=options.variants
+        ),
+        truth=options.truth_extension,
+        compute=compute,
+        benchmark=benchmark,
+        published=benchmark.published_miou(backbone) if published and benchmark and backbone else None,
+        deviations=tuple(deviations(benchmark, backbone, source, segmenter, options)) if benchmark and backbone else (),
+        warnings=load_warnings(model, vocabulary),
+    )
+
+
+def labels_setup(options: "EvaluateOptions", compute: ComputeConfig) -> Setup:
+    """The labels of a finished run."""
+    source = RunFiles(str(options.labels).rstrip("/") or "/")
+    run, units = finished_run(source)
+    names = category_names(run)
+    scoring = Scoring(names=names, variants=(run["model"]["method"],), truth=options.truth_config(0 in names))
+    limits = ChunkLimits(images=options.chunk_size or CPU_CHUNK)
+    shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
+    facts = {name: run[name] for name in ("model", "segmentation", "vocabulary")} | {
+        "options": {"exif": run["options"]["exif"], "limit": options.limit, "image_ids": "plan"},
+        "chunk_limits": asdict(limits),
+        "versions": library_versions(),
+        "evaluation": scoring_facts(scoring, options)
+        | {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)},
+    }
+    return Setup(
+        run=facts,
+        scoring=scoring,
+        title=str(run["vocabulary"]["name"]),
+        model=f"{run['model']['model']}, {run['model']['precision']}, labels of {source.output}",
+        spec=lambda files, resources: find_labels(source, read_plan(files) or shards),
+        truth=options.truth_extension,
+        compute=replace(compute, gpus_per_actor=0),
+    )
+
+
+def finished_run(files: RunFiles) -> tuple[dict[str, Any], list[Unit]]:
+    """run.json and units of a labeling run; UserError where there is none or it is not complete."""
+    try:
+        run, units = read_labeling_run(files), read_plan(files)
+    except FileNotFoundError:
+        raise UserError(f"--labels {files.output} holds no run (no run.json); give the directory of one") from None
+    left = {unit.number for unit in units} - files.finished()
+    if left or not units:
+        raise UserError(
+            f"--labels {files.output} is not complete: {len(left):,} of {len(units):,} units are missing; run the same "
+            "scclip label again"
+        )
+    return run, units
+
+
+def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
+    """SHA-256 of a run's labels, by the digests that its units carry."""
+    with ThreadPoolExecutor(16) as threads:
+        digests = list(threads.map(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units))
+    return hashlib.sha256(b"\n".join(digests)).hexdigest()
+
+
+def scoring_facts(scoring: Scoring, options: "EvaluateOptions") -> dict[str, Any]:
+    """What of the comparison changes the matrices, for run.json."""
+    truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
+    return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
+
+
+def variants_spec(
+    files: RunFiles,
+    resources: Resources,
+    *,
+    source: WeightsSource,
+    vocabulary: Vocabulary,
+    segmenter: SegmenterConfig,
+    variants: Sequence[str],
+) -> VariantsSpec:
+    """Loads the model and lays out its variants; without names it is the one that the model's own flags describe."""
+    clip = load_clip(source)
+    own = clip.visual().calibration
+    calibrations = tuple(variant(own, name) for name in variants) or (own,)
+    return VariantsSpec(base=build_spec(clip, vocabulary, segmenter, resources, files), calibrations=calibrations)
+
+
+def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
+    """The variants' names; the flags of a single one cannot be mixed with --variants."""
+    switched = (model.method, model.attention, model.without) != ("scclip", None, ())
+    if wanted and switched:
+        raise UserError("--variants names whole variants; leave --method, --attention and --without out")
+    for name in wanted:
+        if name not in VARIANTS:
+            raise UserError(f"--variants {name!r} is unknown; choose {', '.join(VARIANTS)}")
+    attention = f" with {model.attention}" if model.attention else ""
+    return tuple(wanted) or ("-".join([model.method, *model.without]) + attention,)
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """A protocol by name."""
+    if name not in BENCHMARKS:
+        raise UserError(f"--benchmark {name!r} is unknown; choose {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def find_backbone(source: WeightsSource) -> Backbone:
+    """The backbone whose settings a model takes, by its depth."""
+    layers = architecture(source).layers
+    if layers not in BACKBONES:
+        raise UserError(
+            f"--benchmark has settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}; use "
+            "--vocabulary and settings of your own"
+        )
+    return BACKBONES[layers]
+
+
+def protocol_options(benchmark: Benchmark, backbone: Backbone, given: SegmentationOptions) -> SegmentationOptions:
+    """The protocol's settings where none are given."""
+    settings = benchmark.settings(backbone)
+    values: dict[str, Any] = {
+        "logit_scale": settings.logit_scale,
+        "confidence_threshold": settings.threshold,
+        "area_threshold": settings.area_threshold,
+        "short_side": benchmark.short_side,
+    }
+    return replace(given, **{name: value for name, value in values.items() if getattr(given, name) is None})
+
+
+def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig:
+    """How the protocol cuts, scores and thresholds."""
+    settings = benchmark.settings(backbone)
+    return SegmenterConfig(
+        short_side=benchmark.short_side,
+        logit_scale=settings.logit_scale,
+        confidence_threshold=settings.threshold,
+        area_threshold=settings.area_threshold,
+    )
+
+
+def deviations(
+    benchmark: Benchmark,
+    backbone: Backbone,
+    source: WeightsSource,
+    segmenter: SegmenterConfig,
+    options: "EvaluateOptions",
+) -> list[str]:
+    """In what these settings are not the protocol's, each in a few words."""
+    protocol, ours = asdict(protocol_config(benchmark, backbone)), asdict(segmenter)
+    free = ("window_batch", "tile_mib", "pamr_dilations", "mean", "std")  # change no labels, or follow the weights
+    found = [
+        f"{name.replace('_', ' ')} {ours[name]}, not {protocol[name]}"
+        for name in protocol
+        if name not in free and ours[name] != protocol[name]
+    ]
+    sizes = architecture(source)
+    if sizes != TOWERS[backbone]:
+        found.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
+    elif source.config.pretrained != "openai" and source.digest not in published_digests():
+        found.append("not OpenAI's weights")
+    if source.settings:
+        found.append("a calibration file")
+    if options.exif == "apply":
+        found.append("EXIF orientation applied")
+    return found
+
+
+def count_deviations(benchmark: Benchmark, totals: Totals) -> list[str]:
+    """The same for the images that were evaluated."""
+    if totals.labeled == benchmark.images:
+        return []
+    return [f"{totals.labeled:,} images, not {benchmark.images:,}"]

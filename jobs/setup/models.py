@@ -1,0 +1,179 @@
+"""From options to what the actors hold: weights, vocabulary, text features. Shared by every verb that runs a model."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+
+from scclip.encoder.checkpoints import LoadedCLIP, ModelConfig, WeightsSource, find_weights, resolve_precision
+from scclip.jobs.cli.options import UserError
+from scclip.pipeline.cluster.resources import Resources
+from scclip.pipeline.labeling.labeler import LabelerSpec
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.storage.files import create, exists, info, join, open_stream, read_bytes
+from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+
+RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """Segmentation; what is not given comes from the vocabulary or the model."""
+
+    logit_scale: float | None = None
+    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
+    confidence_threshold: float | None = None
+    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
+    area_threshold: float | None = None
+    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
+    short_side: int | None = None
+    """Pixels of the short side after the resize [336]."""
+    window: int | None = None
+    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
+    stride: int | None = None
+    """Pixels between two windows [112]."""
+    window_batch: int | None = None
+    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
+    pamr_steps: int = 0
+    """Steps of pixel-adaptive refinement (slow)."""
+
+
+def load_vocabulary(source: str) -> Vocabulary:
+    """A built-in vocabulary, a local file or any fsspec URL."""
+    if "://" not in source:
+        return Vocabulary.load(source)
+    try:
+        return Vocabulary.parse(read_bytes(source), source)
+    except OSError as error:
+        raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
+
+
+def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What may be wrong with these two together and with the vocabulary alone, one line each."""
+    if model.model != "demo" or vocabulary.name == "demo":
+        return vocabulary.warnings
+    what = f"the demo model knows drawn scenes and the vocabulary 'demo' only, not {vocabulary.name!r}"
+    remedy = "for photographs give a model, e.g. --model ViT-B-16-quickgelu --pretrained openai"
+    return (f"{what}; {remedy}", *vocabulary.warnings)
+
+
+def local_weights(config: ModelConfig) -> ModelConfig:
+    """The same model with weights from a URL fetched once into the user's cache."""
+    if config.pretrained is None or "://" not in config.pretrained:
+        return config
+    return replace(config, pretrained=str(fetch(config.pretrained)))
+
+
+def fetch(url: str) -> Path:
+    """A local copy of a remote file, kept under the user's cache by URL and version."""
+    try:
+        remote = info(url)
+        identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
+        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "scclip" / identity
+        target = folder / url.rsplit("/", 1)[1]
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(f".{os.getpid()}.partial")
+            with partial.open("wb") as file, open_stream(url, size=remote.size) as stream:
+                while block := stream.read(1 << 22):
+                    file.write(block)
+            partial.rename(target)
+        return target
+    except OSError as error:
+        raise UserError(f"weights {url} cannot be fetched: {error}; check the URL and its credentials") from None
+
+
+def segmenter_config(
+    options: SegmentationOptions, vocabulary: Vocabulary, source: WeightsSource, cuda: bool
+) -> SegmenterConfig:
+    """Flags win over the vocabulary's and the model's own settings."""
+    values: dict[str, Any] = {
+        "logit_scale": vocabulary.logit_scale,
+        "confidence_threshold": vocabulary.threshold,
+        "area_threshold": vocabulary.area_threshold,
+        **source.windows(),
+        **{name: value for name, value in asdict(options).items() if value is not None},
+    }
+    if options.window_batch is None:
+        whole = values.get("window") == 0  # pictures differ in size, and a batch is padded to its number
+        values["window_batch"] = 1 if whole else (64 if cuda else SegmenterConfig().window_batch)
+    own = tuple(
+        (index + 1, item.threshold) for index, item in enumerate(vocabulary.classes) if item.threshold is not None
+    )
+    try:
+        return SegmenterConfig(**values, category_thresholds=own)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of a vision tower as its configuration states them; 0 for what it does not."""
+
+    layers: int
+    patch: int
+    width: int
+
+
+def architecture(source: WeightsSource) -> Architecture:
+    """The vision tower of weights that are not loaded yet."""
+    name = source.open_clip_name
+    if name.startswith("local-dir:"):
+        content = json.loads((Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text())
+    else:
+        content = {"model_cfg": open_clip.get_model_config(name) or {}}
+    vision = content.get("model_cfg", content).get("vision_cfg", {})
+    sizes = (vision.get(key, 0) for key in ("layers", "patch_size", "width"))
+    return Architecture(*(size if isinstance(size, int) else 0 for size in sizes))
+
+
+def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
+    """The weights on this machine, with `auto` precision made definite."""
+    source = find_weights(local_weights(config))
+    return replace(source, config=replace(source.config, precision=resolve_precision(config.precision, cuda)))
+
+
+def build_spec(
+    clip: LoadedCLIP, vocabulary: Vocabulary, segmenter: SegmenterConfig, resources: Resources, files: RunFiles
+) -> LabelerSpec:
+    """Encodes the queries (or reads the run's own features) and keeps the vision tower's arrays."""
+    visual = clip.visual()
+    url = join(files.output, "text_features.npy")
+    if exists(url):
+        features = np.load(io.BytesIO(read_bytes(url)))
+    else:
+        features = encode_queries(clip.model, clip.tokenizer, vocabulary)
+        buffer = io.BytesIO()
+        np.save(buffer, features)
+        create(url, buffer.getvalue())
+    empty, arrays = visual.to_arrays()
+    return LabelerSpec(
+        empty=empty,
+        arrays=arrays,
+        text_features=features,
+        query_category=vocabulary.query_category,
+        segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
+        precision=clip.source.config.precision,
+        device=resources.device,
+        threads=wanted_threads() or resources.threads,
+    )
+
+
+def wanted_threads() -> int:
+    """OMP_NUM_THREADS where the user set it, else 0.
+
+    In a submitted job only what travels with it counts (`--pass-env`): Ray gives its driver a 1 that nobody asked for.
+    """
+    environ: Mapping[str, str] = os.environ
+    if RAY_JOB in os.environ:
+        environ = (json.loads(os.environ[RAY_JOB]).get("runtime_env") or {}).get("env_vars") or {}
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(first) if first.isdecimal() else 0

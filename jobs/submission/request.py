@@ -1,0 +1,144 @@
+"""What is submitted: a verb's words made definite, the files they name, the submission id.
+
+    request = Request.parse(["label", "s3://bucket/in", "s3://bucket/out", "--vocabulary", "street.yaml"])
+    request.job_id(attempt=1)   # scclip-label-<digest of OUTPUT>-1
+
+The words are checked here, by the verb's own parser, and spelled out again from what it understood: flags in a fixed
+order, --config resolved, so that equal options give equal words.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scclip.jobs.cli.options import OptionParser, UserError, config_words
+from scclip.jobs.submission.wheel import FILES
+from scclip.pipeline.storage.retries import redact
+
+# options that may name a small local file, which then travels with the job; and what every node reads or writes
+CARRIED = ("vocabulary", "calibration", "classes", "thresholds")
+PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")
+LOCAL_MODEL = "local-dir:"
+JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A verb with its options, ready to travel."""
+
+    verb: str
+    """Name of the verb."""
+    words: tuple[str, ...]
+    """Its options in full, local files replaced by their place in the job's working directory."""
+    files: Mapping[str, bytes]
+    """Name → content of the files that travel along."""
+    output: str
+    """OUTPUT, "" for a verb without one."""
+
+    @staticmethod
+    def parse(words: Sequence[str]) -> "Request":
+        """UserError for wrong words, for paths that mean nothing on a cluster and for words that hold credentials."""
+        verb, groups = parse_words(words)
+        files: dict[str, bytes] = {}
+        values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
+        refuse_credentials([str(value) for _, value in values])
+        output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
+        flags = [values for values in values if "positional" not in values[0].metadata]
+        places = [values for values in values if "positional" in values[0].metadata]
+        spelled = [word for field, value in [*places, *flags] for word in spell(field, value)]
+        return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
+
+    def prefix(self) -> str:
+        """Submission ids of this verb and OUTPUT start with it."""
+        return f"scclip-{self.verb}-{output_digest(self.output or ' '.join(self.words))}-"
+
+    def job_id(self, attempt: int) -> str:
+        """Submission id of an attempt."""
+        return f"{self.prefix()}{attempt}"
+
+    def digest(self) -> str:
+        """Changes with any option and with any byte of the files."""
+        files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.files.items())}
+        return hashlib.sha256(json.dumps([self.verb, self.words, files]).encode()).hexdigest()
+
+    def entrypoint(self, version: str | None = None) -> str:
+        """The job's shell command; with `version`, only where the cluster has that version installed."""
+        check = f"python -m scclip.jobs.submission.wheel {shlex.quote(version)} && " if version else ""
+        return f"{check}exec python -m scclip {shlex.join([self.verb, *self.words])}"
+
+
+def output_digest(output: str) -> str:
+    """Twelve hex digits that stand for an OUTPUT."""
+    return hashlib.sha256(output.rstrip("/").encode()).hexdigest()[:12]
+
+
+def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
+    """The verb and its option dataclasses."""
+    from scclip.jobs.cli.main import VERBS
+
+    names = [name for name in VERBS if name not in ("submit", "bench")]  # bench measures the machine it is called on
+    if not words or words[0] not in names:
+        given = repr(words[0]) if words else "nothing"
+        raise UserError(f"after -- comes a verb and its options, not {given}; choose {', '.join(names)}")
+    parser: OptionParser = importlib.import_module(f"scclip.jobs.{words[0]}").parser()
+    return words[0], parser.parse(words[1:])
+
+
+def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
+    """Fields that were given another value than their default, and every one given by place."""
+    for group in groups:
+        for field in dataclasses.fields(group):
+            value = getattr(group, field.name)
+            given = "positional" in field.metadata or value != field.default or field.name in PATHS
+            if given and value is not None:
+                yield field, value
+
+
+def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
+    """A field as command-line words."""
+    return config_words(field, list(value) if isinstance(value, tuple) else value)
+
+
+def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
+    """The value as the cluster understands it; a small local file is added to `files`."""
+    name, flag = field.name, str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
+    if name in CARRIED and value and "://" not in value and Path(value).is_file():
+        return carry(Path(value), files)
+    if name == "model" and value.startswith(LOCAL_MODEL) and not value.startswith(f"{LOCAL_MODEL}/"):
+        raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / on its head")
+    if name == "pretrained" and "://" not in value and Path(value).is_file() and not value.startswith("/"):
+        raise UserError(f"{flag} {value}: weights go by URL; copy them to a bucket and give s3://…")
+    for item in value if isinstance(value, tuple) else (value,):
+        text = str(item)
+        may_be = "positional" in field.metadata or name == "truth"
+        local = name in PATHS or (may_be and Path(text).exists())
+        if local and "://" not in text and not text.startswith("/"):
+            raise UserError(f"{flag} {text}: the cluster does not see this folder; give a URL or a shared path from /")
+    return value
+
+
+def carry(path: Path, files: dict[str, bytes]) -> str:
+    """Adds a local file to those that travel; returns its place in the working directory."""
+    data = path.read_bytes()
+    name = path.name
+    if files.get(name, data) != data:
+        name = f"{hashlib.sha256(data).hexdigest()[:8]}-{name}"
+    files[name] = data
+    return f"{FILES}/{name}"
+
+
+def refuse_credentials(values: Sequence[str]) -> None:
+    """A job's command is shown on the dashboard and in its log: it must hold no keys."""
+    for value in values:
+        if redact(value) != value:
+            raise UserError(
+                f"{redact(value)} holds credentials, which a job's command would show to all; "
+                "give the nodes a role, or forward variables with --pass-env"
+            )

@@ -1,0 +1,97 @@
+"""Our own wheel, built from the files that run here: no network, no build tool, the same bytes for the same files.
+
+    data = wheel_bytes()                        # scclip_pipeline-0.1.0-py3-none-any.whl
+    data = bundle_bytes({"street.yaml": b""})   # its content and files/street.yaml: a job's working directory
+    python -m scclip.jobs.submission.wheel 0.1.0                  # exit code 2 where another version is installed
+
+A job's working directory holds the wheel unpacked, not the wheel itself: Ray installs wheels with `pip`, which nodes
+may lack. The wheel names no dependencies: PyTorch, Ray and the other libraries are the cluster image's (`Dockerfile`).
+"""
+
+import base64
+import hashlib
+import importlib
+import io
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+DISTRIBUTION = "scclip-pipeline"
+PACKAGES = ("scclip", "scclip.jobs", "scclip.pipeline")  # in a checkout these are three folders side by side
+SUFFIXES = {".py", ".yaml", ".html", ".json", ".safetensors", ".md"}
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal files must give equal bytes
+FILES = "files"  # folder of a working directory with the user's own files
+
+
+def wheel_name() -> str:
+    """File name of the wheel."""
+    return f"{DISTRIBUTION.replace('-', '_')}-{version(DISTRIBUTION)}-py3-none-any.whl"
+
+
+def package_files() -> dict[str, bytes]:
+    """Path in the wheel → content, of everything our packages need at run time."""
+    files = dict[str, bytes]()
+    for package in PACKAGES:
+        root, folder = Path(importlib.import_module(package).__path__[0]), package.replace(".", "/")
+        paths = (path for path in root.rglob("*") if path.suffix in SUFFIXES)
+        files |= {f"{folder}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in paths}
+    return dict(sorted(files.items()))
+
+
+def wheel_files() -> dict[str, bytes]:
+    """All members of the wheel, its metadata and RECORD included."""
+    info = f"{DISTRIBUTION.replace('-', '_')}-{version(DISTRIBUTION)}.dist-info"
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version(DISTRIBUTION)}\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: scclip submit\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "entry_points.txt": "[console_scripts]\nscclip = scclip.__main__:main\n",
+    }
+    members = package_files() | {f"{info}/{name}": text.encode() for name, text in texts.items()}
+    record = [f"{name},sha256={record_digest(data)},{len(data)}" for name, data in members.items()]
+    return members | {f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""]).encode()}
+
+
+def record_digest(data: bytes) -> str:
+    """SHA-256 as RECORD has it: base64 for URLs, without padding."""
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    """A zip of these members with fixed dates and modes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name, EPOCH)
+            member.external_attr, member.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            archive.writestr(member, data)
+    return buffer.getvalue()
+
+
+def wheel_bytes() -> bytes:
+    """The wheel."""
+    return zipped(wheel_files())
+
+
+def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
+    """A working directory as a zip: the wheel's content (unless the cluster has it), and the user's files in files/."""
+    own = wheel_files() if package else {}
+    return zipped(own | {f"{FILES}/{name}": data for name, data in sorted(files.items())})
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 where this very version is installed here, else 2 and one line."""
+    (wanted,) = argv
+    if version(DISTRIBUTION) == wanted:
+        return 0
+    print(
+        f"scclip submit: the cluster has {DISTRIBUTION} {version(DISTRIBUTION)}, not {wanted}; leave --installed out "
+        "or install the same version there",
+        file=sys.stderr,
+    )
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What is written about an image: statistics, run-length encodings, COCO documents, polygons."""

@@ -1,0 +1,1 @@
+"""The eight public benchmarks: protocols, downloads, and shards with ground truth."""

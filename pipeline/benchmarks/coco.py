@@ -1,0 +1,123 @@
+"""COCO annotation files as ground truth: instances are painted, panoptic colours looked up.
+
+    samples, classes = coco_samples("val2017", "annotations/instances_val2017.json", background=False)
+
+Classes are the file's categories in the order of their ids. Where instances overlap the smaller one lies above, as in
+COCO-Stuff's pixel maps; crowds count as their category.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from scclip.pipeline.benchmarks.downloads import Sample, Shape, Table, refuse_missing, table
+from scclip.pipeline.inputs.names import split_name
+from scclip.pipeline.inputs.resolve import InputError
+from scclip.pipeline.storage import files as storage
+
+MOST_CLASSES = 254  # indices of 8-bit PNGs, with a background and 255 for ignore
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What all images of a COCO file share."""
+
+    images: str
+    """Folder of the images."""
+    url: str
+    """The JSON."""
+    places: Mapping[int, int]
+    """Category id → 1…N."""
+    labels: Table
+    """What these mean."""
+
+
+def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[list[Sample], list[str]]:
+    """Samples of all images in a COCO file, in its order, and the names of the classes.
+
+    `background`: pixels without annotation are class 0 and the classes count from 1; otherwise they are ignored and the
+    classes count from 0. InputError for a file that is neither instances nor panoptic, or that names missing files.
+    """
+    document = read_document(annotations)
+    categories = sorted(document["categories"], key=lambda entry: entry["id"])
+    if not 1 <= len(categories) <= MOST_CLASSES:
+        raise InputError(f"{annotations} has {len(categories)} categories; 1 to {MOST_CLASSES} fit an 8-bit PNG")
+    places = {entry["id"]: place for place, entry in enumerate(categories, start=1)}
+    labels = table({place: place - (not background) for place in places.values()} | ({0: 0} if background else {}))
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for entry in document["annotations"]:
+        by_image[entry["image_id"]].append(entry)
+    panoptic = any("segments_info" in entry for entry in document["annotations"])
+    build = panoptic_sample if panoptic else instance_sample
+    source = CocoFile(images, annotations, places, labels)
+    try:
+        samples = [build(image, by_image[image["id"]], source) for image in document["images"]]
+    except KeyError as error:
+        raise InputError(
+            f"{annotations}: an entry has no or an unknown {error}; give COCO instances or panoptic"
+        ) from None
+    refuse_missing(samples)
+    return samples, [str(entry["name"]) for entry in categories]
+
+
+def read_document(url: str) -> dict[str, Any]:
+    """A COCO file with images, annotations and categories."""
+    try:
+        document = json.loads(storage.read_bytes(url))
+    except FileNotFoundError:
+        raise InputError(f"--truth {url}: no such file; give a COCO instances or panoptic JSON") from None
+    except ValueError as error:
+        raise InputError(f"--truth {url} is not JSON ({' '.join(str(error).split())[:80]})") from None
+    for name in ("images", "annotations", "categories"):
+        if not isinstance(document, dict) or not isinstance(document.get(name), list) or not document[name]:
+            raise InputError(f"--truth {url} has no {name}; give a COCO instances or panoptic JSON")
+    return dict(document)
+
+
+def instance_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
+    """An image whose annotations are shapes; the largest is painted first."""
+    ordered = sorted(entries, key=lambda entry: (-float(entry.get("area", 0)), entry["id"]))
+    shapes = tuple(Shape(file.places[entry["category_id"]], entry["segmentation"]) for entry in ordered)
+    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
+    return Sample(key=key, image=url, truth=file.url, labels=file.labels, shapes=shapes)
+
+
+def panoptic_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
+    """An image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
+    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
+    name = entries[0]["file_name"] if entries else f"{key}.png"
+    segments = tuple(
+        (info["id"], file.places[info["category_id"]]) for entry in entries for info in entry["segments_info"]
+    )
+    truth = storage.join(file.url.removesuffix(".json"), name)
+    return Sample(key=key, image=url, truth=truth, labels=file.labels, segments=segments)
+
+
+def paint(shapes: Sequence[Shape], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Shapes one above the other as their values, 0 elsewhere: uint8 (H, W)."""
+    plane = np.zeros((height, width), np.uint8)
+    for shape in shapes:
+        plane[decoded(shape.segmentation, height, width)] = shape.value
+    return plane
+
+
+def decoded(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Polygons, plain or compressed run lengths as a mask (H, W)."""
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, height, width)
+    return np.asarray(coco_mask.decode(segmentation), bool)
+
+
+def panoptic_values(colours: npt.NDArray[np.uint8], values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    """RGB (H, W, 3) of a panoptic PNG → the value of each id R + 256 G + 65536 B, 0 for others: uint8 (H, W)."""
+    ids = colours.astype(np.int64) @ np.array([1, 256, 65536])
+    found, places = np.unique(ids, return_inverse=True)
+    return np.array([values.get(int(number), 0) for number in found], np.uint8)[places.reshape(ids.shape)]

@@ -1,0 +1,199 @@
+"""The official downloads of the benchmarks, in the layouts that mmsegmentation documents, and their label values.
+
+    samples = list_samples("ade20k", "ADEChallengeData2016")     # pairs of image and ground truth
+    truth = convert(LABEL_TABLES["ade20k"], annotation)          # the protocol's class indices, 255 = ignore
+
+Every conversion is one table from the annotation's value to the protocol's class index, with its source.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scclip.pipeline.benchmarks.protocols import TRUTH_IGNORE
+from scclip.pipeline.inputs.resolve import InputError
+from scclip.pipeline.storage import files as storage
+
+Table = npt.NDArray[np.uint8]  # (65536,) class index of every annotation value
+
+
+def table(pairs: dict[int, int]) -> Table:
+    """A lookup table; values that are not named become ignore."""
+    values = np.full(2**16, TRUTH_IGNORE, np.uint8)
+    for value, index in pairs.items():
+        values[value] = index
+    return values
+
+
+# COCO's category ids 1…90 without these eleven are its 80 things; 92…182 are COCO-Stuff's 91 kinds of stuff. The pixel
+# maps of COCO-Stuff 164k hold id − 1 (https://github.com/nightrome/cocostuff, "Labels").
+COCO_MISSING = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
+COCO_THINGS = [identity for identity in range(1, 91) if identity not in COCO_MISSING]
+COCO_STUFF = [*COCO_THINGS, *range(92, 183)]
+
+# Cityscapes label id → train id (cityscapesScripts, helpers/labels.py).
+CITYSCAPES_TRAIN_IDS = {
+    identity: index
+    for index, identity in enumerate([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
+}
+
+LABEL_TABLES: dict[str, Table] = {
+    # VOC2012 SegmentationClass: palette indices 0…20, 255 is the border (VOC devkit, "void").
+    "voc21": table({value: value for value in range(21)}),
+    "voc20": table({value: value - 1 for value in range(1, 21)}),
+    # mmsegmentation's conversion of PASCAL-Context: 0 background, 1…59 (tools/dataset_converters/pascal_context.py).
+    "context60": table({value: value for value in range(60)}),
+    "context59": table({value: value - 1 for value in range(1, 60)}),
+    # COCO-Stuff 164k: the things in order as 1…80, whatever else is labeled or not as 0.
+    "coco_object": table(dict.fromkeys(range(256), 0) | {i - 1: n for n, i in enumerate(COCO_THINGS, start=1)}),
+    # mmsegmentation's clsID_to_trID (tools/dataset_converters/coco_stuff164k.py).
+    "coco_stuff": table({identity - 1: index for index, identity in enumerate(COCO_STUFF)}),
+    "cityscapes": table(CITYSCAPES_TRAIN_IDS),
+    # ADEChallengeData2016 annotations: 0 is unlabeled, 1…150 the classes (reduce_zero_label).
+    "ade20k": table({value: value - 1 for value in range(1, 151)}),
+}
+TRAIN_IDS = table({value: value for value in range(255)})  # annotations that hold class indices already
+
+
+def convert(labels: Table, annotation: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Annotation values, any integer dtype (H, W), → class indices uint8 (H, W), 255 = ignore."""
+    return labels[annotation.astype(np.uint16)]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotation of a COCO instances file."""
+
+    value: int
+    """1…N, the place of its category."""
+    segmentation: Any
+    """Polygons or RLE."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """An image and its annotation."""
+
+    key: str
+    """Key in the shard."""
+    image: str
+    """URL of the image; its bytes are copied as they are."""
+    truth: str
+    """URL of the annotation PNG, or of the JSON that holds it."""
+    labels: Table
+    """What its values mean."""
+    shapes: tuple[Shape, ...] | None = None
+    """COCO instances to paint, the first below the others; the values are `Shape.value`, 0 elsewhere."""
+    segments: tuple[tuple[int, int], ...] | None = None
+    """COCO panoptic: the PNG's colours as numbers, and the value of each; 0 for others."""
+
+
+def list_samples(dataset: str, source: str) -> list[Sample]:
+    """The validation split of an official download; InputError names the file that was expected and where."""
+    samples = list(LAYOUTS[dataset](source.rstrip("/"), LABEL_TABLES[dataset]))
+    if not samples:
+        raise InputError(f"{dataset}: the split in {source} names no image; unpack the official download there")
+    refuse_missing(samples)
+    return samples
+
+
+def refuse_missing(samples: Sequence[Sample]) -> None:
+    """InputError that names the first file which a sample needs and its folder does not hold; lists folders once."""
+    urls = [url for sample in samples for url in (sample.image, sample.truth)]
+    folders = dict.fromkeys(url.rpartition("/")[0] for url in urls)
+    known = {folder: {file.url.rpartition("/")[2] for file in storage.list_files(folder)} for folder in folders}
+    for sample in samples:
+        for what, url in (("image", sample.image), ("ground truth", sample.truth)):
+            folder, _, name = url.rpartition("/")
+            if name not in known[folder]:
+                raise InputError(f"expected the {what} of {sample.key} in {url}; unpack the official download")
+
+
+def _voc(root: str, labels: Table) -> Iterator[Sample]:
+    home = _home(root, ("VOCdevkit/VOC2012", "VOC2012", ""), "ImageSets/Segmentation/val.txt")
+    for key in _lines(storage.join(home, "ImageSets/Segmentation/val.txt")):
+        yield _pair(key, f"{home}/JPEGImages/{key}.jpg", f"{home}/SegmentationClass/{key}.png", labels)
+
+
+def _context(root: str, labels: Table) -> Iterator[Sample]:
+    home = _home(root, ("VOCdevkit/VOC2010", "VOC2010", ""), "ImageSets/SegmentationContext/val.txt")
+    for key in _lines(storage.join(home, "ImageSets/SegmentationContext/val.txt")):
+        yield _pair(key, f"{home}/JPEGImages/{key}.jpg", f"{home}/SegmentationClassContext/{key}.png", labels)
+
+
+def _coco(root: str, labels: Table) -> Iterator[Sample]:
+    home = _home(root, ("coco_stuff164k", ""), "annotations/val2017")
+    for image in _named(storage.join(home, "images/val2017"), ".jpg"):
+        key = _stem(image)
+        yield _pair(key, image, f"{home}/annotations/val2017/{key}.png", labels)
+
+
+def _cityscapes(root: str, labels: Table) -> Iterator[Sample]:
+    home = _home(root, ("cityscapes", ""), "leftImg8bit/val")
+    for image in _named(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
+        city, name = image.rsplit("/", 2)[1:]
+        key = name.removesuffix("_leftImg8bit.png")
+        yield _pair(key, image, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png", labels)
+
+
+def _ade(root: str, labels: Table) -> Iterator[Sample]:
+    home = _home(root, ("ade/ADEChallengeData2016", "ADEChallengeData2016", ""), "images/validation")
+    for image in _named(storage.join(home, "images/validation"), ".jpg"):
+        key = _stem(image)
+        yield _pair(key, image, f"{home}/annotations/validation/{key}.png", labels)
+
+
+LAYOUTS: dict[str, Callable[[str, Table], Iterator[Sample]]] = {
+    "voc21": _voc,
+    "voc20": _voc,
+    "context60": _context,
+    "context59": _context,
+    "coco_object": _coco,
+    "coco_stuff": _coco,
+    "cityscapes": _cityscapes,
+    "ade20k": _ade,
+}
+
+
+def folder_pair(images: str, truths: str) -> list[Sample]:
+    """Images of one folder with the PNG of the same stem in another, whose values are class indices, 255 = ignore."""
+    known = {_stem(url): url for url in _named(truths, ".png")}
+    samples = []
+    for image in _named(images, ""):
+        key = _stem(image)
+        if key not in known:
+            raise InputError(f"{truths} holds no {key}.png for {image}; every image needs one of the same stem")
+        samples.append(Sample(key=key, image=image, truth=known[key], labels=TRAIN_IDS))
+    return samples
+
+
+def _home(root: str, candidates: Sequence[str], probe: str) -> str:
+    """The folder below `root` that holds `probe`."""
+    homes = [storage.join(root, candidate) if candidate else root for candidate in candidates]
+    for home in homes:
+        if storage.exists(storage.join(home, probe)):
+            return home
+    raise InputError(f"expected {storage.join(homes[0], probe)} (or {probe} in {root}); unpack the official download")
+
+
+def _lines(url: str) -> list[str]:
+    return [line.strip() for line in storage.read_bytes(url).decode().splitlines() if line.strip()]
+
+
+def _named(folder: str, suffix: str) -> list[str]:
+    """URLs of the files below a folder with this ending, sorted; InputError if there is none."""
+    files = [file.url for file in storage.list_files(folder) if file.url.endswith(suffix)]
+    if not files:
+        raise InputError(f"expected files *{suffix} in {folder}, there are none; unpack the official download there")
+    return files
+
+
+def _stem(url: str) -> str:
+    return url.rsplit("/", 1)[1].rsplit(".", 1)[0]
+
+
+def _pair(key: str, image: str, truth: str, labels: Table) -> Sample:
+    return Sample(key=key, image=image, truth=truth, labels=labels)

@@ -1,0 +1,1 @@
+"""Labels against ground truth: confusion matrices and the figures made of them."""

@@ -1,0 +1,79 @@
+"""Ground truth of an image as category indices: from a PNG of indices, by an explicit rule.
+
+    truth = read_truth(data, TruthConfig(offset=1, ignore=(11,)), names)     # (H, W) uint8 or uint16
+
+A value is a category index minus `offset`: shards of a vocabulary without background hold 0 for its first class, which
+is category 1. The plane's highest value (255, or 65535 in 16 bits) is always ignored. Any other value that is no
+category is an error: a wrong rule must not pass as a low score.
+"""
+
+import io
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from scclip.pipeline.annotations.coco import ignore_value
+
+Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
+SHOWN = 5  # wrong values in a message
+
+
+class TruthError(Exception):
+    """An image whose truth cannot be used: `status` is no_truth, bad_truth or truth_size."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthConfig:
+    """What the values of a truth plane mean."""
+
+    offset: int = 0
+    """Added to a value it gives the category index: 0 or 1."""
+    ignore: tuple[int, ...] = ()
+    """Values that are left out, beside the plane's highest."""
+
+
+def read_plane(data: bytes) -> Labels:
+    """The values (H, W) of a PNG of indices, uint8 or uint16. OSError for no image, ValueError for one in colours."""
+    with Image.open(io.BytesIO(data)) as image:
+        plane = np.asarray(image)
+    if plane.ndim != 2 or plane.dtype.kind not in "ui" or (plane.size and not 0 <= plane.min() <= plane.max() < 2**16):
+        raise ValueError(f"ground truth must be one plane of indices, not {plane.shape} {plane.dtype}")
+    return plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
+
+
+def read_truth(data: bytes | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]) -> Labels:
+    """The truth of an image of `shape` (H, W) as category indices and the dtype's ignore value; else TruthError."""
+    if not data:
+        raise TruthError("no_truth", "the shard holds no ground truth for this image")
+    try:
+        plane = read_plane(data)
+    except Exception as error:  # Pillow's plugins raise anything on bad bytes
+        raise TruthError("bad_truth", " ".join(str(error).split())[:200]) from None
+    if plane.shape != shape:
+        sizes = " × ".join(map(str, plane.shape[::-1])), " × ".join(map(str, shape[::-1]))
+        raise TruthError("truth_size", f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
+    return categories(plane, config, known)
+
+
+def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Labels:
+    """A plane's values as category indices, same shape; uint16 where an index would not fit 8 bits."""
+    values = np.unique(plane).tolist()
+    left_out = {ignore_value(plane.dtype), *config.ignore}
+    strange = [value for value in values if value not in left_out and value + config.offset not in known]
+    if strange:
+        named = ", ".join(map(str, strange[:SHOWN]))
+        remedy = "name it in --truth-ignore, or see --truth-indices"
+        raise TruthError("bad_truth", f"the ground truth holds {named}, which is no class: {remedy}")
+    indices = [value + config.offset for value in values if value not in left_out]
+    dtype = np.uint16 if max(indices, default=0) > 254 else np.uint8
+    table = np.full(ignore_value(plane.dtype) + 1, ignore_value(dtype), dtype)
+    table[np.subtract(indices, config.offset).astype(int)] = indices
+    return table[plane]

@@ -1,0 +1,50 @@
+"""The actor of an evaluation: one tower's weights, several variants of the method, one pass over the images.
+
+    predict = VariantsSpec(base=spec, calibrations=(settings, settings.maskclip())).start()
+    predicted = predict(decoded)      # one-row chunk tables, PREDICTED_FIELDS
+
+The tower runs once for all variants; the labels of each are those that `scclip label` writes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from scclip.encoder.calibration import CalibrationConfig
+from scclip.pipeline.evaluation.scoring import predicted_chunk
+from scclip.pipeline.inputs.chunks import is_sentinel, unnest
+from scclip.pipeline.labeling.columns import CARRIED
+from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Outcome, failed_columns
+from scclip.pipeline.labeling.ledger import FREE, Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantsSpec:
+    """What an evaluating actor needs."""
+
+    base: LabelerSpec
+    """Weights, text features, segmenter and device."""
+    calibrations: tuple[CalibrationConfig, ...]
+    """The variants, in the order of the matrices."""
+
+    def start(self) -> "VariantLabeler":
+        """What an actor works with."""
+        return VariantLabeler(self.base.build(self.calibrations))
+
+
+class VariantLabeler(Labeler):
+    """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
+
+    def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
+        """A decoded chunk → its predictions."""
+        if is_sentinel(chunk):
+            return predicted_chunk(chunk, [])
+        return predicted_chunk(chunk, self.rows(unnest(chunk), watch, [*CARRIED, "truth"]))
+
+    def describe(self, outcome: Outcome) -> dict[str, Any]:
+        """The columns of one outcome; counts are those of the first variant."""
+        if isinstance(outcome, Exception):
+            return failed_columns(outcome)
+        counts = {name: getattr(outcome[0], name) for name in ("anomaly_tokens", "windows")}
+        return counts | {"predictions": [labels.labels.tobytes() for labels in outcome]}

@@ -1,0 +1,1 @@
+"""What people bring: inputs become units, units become chunks of images, chunks are decoded."""

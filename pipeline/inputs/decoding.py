@@ -1,0 +1,247 @@
+"""Image bytes to RGB arrays; whatever cannot be decoded becomes a row that says why (sections 2 and 6).
+
+Every format ends as 8-bit RGB, sample by sample as most datasets' own loaders have it (`PIL.Image.convert("RGB")`):
+alpha is dropped, not composed; palettes are looked up; CMYK and Adobe's inverted YCCK go through Pillow's conversion.
+Deeper samples are scaled, where Pillow would clip: 16-bit ones lose their low byte; 32-bit integers are taken as 8-bit
+or 16-bit values if they fit, floats as 0..1 or 0..255 if they fit (not-a-number as 0); anything else is stretched from
+its smallest to its largest value.
+GIF, WebP and TIFF give their first frame.
+
+>>> decode_image(open("photo.jpg", "rb").read(), DecodeConfig()).rgb.shape
+(480, 640, 3)
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+
+from scclip.pipeline.inputs.chunks import chunk_schema, nest, unnest
+from scclip.pipeline.inputs.headers import header_size
+from scclip.pipeline.labeling.ledger import FREE, KILLED, Watch
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
+SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+ORIENTATION = 0x0112  # the EXIF tag
+
+DECODED_FIELDS: list[pa.Field] = [
+    pa.field("index", pa.int32(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("file_name", pa.string(), nullable=False),
+    pa.field("truth", pa.large_binary()),
+    pa.field("metadata", pa.string()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("orientation", pa.int8()),
+    pa.field("rgb", pa.large_binary()),
+    pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
+    pa.field("rgb_height", pa.int32()),
+]
+DECODED_SCHEMA = chunk_schema(DECODED_FIELDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """How images are decoded."""
+
+    exif: str = "apply"
+    """"apply" turns the image as its EXIF orientation says (as Detectron2 and mmcv do), "ignore" does not."""
+    max_pixels: int = 2**28
+    """Images with more pixels by their header are refused undecoded; 2^28 is 768 MiB of RGB."""
+
+    reduced_side: int = 0
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 scale where the short side keeps so many pixels; 0: at full scale."""
+
+    def __post_init__(self) -> None:
+        if self.reduced_side < 0:
+            raise ValueError(f"reduced_side is {self.reduced_side}; give 0 or more pixels")
+        if self.exif not in ("apply", "ignore"):
+            raise ValueError(f"exif is {self.exif!r}; give apply or ignore")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels is {self.max_pixels}; give 1 or more")
+
+
+class DecodeError(Exception):
+    """An image that cannot be decoded: `status` is empty, unsupported, too_large or undecodable."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One decoded image."""
+
+    rgb: np.ndarray
+    """(H, W, 3) uint8, contiguous, H and W after orientation."""
+    orientation: int
+    """EXIF orientation as found, 1..8; 1 where there is none."""
+    size: tuple[int, int]
+    """Height and width of the image after orientation; those of `rgb` are smaller at reduced scale."""
+
+
+def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
+    """Decodes the bytes of one image; whatever goes wrong is a DecodeError with status and a one-line reason."""
+    if not data:
+        raise DecodeError("empty", "0 bytes")
+    _refuse_bomb(header_size(data), config)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken EXIF and the like; what matters raises
+            return _decode(data, config)
+    except DecodeError:
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError(*_unidentified(data)) from None
+    except MemoryError:
+        raise DecodeError("too_large", "not enough memory to decode it") from None
+    except (
+        Exception
+    ) as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ... on bad bytes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DecodeError("undecodable", reason) from None
+
+
+def _refuse_bomb(size: tuple[int, int] | None, config: DecodeConfig) -> None:
+    width, height = size or (1, 1)
+    if width * height > config.max_pixels:
+        count = f"{width} x {height} = {width * height:,} pixels"
+        raise DecodeError("too_large", f"{count} by the header; at most {config.max_pixels:,} are decoded")
+
+
+def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns at 89 and fails at 179 megapixels; ours is max_pixels
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _refuse_bomb(image.size, config)
+        size = image.size[::-1]
+        if config.reduced_side and image.format in ("JPEG", "MPO"):
+            _reduce(image, config.reduced_side)
+        image.load()
+        orientation = _orientation(image)
+        rgb = _rgb(image)
+    if config.exif == "apply" and orientation != 1:
+        rgb = _turned(rgb, orientation)
+        size = size[::-1] if orientation >= 5 else size
+    if 0 in rgb.shape:
+        raise DecodeError("undecodable", f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
+    return DecodedImage(np.ascontiguousarray(rgb), orientation, size)
+
+
+def _reduce(image: Image.Image, side: int) -> None:
+    """Has the JPEG decoder leave out frequencies: the largest of 1/2, 1/4, 1/8 that keeps `side` pixels, or nothing."""
+    width, height = image.size
+    factor = min(width, height) // side
+    if factor >= 2:
+        image.draft("RGB", (width // factor, height // factor))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # broken EXIF is common, and no reason to lose the image
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, 3) as it should be seen: 2 mirrored, 3 turned by 180°, 4 flipped, 5 to 8 the same after transposing."""
+    if orientation >= 5:
+        rgb = rgb.transpose(1, 0, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    return rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in SCALED_MODES:
+        return np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """(H, W) of 16-bit, 32-bit or float samples → uint8."""
+    if values.dtype == np.uint16 or (values.dtype.kind == "i" and values.min() >= 0 and 255 < values.max() < 2**16):
+        return (values >> 8).astype(np.uint8)
+    limit = float(np.finfo(np.float32).max)
+    samples = np.clip(np.where(np.isnan(values), 0.0, values.astype(np.float64)), -limit, limit)
+    low, high = float(samples.min()), float(samples.max())
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    return ((samples - low) * (255 / max(high - low, 1e-30)) + 0.5).astype(np.uint8)
+
+
+_FOREIGN = {
+    b"%PDF": "a PDF",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "gzip data",
+    b"8BPS": "a Photoshop file",
+    b"{": "JSON",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\x00\x00\x01\x00": "an icon file",
+}
+
+
+def _unidentified(data: bytes) -> tuple[str, str]:
+    """(status, reason) for bytes that no decoder recognises, naming what they look like."""
+    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
+    lower = head.lower()
+    if lower.startswith((b"<svg", b"<?xml")):
+        return "unsupported", "an SVG or XML document, not an image of pixels"
+    if lower.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
+        return "undecodable", f"starts with {_shown(head)}: an HTML page, not an image"
+    if data[4:8] == b"ftyp":
+        return (
+            "unsupported",
+            f"{data[8:12].decode('latin-1').strip()} (HEIF, AVIF or video) is not supported; convert it",
+        )
+    if header_size(data) or data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n":
+        return "undecodable", f"the image's header is broken or cut ({len(data):,} bytes)"
+    kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
+    return "unsupported" if kind else "undecodable", f"starts with {_shown(head)}: {kind or 'not an image'}"
+
+
+def _shown(head: bytes) -> str:
+    return repr(head[:15].decode("latin-1"))
+
+
+def decode_chunk(chunk: pa.Table, config: DecodeConfig, watch: Watch = FREE) -> pa.Table:
+    """A chunk table of encoded images → one of decoded images, row by row; earlier failures and sentinels pass.
+
+    `watch` is asked before each image and may have it set aside.
+    """
+    images = unnest(chunk)
+    rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
+    decoded = [_decoded_row(watch(index), data, status, error, config) for index, data, status, error in rows]
+    columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
+    kept = ("index", "key", "file_name", "truth", "metadata")
+    arrays = [images[name].combine_chunks() for name in kept]
+    arrays += [pa.array(column, field.type) for column, field in zip(columns, DECODED_FIELDS[len(kept) :], strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(DECODED_FIELDS))
+    outer = {name: chunk[name][0].as_py() for name in ("unit", "chunk", "chunks", "resume")}
+    return nest(outer["unit"], outer["chunk"], table, chunks=outer["chunks"], resume=outer["resume"])
+
+
+def _decoded_row(
+    aside: str | None, data: bytes | None, status: str, error: str | None, config: DecodeConfig
+) -> tuple[Any, ...]:
+    """(status, error, width, height, orientation, rgb and its sides) of one image; `aside`: why it is not touched."""
+    nothing = (None,) * 6
+    if aside:
+        return KILLED, aside, *nothing
+    if status != "ok" or data is None:
+        return status, error, *nothing
+    try:
+        image = decode_image(data, config)
+    except DecodeError as failure:
+        return failure.status, str(failure), *nothing
+    (height, width), (rgb_height, rgb_width, _) = image.size, image.rgb.shape
+    return "ok", None, width, height, image.orientation, image.rgb.data.cast("B"), rgb_width, rgb_height

@@ -1,0 +1,154 @@
+"""Reading a unit: a shard or a group of files as deterministic chunks of encoded images (sections 2 and 6).
+
+>>> for chunk in read_unit(unit, ChunkLimits(images=256), done=frozenset(), resume=None): ...
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from scclip.pipeline.inputs.chunks import (
+    ENCODED_SCHEMA,
+    IMAGE_FIELDS,
+    ChunkLimits,
+    EncodedImage,
+    ResumePoint,
+    chunked,
+    encoded_chunk,
+    is_sentinel,
+    nest,
+    resume_point,
+    sentinel,
+    unnest,
+)
+from scclip.pipeline.inputs.names import normalize_extension, split_name
+from scclip.pipeline.inputs.plan import PlannedFile, Unit
+from scclip.pipeline.inputs.readers import parquet, webdataset
+from scclip.pipeline.storage import files as storage
+from scclip.pipeline.storage.files import StorageError, redact
+
+__all__ = ["ENCODED_SCHEMA", "IMAGE_FIELDS", "ChunkLimits", "ResumePoint", "is_sentinel", "nest", "read_unit"]
+__all__ += ["resume_point", "unnest"]
+
+MAX_IMAGES = 2**20  # of a unit: the index's share of an image id
+FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
+
+
+def read_unit(
+    unit: Unit,
+    limits: ChunkLimits,
+    done: Collection[int] = frozenset(),
+    resume: ResumePoint | None = None,
+    truth: str | None = None,
+) -> Iterator[pa.Table]:
+    """The chunks of a unit that are not in `done`, in order, then its sentinel; the same on every call.
+
+    Args:
+        limits: where chunks close.
+        done: numbers of the chunks that exist; `resume` may be given if all those before `resume.chunk` are among them.
+        truth: extension (tar, files) or column (Parquet) of the ground truth that goes into the images' `truth`.
+
+    A shard that vanished or is not the planned one is not read: one row `missing` or `changed` stands for what is not
+    done yet. Raises StorageError where reading fails for good; then nothing is wrong with the data.
+    """
+    start = resume or ResumePoint()
+    problem = _difference(unit)
+    if problem:
+        yield from _refused(unit, *problem, done, start)
+        return
+    rows = iter(()) if start.end else _unchanged(_within(_rows(unit, start, truth), unit), unit)
+    yield from chunked(unit.number, rows, limits, done, start)
+
+
+def _difference(unit: Unit) -> tuple[str, str] | None:
+    """(status, reason) where the shard is not what was planned, None where it is (files are looked at one by one)."""
+    return None if unit.kind == "files" else _compare(unit.url, unit.size, unit.version)
+
+
+def _compare(url: str, size: int, version: str) -> tuple[str, str] | None:
+    planned = f"planned with {size:,} bytes, version {version!r}"
+    if size < 0:
+        return "missing", f"{redact(url)} did not exist when the run was planned"
+    try:
+        found = storage.info(url)
+    except FileNotFoundError:
+        return "missing", f"{redact(url)} is gone; {planned}"
+    if (found.size, found.version) == (size, version):
+        return None
+    return "changed", f"{redact(url)} has changed: {planned}; found {found.size:,} bytes, version {found.version!r}"
+
+
+def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[pa.Table]:
+    """The row that says why, in the first chunk that is missing; further gaps before done chunks become empty."""
+    number = next(number for number in range(start.chunk, len(done) + start.chunk + 1) if number not in done)
+    chunks = max([number, *done]) + 1
+    name = unit.url.rpartition("/")[2]
+    if not start.end:
+        row = EncodedImage(start.index, name, name, None, status=status, error=reason)
+        yield encoded_chunk(unit.number, number, [row], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
+        for gap in (gap for gap in range(number + 1, chunks) if gap not in done):
+            yield encoded_chunk(unit.number, gap, [], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
+    yield sentinel(unit.number, start.chunk if start.end else chunks)
+
+
+def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
+    """Looks again once all is read: a shard that was replaced meanwhile must not be committed."""
+    yield from rows
+    if problem := _difference(unit):
+        raise StorageError(f"while it was being read, {problem[1]}; run the same command again")
+
+
+def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
+    """The rows up to the unit's limit; what passes MAX_IMAGES becomes one row that says so."""
+    for row in rows:
+        if unit.image_limit is not None and row.image_index >= unit.image_limit:
+            return
+        if row.image_index == MAX_IMAGES - 1 and unit.kind == "tar" and next(rows, None):
+            reason = (
+                f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
+            )
+            yield row._replace(data=None, truth=None, status="bad_shard", error=reason)
+            return
+        yield row
+
+
+def _rows(unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
+    if unit.kind == "tar":
+        return webdataset.read_rows(unit.url, unit.size, start=start, truth=truth)
+    if unit.kind == "parquet":
+        return parquet.read_rows(unit.url, unit.size, unit.row_start, unit.row_stop, first=start.index, truth=truth)
+    return _file_rows(unit.files, start.index, truth)
+
+
+def _file_rows(files: Iterable[PlannedFile], first: int, truth: str | None) -> Iterator[EncodedImage]:
+    """Image files in order, remote ones read several at a time."""
+    waiting: deque[Future[EncodedImage]] = deque()
+    with ThreadPoolExecutor(FILES_AHEAD // 2) as threads:
+        for index, file in enumerate(files):
+            if index >= first:
+                waiting.append(threads.submit(_file_row, index, file, truth))
+            if len(waiting) == FILES_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _file_row(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
+    problem = _compare(file.url, file.size, file.version)
+    if problem:
+        return EncodedImage(index, file.key, file.file_name, None, status=problem[0], error=problem[1])
+    try:
+        data = storage.read_bytes(file.url, expected_size=file.size)
+    except PermissionError as error:
+        return EncodedImage(index, file.key, file.file_name, None, status="unreadable", error=str(error))
+    return EncodedImage(index, file.key, file.file_name, data, _beside(file.url, truth) if truth else None)
+
+
+def _beside(url: str, truth: str) -> bytes | None:
+    """The ground truth that lies beside an image file, None where there is none."""
+    try:
+        return storage.read_bytes(f"{split_name(url)[0]}.{normalize_extension(truth)}")
+    except FileNotFoundError:
+        return None

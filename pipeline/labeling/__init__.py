@@ -1,0 +1,1 @@
+"""Chunks of images become labeled chunks: the Ray graph, its actor, and who watches over both."""

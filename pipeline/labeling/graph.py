@@ -1,0 +1,271 @@
+"""The whole labeling graph as one Ray Data chain, and the driver that follows it.
+
+    for outcome in label_units(units, job): ...   # one row per committed chunk; finished units are committed on the way
+
+A unit is a shard, a chunk a run of its images: the row that flows, the batch of the actor, one part on disk. Nothing is
+shuffled and no state crosses the cluster but the plan.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from scclip.errors import DeviceLost
+from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.cluster.resources import Resources
+from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.inputs.readers.unit import is_sentinel, read_unit
+from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger
+from scclip.pipeline.labeling.telemetry import count
+from scclip.pipeline.run.commit import RunFiles, resume_after
+
+if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes start five times as fast without it
+    from scclip.pipeline.evaluation.predictions import LabelsSpec
+    from scclip.pipeline.evaluation.variants import VariantsSpec
+    from scclip.pipeline.labeling.labeler import LabelerSpec
+
+Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
+Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
+ACTOR_STARTS = 8  # that may fail in a row before the job does
+BUSY = "0.4"  # share of a cluster's CPUs or GPUs from which it may grow; an actor holds half of a node of 2, not 0.75
+RESERVED = 0.1  # of the cluster for the single stages; at Ray's 0.5 a pool of CPU actors stops at 60 % of it
+FINISHING = 4  # units finished at the same time: each holds its parts in memory
+OUTCOME_SCHEMA = pa.schema(
+    [
+        pa.field("unit", pa.int32()),
+        pa.field("chunk", pa.int32()),
+        pa.field("chunks", pa.int32()),
+        pa.field("images", pa.int32()),
+        pa.field("labeled", pa.int32()),
+        pa.field("resume", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """Everything the graph needs, apart from the units."""
+
+    files: RunFiles
+    """Where the run's files lie."""
+    spec: "LabelerSpec | VariantsSpec | LabelsSpec"
+    """What an actor holds; `start` makes the object that turns decoded chunks into labeled ones."""
+    resources: Resources
+    """Actors and the share of the cluster that every stage gets."""
+    limits: ChunkLimits
+    """Where chunks close."""
+    decode: DecodeConfig
+    """How images are decoded."""
+    commit: Commit
+    """Writes the part of a labeled chunk."""
+    finish: Finish
+    """Turns the parts of a unit into its files."""
+    done: Mapping[int, set[int]]
+    """Chunks that have a part already, by unit, as listed before the job began."""
+    truth: str | None = None
+    """Extension or column of the ground truth that travels with its image; labeling reads none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A committed chunk, or with `chunks` set the end of its unit."""
+
+    unit: int
+    chunk: int
+    chunks: int | None
+    images: int
+    labeled: int
+    resume: str | None
+
+    def fraction(self, unit: Unit) -> float:
+        """Roughly how much of the unit is read after this chunk, 0 to 1."""
+        point = ResumePoint.from_json(self.resume) if self.resume else None
+        if self.chunks is not None or point is None or point.end:
+            return 1.0
+        if point.offset is not None:
+            return point.offset / max(1, unit.size)
+        return min(1.0, point.index / max(1, len(unit.files) or unit.row_stop - unit.row_start))
+
+
+def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
+    """The architecture: unit numbers in, one OUTCOME_SCHEMA row per chunk out."""
+    share, plan = (
+        job.resources,
+        ray.put({unit.number: (unit, frozenset(job.done.get(unit.number, ()))) for unit in units}),
+    )
+    rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+    pool = ActorPoolStrategy(
+        min_size=share.min_actors,
+        max_size=share.max_actors,
+        initial_size=share.min_actors,
+        max_tasks_in_flight_per_actor=share.calls_in_flight + 1,
+        max_concurrent_calls_per_actor=share.calls_in_flight,
+    )
+    read = functools.partial(read_stage, plan=plan, limits=job.limits, files=job.files, truth=job.truth, ledger=ledger)
+    decode = functools.partial(decode_stage, config=job.decode, ledger=ledger)
+    commit = functools.partial(commit_stage, files=job.files, write=job.commit, ledger=ledger)
+    return (
+        ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
+        .map_batches(read, num_cpus=share.read_cpus, **rows)
+        .map_batches(decode, num_cpus=share.decode_cpus, **rows)
+        .map_batches(
+            LabelingActor,
+            fn_constructor_args=([ray.put(job.spec)], ledger),
+            compute=pool,
+            num_cpus=share.actor_cpus,
+            num_gpus=share.gpus_per_actor or None,
+            **rows,
+        )
+        .map_batches(commit, num_cpus=share.commit_cpus, **rows)
+    )
+
+
+class LabelingActor:
+    """What a spec in the object store starts: numpy arrays are shared by the actors of a node."""
+
+    def __init__(self, spec: list[ray.ObjectRef], ledger: Any) -> None:
+        self.labeler, self.ledger, self.gate = ray.get(spec[0]).start(), ledger, Gate()
+
+    def __call__(self, chunk: pa.Table) -> pa.Table:
+        """The chunk, labeled; beside others unless its images must be watched.
+
+        Ends its process where the GPU is lost: Ray starts another and tries again, the ledger counts the death.
+        """
+        with attempt(self.ledger, "label", *place(chunk)) as watch, self.gate.entered(alone=watch.one_by_one):
+            try:
+                return self.labeler(chunk, watch)
+            except DeviceLost as error:
+                print(f"scclip: the GPU is lost ({error}); this actor starts anew", file=sys.stderr, flush=True)
+                os._exit(1)
+
+
+def place(chunk: pa.Table) -> tuple[int, int]:
+    """Numbers of unit and chunk of a chunk table."""
+    return chunk["unit"][0].as_py(), chunk["chunk"][0].as_py()
+
+
+def read_stage(
+    batch: pa.Table, plan: ray.ObjectRef, limits: ChunkLimits, files: RunFiles, truth: str | None, ledger: Any
+) -> Iterator[pa.Table]:
+    """A unit's number → its chunks that are not done, then its sentinel."""
+    number = batch["unit"][0].as_py()
+    unit, done = ray.get(plan)[number]
+    with attempt(ledger, "read", number, 0) as watch:
+        yield from watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done), truth))
+
+
+def decode_stage(chunk: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
+    """A chunk of encoded images → of RGB arrays."""
+    with attempt(ledger, "decode", *place(chunk)) as watch:
+        return decode_chunk(chunk, config, watch)
+
+
+def commit_stage(labeled: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
+    """Commits a labeled chunk and tells what became of it; a sentinel only passes the number of chunks on."""
+    names = ("unit", "chunk", "chunks", "resume")
+    outcome = {name: labeled[name][0].as_py() for name in names} | {"images": 0, "labeled": 0}
+    if not is_sentinel(labeled):
+        with attempt(ledger, "commit", *place(labeled)):
+            part = write(labeled, files)
+        statuses = part["status"].to_pylist()
+        report_images(statuses, part["windows"].to_pylist())
+        outcome |= {"images": len(statuses), "labeled": statuses.count(OK)}
+    return pa.Table.from_pylist([outcome], schema=OUTCOME_SCHEMA)
+
+
+def report_images(statuses: Sequence[str], windows: Sequence[int | None]) -> None:
+    """Counts a committed chunk in this process's metrics."""
+    for status, images in Counter(statuses).items():
+        count("scclip_images_total", images, status=status)
+    count("scclip_windows_total", sum(number or 0 for number in windows))
+
+
+def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Iterator[Outcome]:
+    """Runs the graph; yields outcomes as chunks are committed, having finished every unit when it ends.
+
+    `ledger` (ledger.running_ledger) counts deaths and retries; without one the run has its own. Raises what Ray raises
+    when a stage fails for good; everything committed until then is kept.
+    """
+    configure_ray_data(job.resources)
+    with contextlib.nullcontext(ledger) if ledger else running_ledger() as ledger:
+        tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
+        for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for row in pa.table(batch).to_pylist():
+                outcome = Outcome(**row)
+                tracker.add(outcome)
+                yield outcome
+        tracker.close()
+
+
+class UnitTracker:
+    """Knows which chunks of which units are committed; starts the finishing of a unit whose parts are complete."""
+
+    def __init__(self, job: LabelJob, ledger: Any) -> None:
+        self.job, self.ledger = job, ledger
+        self.present = {unit: set(chunks) for unit, chunks in job.done.items()}
+        self.expected: dict[int, int] = {}
+        self.running: list[ray.ObjectRef] = []
+        self.finish = ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")(finish_stage)
+
+    def add(self, outcome: Outcome) -> None:
+        """Takes note of an outcome; waits only while too many units are being finished."""
+        if outcome.chunks is None:
+            self.present.setdefault(outcome.unit, set()).add(outcome.chunk)
+        else:
+            self.expected[outcome.unit] = outcome.chunks
+        expected = self.expected.get(outcome.unit)
+        if expected is not None and self.present.get(outcome.unit, set()) >= set(range(expected)):
+            job = self.job
+            del self.expected[outcome.unit]
+            self.running.append(self.finish.remote(outcome.unit, expected, job.files, job.finish, self.ledger))
+        self.collect(FINISHING)
+
+    def collect(self, leave: int) -> None:
+        """Waits until at most `leave` units are being finished; raises what their tasks raise."""
+        while len(self.running) > leave:
+            ready, self.running = ray.wait(self.running, num_returns=1)
+            ray.get(ready)
+
+    def close(self) -> None:
+        """Waits for the last units; an AssertionError if a unit's chunks did not all arrive."""
+        self.collect(0)
+        if self.expected:
+            raise AssertionError(f"units {sorted(self.expected)} ended without all their chunks")
+
+
+def finish_stage(unit: int, chunks: int, files: RunFiles, finish: Finish, ledger: Any) -> None:
+    """The job's `finish` as a task that returns nothing."""
+    with attempt(ledger, "finish", unit, 0):
+        finish(unit, chunks, files)
+
+
+def configure_ray_data(resources: Resources | None = None) -> None:
+    """Every chunk its own block, no console output but ours, no time-out while a cluster scales up."""
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
+    context.target_min_block_size = 1
+    if resources and resources.mixed:
+        context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
+    if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
+        context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1
+    if hasattr(context, "max_consecutive_actor_init_deaths"):  # a process killed while it loads the weights
+        context.max_consecutive_actor_init_deaths = ACTOR_STARTS
+    os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -1,0 +1,214 @@
+"""Who died over what: the attempt ledger.
+
+    with attempt(ledger, "decode", unit, chunk) as watch:   # in a worker: one call to announce, one when done
+        decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is set aside
+
+A process that dies leaves its announcement open; the next announcement of the same work counts it as a death. After
+the second death the images of the chunk are announced one by one, and an image is set aside only when it was alone in
+flight at two deaths on nodes that still live: bad luck is no proof. Work that goes on dying with no image to blame ends
+the job: nothing is retried for ever. Stages also report the storage requests that they repeated.
+"""
+
+import contextlib
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from scclip.pipeline.labeling.telemetry import Clock, busy, count, show_waiting
+from scclip.pipeline.storage.retries import retries_used
+
+ONE_BY_ONE_AFTER = 2  # deaths of a chunk
+ASIDE_AFTER = 2  # deaths of an image that was alone in flight
+MOST_DEATHS = 32  # of one piece of work on living nodes, since an image was last set aside; then the job fails
+KILLED = "killed_worker"
+DOING = {"decode": "decoded", "label": "labeled"}
+
+Work = tuple[str, int, int]  # stage, unit, chunk
+
+
+class TooManyDeaths(RuntimeError):
+    """A stage's process died again and again over the same work, and no image of it is to blame."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How a piece of work is to be done."""
+
+    one_by_one: bool = False
+    """Announce every image before it is processed, and nothing beside it."""
+    aside: frozenset[int] = frozenset()
+    """Indices of images not to be touched."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An announcement: where, and over which image alone (None: over the whole chunk)."""
+
+    node: str
+    image: int | None = None
+
+
+@dataclass
+class History:
+    """What is known of a piece of work that died."""
+
+    deaths: list[Attempt] = field(default_factory=list)
+    aside: set[int] = field(default_factory=set)
+    forgiven: int = 0
+    """Deaths up to the last image that was set aside."""
+
+
+def dead_nodes() -> set[str]:
+    """Ids of the nodes that Ray has lost."""
+    return {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+
+
+class AttemptLedger:
+    """The ledger itself; one small actor holds it. Its memory is that of the work in flight and of what died."""
+
+    def __init__(self, lost: Callable[[], set[str]] = dead_nodes) -> None:
+        self.lost = lost
+        self.open: dict[Work, Attempt] = {}
+        self.histories: dict[Work, History] = defaultdict(History)
+        self.deaths: Counter[str] = Counter()
+        self.storage_retries = 0
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.waiting: set[tuple[int, int]] = set()
+
+    def begin(self, work: Work, node: str) -> Orders:
+        """Announces an attempt; an earlier one that is still open died. TooManyDeaths ends the job."""
+        earlier = self.open.pop(work, None)
+        if earlier is not None:
+            self.deaths[work[0]] += 1
+            count("scclip_worker_deaths_total", 1, stage=work[0])
+            self.histories[work].deaths.append(earlier)
+            self.judge(work, self.histories[work])
+        self.open[work] = Attempt(node)
+        if work[0] == "label":
+            self.waiting.discard(work[1:])
+            show_waiting(len(self.waiting))
+        if work not in self.histories:
+            return Orders()
+        history = self.histories[work]
+        return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER, frozenset(history.aside))
+
+    def judge(self, work: Work, history: History) -> None:
+        """Sets aside an image that is to blame for two deaths; deaths together with their node blame nobody."""
+        lost = self.lost()
+        guilty = Counter(death.image for death in history.deaths if death.image is not None and death.node not in lost)
+        fresh = {image for image, count in guilty.items() if count >= ASIDE_AFTER} - history.aside
+        if fresh:
+            history.aside |= fresh
+            history.forgiven = len(history.deaths)
+        unexplained = [death for death in history.deaths[history.forgiven :] if death.node not in lost]
+        if len(unexplained) > MOST_DEATHS:
+            stage, unit, chunk = work
+            raise TooManyDeaths(
+                f"the process of stage {stage} died {len(unexplained)} times over chunk {chunk} of unit {unit}; "
+                "see to its memory and to the node's log"
+            )
+
+    def alone(self, work: Work, image: int) -> None:
+        """Announces the one image that is being processed from now on."""
+        if work in self.open:
+            self.open[work] = replace(self.open[work], image=image)
+
+    def done(self, work: Work, storage_retries: int, seconds: float = 0.0) -> None:
+        """The attempt came to its end, after so many seconds of work."""
+        self.open.pop(work, None)
+        self.storage_retries += storage_retries
+        self.seconds[work[0]] += seconds
+        if work[0] == "decode":
+            self.waiting.add(work[1:])
+            show_waiting(len(self.waiting))
+
+    def totals(self) -> dict[str, Any]:
+        """Deaths and seconds of work by stage, and storage requests that were repeated, so far."""
+        deaths = dict(sorted(self.deaths.items()))
+        return {"worker_deaths": deaths, "storage_retries": self.storage_retries, "stage_seconds": dict(self.seconds)}
+
+
+class Watch:
+    """What a stage asks before each image. `Watch()` lets everything pass, for loops without Ray."""
+
+    def __init__(self, ledger: Any = None, work: Work = ("", 0, 0), orders: Orders = Orders()) -> None:
+        self.ledger, self.work, self.orders = ledger, work, orders
+        self.clock = Clock(work[0])
+
+    @property
+    def one_by_one(self) -> bool:
+        """Images are to be processed one after the other, each after its own question."""
+        return self.orders.one_by_one
+
+    def __call__(self, index: int) -> str | None:
+        """None: go on with this image. Otherwise leave it alone: the reason for its row."""
+        if index in self.orders.aside:
+            doing = DOING.get(self.work[0], self.work[0])
+            return f"its process died {ASIDE_AFTER} times while it alone was being {doing}; it is set aside"
+        if self.one_by_one:
+            answer(self.ledger.alone.remote(self.work, index))
+        return None
+
+
+FREE = Watch()
+
+
+def answer(reference: Any) -> Any:
+    """The value of an object. Not `ray.get`: that gives the task's CPU away for the millisecond it waits."""
+    return reference.future().result()
+
+
+@contextlib.contextmanager
+def running_ledger() -> Iterator[Any]:
+    """The ledger's actor, on this node; it ends with a job that came to its end, else with the driver.
+
+    The tasks of a job that did not may still call it.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(AttemptLedger)
+    ledger: Any = actor.options(scheduling_strategy=here).remote()
+    yield ledger
+    ray.kill(ledger)
+
+
+@contextlib.contextmanager
+def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
+    """Announces an attempt and, if the block ends without an error, its end."""
+    work, before = (stage, unit, chunk), retries_used()
+    node = ray.get_runtime_context().get_node_id()
+    watch = Watch(ledger, work, answer(ledger.begin.remote(work, node)))
+    with busy(stage) as watch.clock:
+        yield watch
+    retries = retries_used() - before
+    count("scclip_storage_retries_total", retries, stage=stage)
+    answer(ledger.done.remote(work, retries, watch.clock.seconds))  # before the job's end, which is the ledger's
+
+
+class Gate:
+    """Lets calls of one process pass together, or one that must be alone."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.inside, self.closed = 0, False
+
+    @contextlib.contextmanager
+    def entered(self, alone: bool) -> Iterator[None]:
+        """Waits its turn; with `alone` until everybody else has left, and nobody comes in meanwhile."""
+        with self.condition:
+            self.condition.wait_for(lambda: not self.closed)
+            self.closed = alone
+            if alone:
+                self.condition.wait_for(lambda: self.inside == 0)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.condition:
+                self.inside -= 1
+                self.closed = self.closed and not alone
+                self.condition.notify_all()

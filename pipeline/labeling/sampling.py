@@ -1,0 +1,150 @@
+"""What a run will cost, from a sample that takes the real way through every stage, into a scratch folder.
+
+sample = take_sample(units, job)                   # job.files is a scratch folder
+estimate = extrapolate(sample, count_all(units))
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+
+from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.inputs.decoding import decode_chunk
+from scclip.pipeline.inputs.plan import Unit, count_images
+from scclip.pipeline.inputs.readers.unit import is_sentinel, read_unit
+from scclip.pipeline.labeling.graph import LabelJob
+
+UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
+COUNTED = 8  # tars whose images are counted; the others are taken to be like them, by their bytes
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What the sample took; seconds are sums over its images."""
+
+    images: int
+    labeled: int
+    windows: int
+    cpu_seconds: float
+    """Reading, decoding, committing."""
+    label_seconds: float | None
+    """Of one actor; None where no living node holds one."""
+    output_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What all units will take."""
+
+    images: int
+    windows: int
+    cpu_hours: float
+    actor_hours: float | None
+    output_bytes: int
+
+
+def count_all(units: Sequence[Unit]) -> tuple[int, bool]:
+    """(images, whether all were counted); tars beyond a few are estimated by their bytes."""
+    tars = [unit for unit in units if unit.kind == "tar"]
+    exact = sum(count_images(unit) for unit in units if unit.kind != "tar")
+    counted = spread(tars, COUNTED)
+    found = sum(map(count_images, counted))
+    if len(counted) == len(tars):
+        return exact + found, True
+    rest = sum(unit.size for unit in tars) / max(1, sum(unit.size for unit in counted))
+    return exact + round(found * rest), False
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many items, at equal distances."""
+    step = max(1.0, len(items) / most)
+    return [items[int(place * step)] for place in range(min(most, len(items)))]
+
+
+def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
+    """Runs a few images of a few units through every stage; writes only below `job.files`."""
+    clock = Stopwatch()
+    some = [shortened(unit) for unit in spread(units, UNITS)]
+    encoded = clock.take(lambda: [table for unit in some for table in read_unit(unit, job.limits)])
+    chunks = [table for table in encoded if not is_sentinel(table)]
+    decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
+    labeled, label_seconds = label_there(decoded, job) if job.resources.fitting else ([], None)
+    parts = clock.take(lambda: [job.commit(chunk, job.files) for chunk in labeled])
+    ends = {table["unit"][0].as_py(): table["chunks"][0].as_py() for table in encoded if is_sentinel(table)}
+    clock.take(lambda: [job.finish(unit, ends[unit], job.files) for unit in ends if parts])
+    statuses = [status for part in parts for status in part["status"].to_pylist()]
+    return Sample(
+        images=sum(len(chunk["images"][0]) for chunk in chunks),
+        labeled=statuses.count(OK),
+        windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
+        cpu_seconds=clock.seconds,
+        label_seconds=label_seconds,
+        output_bytes=sum(map(file_size, written(job.files.output))),
+    )
+
+
+class Stopwatch:
+    """Adds up the time of what it runs."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def take(self, action: Callable[[], T]) -> T:
+        """The action's result."""
+        began = time.perf_counter()
+        try:
+            return action()
+        finally:
+            self.seconds += time.perf_counter() - began
+
+
+def shortened(unit: Unit) -> Unit:
+    """Only the unit's first images."""
+    return dataclasses.replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES))
+
+
+def label_there(chunks: Sequence[pa.Table], job: LabelJob) -> tuple[list[pa.Table], float]:
+    """The labeled chunks and the seconds that one actor of the run needs for them, on a node that holds one."""
+    share = job.resources
+    task = ray.remote(num_cpus=share.actor_cpus, num_gpus=share.gpus_per_actor, max_retries=0)(label_chunks)
+    result: tuple[list[pa.Table], float] = ray.get(task.remote(job.spec, list(chunks)))
+    return result
+
+
+def label_chunks(spec: Any, chunks: Sequence[pa.Table]) -> tuple[list[pa.Table], float]:
+    """The labeled chunks and the seconds they took, the model's first call left out."""
+    labeler = spec.start()
+    labeler(chunks[0])
+    began = time.perf_counter()
+    return [labeler(chunk) for chunk in chunks], time.perf_counter() - began
+
+
+def written(folder: str) -> Iterable[str]:
+    """The files of finished units."""
+    for kind in ("images", "segments", "coco", "masks"):
+        for path, _, names in os.walk(os.path.join(folder, kind)):
+            yield from (os.path.join(path, name) for name in names)
+
+
+def file_size(path: str) -> int:
+    return os.stat(path).st_size
+
+
+def extrapolate(sample: Sample, images: int) -> Estimate:
+    """The sample's figures for so many images."""
+    factor = images / max(1, sample.images)
+    hours = None if sample.label_seconds is None else sample.label_seconds * factor / 3600
+    return Estimate(
+        images=images,
+        windows=round(sample.windows * factor),
+        cpu_hours=sample.cpu_seconds * factor / 3600,
+        actor_hours=hours,
+        output_bytes=round(sample.output_bytes * factor),
+    )

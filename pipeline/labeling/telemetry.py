@@ -1,0 +1,124 @@
+"""What a run tells of itself: Ray metrics while it runs, and which stage held it up.
+
+Ray exports every metric with the prefix `ray_` (Prometheus: /metrics of every node's agent; dashboard: Metrics).
+
+| metric | tags | counts |
+| --- | --- | --- |
+| scclip_images_total | status | images committed: ok, undecodable, label_failed, … |
+| scclip_windows_total | | windows that went through the model |
+| scclip_busy_seconds_total | stage | time in which a process did the stage's work; label: an actor (its GPU) was busy |
+| scclip_storage_retries_total | stage | storage requests that were repeated |
+| scclip_worker_deaths_total | stage | processes that died over a chunk |
+| scclip_waiting_chunks | | decoded chunks that no actor has begun: 0 all the time means that the actors starve |
+
+    with busy("decode") as clock: ...         # clock.seconds afterwards
+    count("scclip_images_total", 12, status="ok")
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+from ray.util import metrics
+
+from scclip.pipeline.cluster.resources import Resources
+
+T = TypeVar("T")
+
+COUNTERS = {
+    "scclip_images_total": ("Images committed", ("status",)),
+    "scclip_windows_total": ("Windows that went through the model", ()),
+    "scclip_busy_seconds_total": ("Seconds in which a process did the stage's work", ("stage",)),
+    "scclip_storage_retries_total": ("Storage requests that were repeated", ("stage",)),
+    "scclip_worker_deaths_total": ("Processes that died over a chunk", ("stage",)),
+}
+WAITING = "scclip_waiting_chunks"
+STAGES = ("read", "decode", "label", "commit", "finish")
+_lock = threading.Lock()
+_made: dict[str, Any] = {}
+_inside: dict[str, int] = {}
+_since: dict[str, float] = {}
+
+
+def count(name: str, amount: float, **tags: str) -> None:
+    """Adds to a counter of this process; outside of Ray nothing happens."""
+    if amount > 0 and ray.is_initialized():
+        text, keys = COUNTERS[name]
+        with _lock:
+            if name not in _made:
+                _made[name] = metrics.Counter(name, text, keys)
+        _made[name].inc(amount, tags)
+
+
+def show_waiting(chunks: int) -> None:
+    """Sets the length of the actors' queue."""
+    if ray.is_initialized():
+        with _lock:
+            if WAITING not in _made:
+                _made[WAITING] = metrics.Gauge(WAITING, "Decoded chunks that no actor has begun")
+        _made[WAITING].set(chunks)
+
+
+@dataclass
+class Clock:
+    """Seconds of one piece of work, as far as no other of its stage in this process has counted them."""
+
+    stage: str
+    seconds: float = 0.0
+
+    def begin(self) -> None:
+        """Work goes on from here."""
+        with _lock:
+            if not _inside.get(self.stage):
+                _since[self.stage] = time.perf_counter()
+            _inside[self.stage] = _inside.get(self.stage, 0) + 1
+
+    def pause(self) -> None:
+        """Work rests from here."""
+        with _lock:
+            now = time.perf_counter()
+            self.seconds += now - _since[self.stage]
+            _since[self.stage] = now
+            _inside[self.stage] -= 1
+
+    def through(self, items: Iterable[T]) -> Iterator[T]:
+        """The items; the time that their taker needs between two of them is not counted."""
+        for item in items:
+            self.pause()
+            try:
+                yield item
+            finally:
+                self.begin()
+
+
+@contextlib.contextmanager
+def busy(stage: str) -> Iterator[Clock]:
+    """Counts the block's time: of overlapping calls in one process every second only once."""
+    clock = Clock(stage)
+    clock.begin()
+    try:
+        yield clock
+    finally:
+        clock.pause()
+        count("scclip_busy_seconds_total", clock.seconds, stage=stage)
+
+
+def stage_summary(seconds: Mapping[str, float], resources: Resources, elapsed: float) -> dict[str, Any]:
+    """`stages` and `bottleneck` of summary.json.
+
+    A stage's share is its busy seconds over what it could have had: for `label` those of the actors, for the others
+    those of the CPUs that the actors leave. The bottleneck is the stage with the largest share; on a cluster that grew
+    or shrank meanwhile shares are rough.
+    """
+    actors = max(1, min(resources.max_actors, resources.fitting))
+    cpus = max(resources.spare_cpus, resources.decode_cpus)
+    had = {stage: elapsed * (actors if stage == "label" else cpus) for stage in STAGES}
+    shares = {stage: seconds.get(stage, 0.0) / had[stage] if had[stage] else 0.0 for stage in STAGES}
+    stages = {
+        stage: {"busy_seconds": round(seconds.get(stage, 0.0), 3), "share": round(shares[stage], 3)} for stage in STAGES
+    }
+    return {"stages": stages, "bottleneck": max(STAGES, key=shares.__getitem__) if any(shares.values()) else None}

@@ -1,0 +1,224 @@
+"""What a report shows of a run: totals, histograms, failures and a bounded sample of pictures (no HTML here).
+
+    content = gather(files, ReportLimits(), truth="seg.png")
+
+Totals are exact. Histograms, failures and pictures come from a sample of the finished units, spread over the run, so
+that a report of ten thousand shards reads as much as one of a hundred.
+"""
+
+import io
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scclip.pipeline.annotations.statistics import OK, Totals
+from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.review.curation import (
+    IMAGE_COLUMNS,
+    SEGMENT_COLUMNS,
+    Curation,
+    CurationSums,
+    unit_curation,
+    vocabulary_queries,
+)
+from scclip.pipeline.review.curation import conclude as curate
+from scclip.pipeline.review.gallery import Choice, Picture, draw_pictures
+from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.generations import read_labeling_run, read_plan, unit_totals
+from scclip.pipeline.storage.files import exists, join, read_bytes
+
+BINS = 200  # of a confidence histogram over 0..1: fine, because many classes share one softmax
+SMALLEST = 0.01  # share of the image: smaller segments are pictured only where a class has no other
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportLimits:
+    """What keeps a report small however large the run."""
+
+    units: int = 64
+    """Units whose tables are read."""
+    failures: int = 60
+    """Failed images that are listed."""
+    pictures: int = 36
+    """Images that are shown, each as photo, labels and (where there is one) truth."""
+    picture_units: int = 12
+    """Units whose shards are opened for them."""
+    first_images: int = 256
+    """Only so many images at the start of a unit are pictured: a tar is read from its start."""
+    side: int = 480
+    """Pixels of a picture's longer side."""
+    picture_bytes: int = 4 * 2**20
+    """All pictures together, as JPEG and PNG."""
+    keep: float = 0.8
+    """Share of every class's pixels that the suggested thresholds keep."""
+
+
+@dataclass(kw_only=True)
+class ReportContent:
+    """Everything a page tells about a run."""
+
+    output: str
+    """Where the run lies."""
+    run: dict[str, Any]
+    """run.json."""
+    units: list[Unit]
+    """All that are planned."""
+    finished: int
+    """Units that are committed."""
+    sampled: int
+    """Units whose tables were read."""
+    totals: Totals
+    """Of all finished units."""
+    confidence: dict[int, Counts] = field(default_factory=dict)
+    """Category → (BINS,) segments of the sample by their mean confidence."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """Failed images of the sample: key, file_name, status, error."""
+    pictures: list[Picture] = field(default_factory=list)
+    """By category, the least confident first."""
+    notes: list[str] = field(default_factory=list)
+    """Why pictures are missing."""
+    curation: Curation | None = None
+    """What the sample's statistics say about the labels; None where nothing is finished."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Category index → name, 0 only where the vocabulary has a background."""
+        return category_names(self.run)
+
+
+def category_names(run: Mapping[str, Any]) -> dict[int, str]:
+    """Category index → name of the vocabulary in a run.json."""
+    vocabulary = run["vocabulary"]
+    background = {0: "background"} if vocabulary["background"] else {}
+    return background | {index: str(entry["name"]) for index, entry in enumerate(vocabulary["classes"], start=1)}
+
+
+def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
+    """Reads what a report needs; FileNotFoundError where there is no run.
+
+    `truth` is the extension (tar, files) or column (Parquet) of ground truth in the input. Input that cannot be read
+    costs pictures, never the report.
+    """
+    run, units = read_labeling_run(files), read_plan(files)
+    by_unit = unit_totals(files, sorted(files.finished()))
+    sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
+    content = ReportContent(
+        output=files.output,
+        run=run,
+        units=units,
+        finished=len(by_unit),
+        sampled=len(sample),
+        totals=sum(by_unit.values(), Totals()),
+    )
+    pictured = set(spread(sample, limits.picture_units))
+    candidates: dict[int, list[Choice]] = defaultdict(list)
+    sums = CurationSums()
+    with ThreadPoolExecutor(4) as threads:
+        for one in threads.map(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample):
+            for category, counts in one.confidence.items():
+                content.confidence[category] = content.confidence.get(category, 0) + counts
+            content.failures += one.failures[: limits.failures - len(content.failures)]
+            for choice in one.candidates:
+                candidates[choice.category].append(choice)
+            sums += one.curation
+    queries, features = vocabulary_queries(run), text_features(files)
+    content.curation = curate(sums, content.names, content.totals, queries, features, limits.keep) if sample else None
+    chosen = choose(candidates, content.totals, limits.pictures)
+    content.pictures, content.notes = draw_pictures(files, run, units, chosen, limits, content.names, truth)
+    return content
+
+
+def text_features(files: RunFiles) -> npt.NDArray[np.float32] | None:
+    """The run's (Q, E) text features; None where they are not kept."""
+    url = join(files.output, "text_features.npy")
+    return np.load(io.BytesIO(read_bytes(url))) if exists(url) else None
+
+
+def spread(items: Sequence[int], at_most: int) -> list[int]:
+    """At most so many of the items, evenly spaced, first and last among them."""
+    if len(items) <= at_most:
+        return list(items)
+    return [items[place] for place in np.linspace(0, len(items) - 1, at_most).round().astype(int).tolist()]
+
+
+def sample_units(failed: Mapping[int, int], limits: ReportLimits) -> list[int]:
+    """Units to read, ascending: spread over the run, an eighth of them kept for units with failures."""
+    bad = spread([unit for unit in sorted(failed) if failed[unit]], max(1, limits.units // 8))
+    return sorted({*bad, *spread(sorted(failed), max(1, limits.units - len(bad)))})
+
+
+@dataclass(frozen=True)
+class UnitSample:
+    """What one unit adds; its tables are let go."""
+
+    confidence: dict[int, Counts]
+    failures: list[dict[str, Any]]
+    candidates: list[Choice]
+    curation: CurationSums
+
+
+def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool) -> UnitSample:
+    """Reads a unit's images and segments, without metadata and RLEs."""
+    names = list(dict.fromkeys([*IMAGE_COLUMNS, "index", "width", "height", "error"]))
+    images = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))), columns=names)
+    names = list(dict.fromkeys([*SEGMENT_COLUMNS, "image_id", "area_fraction"]))
+    segments = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("segments", unit))), columns=names)
+    failed = images.filter(pc.not_equal(images["status"], OK)).slice(0, limits.failures)
+    return UnitSample(
+        confidence=confidence_histograms(segments),
+        failures=failed.select(["key", "file_name", "status", "error"]).to_pylist(),
+        candidates=picture_candidates(images, segments, limits) if pictured else [],
+        curation=unit_curation(images, segments),
+    )
+
+
+def confidence_histograms(segments: pa.Table) -> dict[int, Counts]:
+    """Category → (BINS,) int64 counts of segments by their mean confidence."""
+    category = segments["category_id"].to_numpy()
+    level = np.minimum((segments["mean_confidence"].to_numpy() * BINS).astype(int), BINS - 1)
+    return {value: np.bincount(level[category == value], minlength=BINS) for value in np.unique(category).tolist()}
+
+
+def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimits) -> list[Choice]:
+    """The segments of a unit's first images; of each class those that are large enough to see, if there are any."""
+    labeled = images.filter(pc.and_(pc.equal(images["status"], OK), pc.less(images["index"], limits.first_images)))
+    rows = {row["image_id"]: row for row in labeled.to_pylist()}
+    found: dict[int, list[tuple[float, Choice]]] = defaultdict(list)
+    for segment in segments.filter(pc.is_in(segments["image_id"], pa.array(list(rows), pa.int64()))).to_pylist():
+        row, category = rows[segment["image_id"]], segment["category_id"]
+        place = {name: row[name] for name in ("image_id", "unit", "index", "key", "width", "height")}
+        choice = Choice(category=category, confidence=segment["mean_confidence"], **place)
+        found[category].append((segment["area_fraction"], choice))
+    large = {category: [choice for area, choice in pairs if area >= SMALLEST] for category, pairs in found.items()}
+    return [choice for category, pairs in found.items() for choice in large[category] or [pair[1] for pair in pairs]]
+
+
+def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures: int) -> list[Choice]:
+    """Images to show, each once: class by class in turn, the least confident, the most, the second least, and so on.
+
+    Classes with more pixels come first where there are more classes than pictures; the result is sorted by class in
+    that order, the least confident first.
+    """
+    order = sorted(candidates, key=lambda category: (-totals.class_pixels[category], category))
+    ranked = {category: sorted(candidates[category], key=lambda c: (c.confidence, c.image_id)) for category in order}
+    ends = {category: itertools.cycle((0, -1)) for category in order}
+    taken: dict[int, Choice] = {}
+    while any(ranked.values()) and len(taken) < pictures:
+        for category in order:
+            ranked[category] = [choice for choice in ranked[category] if choice.image_id not in taken]
+            if ranked[category] and len(taken) < pictures:
+                choice = ranked[category].pop(next(ends[category]))
+                taken[choice.image_id] = choice
+    place = {category: rank for rank, category in enumerate(order)}
+    return sorted(taken.values(), key=lambda choice: (place[choice.category], choice.confidence, choice.image_id))

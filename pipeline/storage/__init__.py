@@ -1,0 +1,1 @@
+"""Files on any fsspec URL: reading with retries, writing once and whole."""

@@ -1,0 +1,199 @@
+"""Training of the demo model: three stages, seeded, resumable to the bit.
+
+    python -m scclip.demo.training.train --output train --export scclip/demo/weights
+    python -m scclip.demo.training.train --output train --stage region --steps 6000
+
+The same command again goes on from the last checkpoint. ``--workers`` processes with one thread each share a step: on
+few cores that others use too, they lose less to waiting than one process with as many threads.
+"""
+
+import argparse
+import json
+import math
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import save_file
+from torch import nn
+
+from scclip.demo.training.pool import WindowPool, build_block
+from scclip.demo.training.trainee import MEAN, MODEL_CONFIG, STAGES, STD, Trainee, TrainingConfig
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "text": {"steps": 300, "batch": 16, "learning_rate": 2e-3, "workers": 1},
+    "image": {"steps": 500, "batch": 24, "learning_rate": 1e-3},
+    "region": {"steps": 4400, "batch": 16, "learning_rate": 4e-4},
+}
+
+
+def train(config: TrainingConfig) -> None:
+    """Runs (or goes on with) one stage; writes ``checkpoint.pt`` into the output directory."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    if config.workers == 1:
+        _work(0, config, None)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_work, (config, f"file://{folder}/store"), nprocs=config.workers)
+
+
+def _work(rank: int, config: TrainingConfig, store: str | None) -> None:
+    torch.set_num_threads(1)
+    if store:
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=config.workers)
+    for block in range(rank, config.blocks, config.workers):
+        build_block(config.output / "pool", block)
+        print(f"pool: block {block + 1} of {config.blocks}", flush=True)
+    if store:
+        dist.barrier()
+    _run_stage(rank, config, WindowPool(config.output / "pool", config.blocks))
+    if store:
+        dist.destroy_process_group()
+
+
+def _run_stage(rank: int, config: TrainingConfig, pool: WindowPool) -> None:
+    trainee, checkpoint = Trainee(config.seed), config.output / "checkpoint.pt"
+    trainee.lock(config.stage)
+    optimiser, start = _optimiser(trainee, config), _resume(trainee, checkpoint, config)
+    if start[1]:
+        optimiser.load_state_dict(start[1])
+    shown, last = 0.0, time.monotonic()
+    end = min(config.steps, config.stop_after or config.steps)
+    for step in range(start[0], end):
+        loss = _step(trainee, optimiser, config, pool, rank=rank, step=step)
+        shown = loss if not shown else 0.95 * shown + 0.05 * loss
+        if rank == 0 and (step % 20 == 19 or step + 1 == end):
+            seconds, last = time.monotonic() - last, time.monotonic()
+            scale = trainee.region_scale.exp().item()
+            print(
+                f"{config.stage} {step + 1}/{config.steps} loss {shown:.4f} scale {scale:.1f} {seconds:.0f} s",
+                flush=True,
+            )
+        if rank == 0 and (step % 100 == 99 or step + 1 == end):
+            _save(trainee, optimiser, checkpoint, config.stage, step + 1)
+
+
+def _step(
+    trainee: Trainee,
+    optimiser: torch.optim.Optimizer,
+    config: TrainingConfig,
+    pool: WindowPool,
+    *,
+    rank: int,
+    step: int,
+) -> float:
+    rng = np.random.default_rng([config.seed, STAGES.index(config.stage), step, rank])
+    loss = trainee.loss(pool, rng, config)
+    optimiser.zero_grad()
+    loss.backward()
+    if config.workers > 1:
+        _average_gradients(trainee, config.workers)
+    nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
+    for group in optimiser.param_groups:
+        group["lr"] = _learning_rate(config, step)
+    optimiser.step()
+    return loss.item()
+
+
+def _learning_rate(config: TrainingConfig, step: int) -> float:
+    progress = min(1.0, (step + 1) / config.steps)
+    return (
+        config.learning_rate
+        * min(1.0, (step + 1) / config.warmup)
+        * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    )
+
+
+def _optimiser(trainee: Trainee, config: TrainingConfig) -> torch.optim.AdamW:
+    trained = [(name, weight) for name, weight in trainee.named_parameters() if weight.requires_grad]
+    decays = [weight.ndim == 2 and "embedding" not in name for name, weight in trained]
+    groups = [
+        {"params": [weight for (_, weight), decay in zip(trained, decays, strict=True) if decay is wanted]}
+        | {"weight_decay": 0.05 if wanted else 0.0}
+        for wanted in (True, False)
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), foreach=True)
+
+
+def _average_gradients(trainee: Trainee, workers: int) -> None:
+    gradients = [weight.grad for weight in trainee.parameters() if weight.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= workers
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def _resume(trainee: Trainee, checkpoint: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
+    """Loads the checkpoint if there is one: the step to go on with, and the optimiser's state in the same stage."""
+    if not checkpoint.exists():
+        return 0, None
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if STAGES.index(saved["stage"]) > STAGES.index(config.stage):
+        raise ValueError(f"{checkpoint} is of the later stage {saved['stage']!r}; train into another --output")
+    trainee.load_state_dict(saved["model"])
+    return (saved["step"], saved["optimiser"]) if saved["stage"] == config.stage else (0, None)
+
+
+def _save(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, stage: str, step: int) -> None:
+    temporary = checkpoint.with_suffix(f".{os.getpid()}.tmp")
+    state = {"model": trainee.state_dict(), "optimiser": optimiser.state_dict(), "stage": stage, "step": step}
+    torch.save(state, temporary)
+    temporary.replace(checkpoint)
+
+
+def export(output: Path, directory: Path) -> None:
+    """Writes the checkpoint's model in open_clip's local-directory format, half precision."""
+    saved = torch.load(output / "checkpoint.pt", map_location="cpu", weights_only=True)["model"]
+    state = {name.removeprefix("clip."): value for name, value in saved.items() if name.startswith("clip.")}
+    state["logit_scale"] = saved["region_scale"]
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = directory / "open_clip_model.safetensors"
+    save_file({name: value.half().contiguous() for name, value in state.items()}, weights)
+    weights.chmod(0o644)
+    described = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": {"mean": list(MEAN), "std": list(STD)}}
+    (directory / "open_clip_config.json").write_text(json.dumps(described, indent=2) + "\n")
+
+
+def train_all(output: Path, **given: Any) -> None:
+    """The three stages one after the other with their defaults; those behind the checkpoint are left out."""
+    checkpoint = output / "checkpoint.pt"
+    for stage in STAGES:
+        reached = torch.load(checkpoint, weights_only=True)["stage"] if checkpoint.exists() else stage
+        if STAGES.index(reached) <= STAGES.index(stage):
+            train(TrainingConfig(**{**given, **DEFAULTS[stage]}, output=output, stage=stage))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the demo model.")
+    parser.add_argument("--output", type=Path, required=True, help="directory of checkpoint and training windows")
+    parser.add_argument("--stage", choices=STAGES, help="only this stage; without it all three")
+    parser.add_argument("--steps", type=int, help="optimiser steps of the stage")
+    parser.add_argument("--batch", type=int, help="windows per worker and step")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--stop-after", type=int, help="leave off at this step, to go on later")
+    parser.add_argument("--workers", type=int, help="processes with one thread each")
+    parser.add_argument("--blocks", type=int, help="blocks of 2,000 windows to train on")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--export", type=Path, help="write the weights into this directory at the end")
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    directory = given.pop("export", None)
+    if "stage" not in given and given.keys() & {"steps", "batch", "learning_rate", "stop_after"}:
+        parser.error("--steps, --batch, --learning-rate and --stop-after need --stage: they differ between stages")
+    if "stage" in given:
+        train(TrainingConfig(**{**DEFAULTS[given["stage"]], **given}))
+    else:
+        train_all(**given)
+    if directory:
+        export(given["output"], directory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What a GPU needs to stay busy: pinned uploads on a stream of their own, and the tower as one CUDA graph.
+
+    upload, forward = Uploader(model.device), GraphedTower(model, (model.calibration,), window=224)
+    ((features, anomalies),) = forward(normalise(upload(image)))
+
+On the CPU both do nothing but pass on. Several threads may call: an actor has two chunks in flight. Written without a
+GPU at hand: `scclip bench model` measures it where there is one.
+"""
+
+import gc
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scclip.encoder.calibration import CalibrationConfig
+from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.errors import one_line
+
+CAPTURING = threading.Lock()  # a process records one graph at a time, and frees nothing meanwhile
+WARM_UPS = 3  # runs before a capture: libraries choose their kernels and allocate their workspaces then
+
+
+class Uploader:
+    """uint8 arrays to the device through two pinned buffers, beside what the device computes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.lock = device, threading.Lock()
+        if device.type == "cuda":
+            self.stream: Any = torch.cuda.Stream(device)
+            self.buffers = [torch.empty(0, dtype=torch.uint8) for _ in range(2)]
+            self.copied: list[Any] = [torch.cuda.Event() for _ in range(2)]
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """An array of any shape as a tensor on the device."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            source = torch.from_numpy(np.ascontiguousarray(image))
+        if self.device.type != "cuda":
+            return source.to(self.device)
+        with self.lock:
+            return self._pinned(source)
+
+    def _pinned(self, source: Tensor) -> Tensor:
+        """Into the buffer whose last copy is the older one, and from there without waiting."""
+        self.copied[0].synchronize()
+        if self.buffers[0].numel() < source.numel():
+            self.buffers[0] = torch.empty(source.numel(), dtype=torch.uint8, pin_memory=True)
+        buffer = self.buffers[0][: source.numel()].view(source.shape)
+        buffer.copy_(source)
+        with torch.cuda.stream(self.stream):
+            uploaded = buffer.to(self.device, non_blocking=True)
+            self.copied[0].record(self.stream)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(self.copied[0])
+        uploaded.record_stream(current)
+        self.buffers.reverse()
+        self.copied.reverse()
+        return uploaded
+
+
+class GraphedTower:
+    """The tower under some settings; on a GPU the static batch of full windows is replayed as one CUDA graph."""
+
+    def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
+        self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
+        self.graphs = model.device.type == "cuda"
+        self.forget()
+
+    def forget(self) -> None:
+        """No graph; its memory is free."""
+        self.graph: Any = None
+        self.pixels, self.outputs = torch.empty(0), list[tuple[Tensor, Tensor]]()
+
+    def __call__(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """`SelfCalibratedCLIP.encode_variants`; other windows, and all without a graph, go step by step."""
+        if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
+            return self.model.encode_variants(pixels, self.variants)
+        with self.lock, torch.inference_mode():
+            if self.pixels.shape != pixels.shape:
+                self.forget()  # first, so that a halved batch has the memory of the whole one
+                self._capture(pixels)
+            if self.graph is None:
+                return self.model.encode_variants(pixels, self.variants)
+            self.pixels.copy_(pixels)
+            self.graph.replay()
+            return [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
+
+    def _capture(self, pixels: Tensor) -> None:
+        """Records the graph for this shape; where that cannot be done there is a warning and no graph."""
+        device = self.model.device
+        current, side, graph = torch.cuda.current_stream(device), torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+        static = pixels.clone()
+        with CAPTURING:
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    self.model.encode_variants(static, self.variants)
+            current.wait_stream(side)
+            try:
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may upload meanwhile
+                    outputs = self.model.encode_variants(static, self.variants)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.graphs = False
+                warnings.warn(f"the tower runs without a CUDA graph: {one_line(error)}", stacklevel=2)
+                return
+            finally:
+                torch.cuda.set_stream(current)  # a capture that fails leaves its own
+        self.graph, self.pixels, self.outputs = graph, static, outputs
+
+
+def free_cache() -> None:
+    """Gives the GPU's unused memory back, but not while a graph is recorded."""
+    with CAPTURING:
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,193 @@
+"""An open_clip vision tower whose patch features are self-calibrated.
+
+    model = SelfCalibratedCLIP(load_clip(ModelConfig(model="demo")).clip.visual)
+    features = model.encode_patches(pixels)  # (B, 3, H, W) normalised → (B, N, E)
+
+Shapes: B images, N = gh·gw patches in row-major order, D width, E joint embedding, L blocks.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from scclip.encoder.calibration import (
+    CalibrationConfig,
+    aggregation_weights,
+    calibrated_attention,
+    cosine_similarities,
+    find_anomalies,
+    repair,
+    repair_rows,
+)
+
+
+class UnsupportedTower(ValueError):
+    """The model is no open_clip `VisionTransformer` with a class token and plain residual attention blocks."""
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """Outputs of blocks before the last, class token first: each (B, 1 + N, D)."""
+
+    last: Tensor
+    """Block L−2."""
+    layers: Mapping[int, Tensor]
+    """By block, those that give similarities."""
+    sums: Mapping[tuple[int, int], Tensor]
+    """By first and last block, their sums."""
+
+
+class SelfCalibratedCLIP(nn.Module):
+    """A CLIP vision tower that gives calibrated patch features; any grid, any aspect ratio, per image."""
+
+    def __init__(self, visual: Any, calibration: CalibrationConfig | None = None) -> None:
+        """`visual`: an open_clip `VisionTransformer`; `calibration`: the published settings of its depth if None.
+
+        Raises `UnsupportedTower` (ValueError) for other architectures and ValueError for layers that do not exist.
+        """
+        super().__init__()
+        check_tower(visual)
+        self.visual: VisionTransformer = visual.eval().requires_grad_(False)
+        layers = len(visual.transformer.resblocks)
+        self.calibration = calibration or CalibrationConfig.published(layers)
+        self.calibration.check_layers(layers)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.visual.patch_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype the tower computes in."""
+        return self.visual.conv1.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """The device the tower lies on."""
+        return self.visual.conv1.weight.device
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of whole patches in an image of `height` × `width` pixels; partial patches are dropped."""
+        return height // self.patch_size[0], width // self.patch_size[1]
+
+    def encode_patches(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) pixels normalised by CLIP's mean and deviation → (B, N, E) calibrated features."""
+        return self.forward(pixels)[0]
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Like `encode_patches`, and the number of anomalous tokens of each image: (B, N, E) and (B,) int64."""
+        return self.encode_variants(pixels, (self.calibration,))[0]
+
+    @torch.inference_mode()
+    def encode_variants(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> list[tuple[Tensor, Tensor]]:
+        """`forward` under each of several settings: all blocks but the last run once for all of them."""
+        hidden, grid = self._hidden_states(pixels, variants), self.grid(*pixels.shape[-2:])
+        return [self._calibrated(hidden, config, grid) for config in variants]
+
+    def _calibrated(
+        self, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Steps 2 to 7 on what the blocks before the last gave: features (B, N, E), anomalous tokens (B,)."""
+        last = self.visual.transformer.resblocks[-1]
+        class_BD, patches_BND = hidden.last[:, 0], hidden.last[:, 1:]
+        similar_BND = hidden.layers[config.similarity_layer][:, 1:]
+        anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=patches_BND.device)
+        if config.anomalies:
+            anomalous_BN = find_anomalies(patches_BND)
+            rows = repair_rows(anomalous_BN, grid)
+            patches_BND, similar_BND = repair(patches_BND, rows), repair(similar_BND, rows)
+        similarity_BNN = cosine_similarities(similar_BND)
+        if config.aggregation:
+            patches_BND = aggregation_weights(similarity_BNN, config.similarity_threshold) @ patches_BND
+        if config.attention == "qk":
+            out_BND = last(torch.cat([class_BD[:, None], patches_BND], 1))[:, 1:]
+        else:
+            inputs: tuple[Tensor, ...] = (patches_BND,)
+            class_sum_BD = class_BD
+            if config.fusion:
+                fused_BND = hidden.sums[config.fused_layers]
+                inputs, class_sum_BD = (patches_BND, fused_BND[:, 1:]), class_BD + fused_BND[:, 0]
+            residual_BD = config.class_residual * class_sum_BD
+            out_BND = calibrated_attention(last, inputs, residual_BD, similarity_BNN, config.attention)
+        if config.post:
+            post_BNN = cosine_similarities(hidden.layers[config.post_layer][:, 1:])
+            out_BND = aggregation_weights(post_BNN, config.similarity_threshold) @ out_BND
+        return self._project(out_BND), anomalous_BN.sum(1)
+
+    def _hidden_states(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> HiddenStates:
+        """Runs all blocks but the last, and keeps what these settings read."""
+        tokens, layers, sums = self._embed(pixels), dict[int, Tensor](), dict[tuple[int, int], Tensor]()
+        wanted = {config.similarity_layer for config in variants} | {config.post_layer for config in variants}
+        spans = {config.fused_layers for config in variants if config.fusion}
+        for layer, block in enumerate(self.visual.transformer.resblocks[:-1]):
+            tokens = block(tokens)
+            if layer in wanted:
+                layers[layer] = tokens
+            for first, last in spans:
+                if first <= layer <= last:
+                    sums[first, last] = sums[first, last].add_(tokens) if (first, last) in sums else tokens.clone()
+        return HiddenStates(tokens, layers, sums)
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        """Patch and class tokens with position embedding, after ln_pre: (B, 3, H, W) → (B, 1 + N, D)."""
+        visual = self.visual
+        patches_BND = visual.conv1(pixels.to(self.dtype)).flatten(2).transpose(1, 2)
+        class_B1D = visual.class_embedding.to(self.dtype).expand(len(pixels), 1, -1)
+        position_ND = position_embedding(visual.positional_embedding, visual.grid_size, self.grid(*pixels.shape[-2:]))
+        return visual.ln_pre(torch.cat([class_B1D, patches_BND], 1) + position_ND.to(self.dtype))
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """ln_post and the projection into the joint embedding: (B, N, D) → (B, N, E)."""
+        tokens = self.visual.ln_post(tokens)
+        return tokens if self.visual.proj is None else tokens @ self.visual.proj
+
+    def to_arrays(self) -> tuple[nn.Module, dict[str, np.ndarray]]:
+        """The tower as an empty module (meta device) and its float32 weights: what travels to other processes."""
+        arrays = {name: tensor.float().cpu().numpy() for name, tensor in self.state_dict().items()}
+        return copy.deepcopy(self).to("meta"), arrays
+
+    @staticmethod
+    def from_arrays(empty: nn.Module, arrays: Mapping[str, np.ndarray], dtype: torch.dtype, device: str) -> nn.Module:
+        """The model again, on `device` in `dtype`; float32 weights on the CPU share the arrays' memory."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        empty.load_state_dict(state, assign=True)
+        return empty.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Position embedding (1 + gh·gw, D) for another grid shape: bicubic, scale factor (patches + 0.1) / source."""
+    if grid == tuple(source):
+        return embedding
+    square = embedding[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
+    scale = tuple((new + 0.1) / old for new, old in zip(grid, source, strict=True))
+    resized = F.interpolate(square, scale_factor=scale, mode="bicubic", align_corners=False)
+    if resized.shape[-2:] != grid:
+        raise AssertionError(f"position embedding became {tuple(resized.shape[-2:])}, not {grid}")
+    return torch.cat([embedding[:1].float(), resized.flatten(2).transpose(1, 2)[0]])
+
+
+def check_tower(visual: Any) -> None:
+    """`UnsupportedTower` unless the tower has what the method reads: class token, grid, plain residual blocks."""
+    name = type(visual).__name__
+    remedy = "use an open_clip ViT with a class token, such as ViT-B-16 or ViT-L-14"
+    if not isinstance(visual, VisionTransformer):
+        raise UnsupportedTower(f"vision tower {name} is not supported; {remedy}")
+    if visual.attn_pool is not None or visual.pool_type != "tok":
+        pool = "attention" if visual.attn_pool is not None else repr(visual.pool_type)
+        raise UnsupportedTower(f"vision tower {name} pools by {pool}, not by a class token; {remedy}")
+    kinds = {
+        type(block).__name__ for block in visual.transformer.resblocks if type(block) is not ResidualAttentionBlock
+    }
+    if kinds:
+        raise UnsupportedTower(f"vision tower {name} has {', '.join(sorted(kinds))} blocks; {remedy}")

@@ -1,0 +1,38 @@
+"""Variants of the method by name: plain CLIP, MaskCLIP, SC-CLIP, and each step alone or left out.
+
+    settings = variant(CalibrationConfig.published(12), "maskclip+fusion")
+
+A step is switched by itself: `scclip-fusion` is the method without it, `maskclip+fusion` the value path with it alone.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from scclip.encoder.calibration import CalibrationConfig
+
+METHODS = ("clip", "maskclip", "scclip")
+STEPS: dict[str, tuple[str, Any]] = {
+    "anomalies": ("anomalies", False),
+    "aggregation": ("aggregation", False),
+    "attention": ("attention", "value"),
+    "fusion": ("fusion", False),
+    "post": ("post", False),
+    "residual": ("class_residual", 0.0),
+}
+"""Step → the field that holds it, and its value when it is off."""
+VARIANTS = (*METHODS, *(f"maskclip+{step}" for step in STEPS), *(f"scclip-{step}" for step in STEPS))
+
+
+def variant(full: CalibrationConfig, name: str) -> CalibrationConfig:
+    """Settings of a variant, given those of the whole method; ValueError for a name that is not in `VARIANTS`."""
+    if name not in VARIANTS:
+        methods, steps = ", ".join(METHODS), ", ".join(STEPS)
+        raise ValueError(f"variant {name!r} is unknown; choose {methods}, maskclip+STEP, scclip-STEP; steps: {steps}")
+    if name == "clip":
+        return full.plain_clip()
+    if name.startswith("scclip"):
+        step = name.partition("-")[2]
+        return replace(full, **dict([STEPS[step]])) if step else full
+    step = name.partition("+")[2]
+    field = STEPS[step][0] if step else ""
+    return replace(full.maskclip(), **{field: getattr(full, field)}) if step else full.maskclip()

@@ -1,0 +1,204 @@
+"""Vocabularies: what to look for, by which prompts, above which confidence.
+
+    vocabulary = Vocabulary.load("voc21")                          # or street.txt, street.yaml
+    text_features = encode_queries(model, tokenizer, vocabulary)   # (Q queries, E)
+
+Categories are 1..N in class order; 0 is the background and exists only if the vocabulary has one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scclip.vocabulary.files import read_text, read_yaml
+from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
+from scclip.vocabulary.text_features import encode_queries
+
+__all__ = ["Vocabulary", "VocabularyClass", "VocabularyError", "builtin_names", "encode_queries", "imagenet_templates"]
+
+BUILTIN = Path(__file__).with_name("builtin")
+
+
+@cache
+def imagenet_templates() -> tuple[str, ...]:
+    """The 80 sentences of OpenAI's ImageNet evaluation, as open_clip carries them, with {} for the class."""
+    from open_clip import OPENAI_IMAGENET_TEMPLATES  # takes seconds to import; mistakes in a file show before
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyClass:
+    """One class; a pixel's score for it is the maximum over its queries."""
+
+    name: str
+    """The category's name in every output."""
+    synonyms: tuple[str, ...] = ()
+    """The queries: exactly these; the name alone if none are given."""
+    thing: bool | None = None
+    """Countable (True), stuff (False) or not said (None)."""
+    threshold: float | None = None
+    """Confidence in [0, 1] below which its pixels are dropped; None takes the vocabulary's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "synonyms", tuple(str(query) for query in self.synonyms) or (self.name,))
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", float(self.threshold))
+            check_number("threshold", self.threshold)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The class as a vocabulary file would have it."""
+        options = {"thing": self.thing, "threshold": self.threshold}
+        given = {key: value for key, value in options.items() if value is not None}
+        return {"name": self.name, "synonyms": list(self.synonyms), **given}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Classes in category order, with the settings that turn their queries into labels."""
+
+    name: str
+    """What to call it; the file's stem unless the file says otherwise."""
+    classes: tuple[VocabularyClass, ...]
+    """Categories 1..N, at most 4,095."""
+    background: tuple[str, ...] = ()
+    """Queries of category 0; empty: there is no background."""
+    templates: tuple[str, ...] = field(default_factory=imagenet_templates)
+    """Sentences with one {} each; a query's feature is the mean over all of them."""
+    logit_scale: float = 40.0
+    """Factor on the cosines before the softmax over queries."""
+    threshold: float = 0.0
+    """Confidence in [0, 1] below which a pixel becomes background, or ignore where there is none."""
+    area_threshold: float = 0.0
+    """Share in [0, 1] of the non-background area up to which a class is dropped from an image."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What the lint found and tolerates, one line each."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", str(self.name))
+        for key in ("background", "templates"):
+            object.__setattr__(self, key, tuple(str(text) for text in getattr(self, key)))
+        for key in ("logit_scale", "threshold", "area_threshold"):
+            object.__setattr__(self, key, float(getattr(self, key)))
+            check_number(key, getattr(self, key))
+        if not self.templates:
+            raise VocabularyError(f'vocabulary "{self.name}": no template; give at least one')
+        for template in self.templates:
+            check_template(template)
+        lint(f'vocabulary "{self.name}"', self.background, self.classes)
+        lint_prompts(f'vocabulary "{self.name}"', self.queries, self.templates)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All Q queries: the background's, then class by class."""
+        return (*self.background, *(query for entry in self.classes for query in entry.synonyms))
+
+    @property
+    def query_category(self) -> tuple[int, ...]:
+        """Category index of each of the Q queries; never falls from one query to the next."""
+        classes = enumerate(self.classes, start=1)
+        return (0,) * len(self.background) + tuple(index for index, entry in classes for _ in entry.synonyms)
+
+    @property
+    def category_names(self) -> dict[int, str]:
+        """Category index → name; 0 only where there is a background."""
+        background = {0: "background"} if self.background else {}
+        return background | {index: entry.name for index, entry in enumerate(self.classes, start=1)}
+
+    @property
+    def thresholds(self) -> dict[int, float]:
+        """Category index → confidence threshold in [0, 1], for the categories of `category_names`."""
+        own = {index: entry.threshold for index, entry in enumerate(self.classes, start=1)}
+        return {index: self.threshold if (value := own.get(index)) is None else value for index in self.category_names}
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able and complete but for the warnings; as JSON or YAML text it is a vocabulary file again."""
+        return {
+            "name": self.name,
+            "background": list(self.background),
+            "classes": [entry.to_dict() for entry in self.classes],
+            "templates": list(self.templates),
+            "logit_scale": self.logit_scale,
+            "threshold": self.threshold,
+            "area_threshold": self.area_threshold,
+        }
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of `to_dict`: of all that shows in labels or documents, thing flags and the name included."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @staticmethod
+    def load(source: str) -> Vocabulary:
+        """A built-in vocabulary by name, or a local .txt, .yaml or .yml file by path.
+
+        Raises `VocabularyError`, one line with the place, for whatever is wrong with it.
+        """
+        if source in builtin_names():
+            return Vocabulary.parse((BUILTIN / f"{source}.yaml").read_bytes(), f"{source}.yaml")
+        path = Path(source).expanduser()
+        if path.suffix.lower() not in _READERS and not path.is_file():
+            raise VocabularyError(_unknown(source))
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise VocabularyError(f"vocabulary {source} cannot be read: {error.strerror}; check the path") from None
+        return Vocabulary.parse(data, source)
+
+    @staticmethod
+    def parse(data: bytes, source: str) -> Vocabulary:
+        """A vocabulary from a file's bytes, text or YAML by the suffix of `source`, its path or URL."""
+        read = _READERS.get(Path(source).suffix.lower())
+        if read is None:
+            raise VocabularyError(f"vocabulary {source}: a vocabulary file ends in {', '.join(_READERS)}; rename it")
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise VocabularyError(f"{source} line {line}: not text in UTF-8; save it as UTF-8") from None
+        return _build(source, **read(text, source))
+
+    @staticmethod
+    def from_text(text: str, source: str = "vocabulary.txt") -> Vocabulary:
+        """A vocabulary from lines `name[, synonym …]`; `source` names it in messages."""
+        return _build(source, **read_text(text, source))
+
+    @staticmethod
+    def from_yaml(text: str, source: str = "vocabulary.yaml") -> Vocabulary:
+        """A vocabulary from YAML (or JSON); `source` names it in messages."""
+        return _build(source, **read_yaml(text, source))
+
+
+_READERS: dict[str, Callable[[str, str], dict[str, Any]]] = {".txt": read_text, ".yaml": read_yaml, ".yml": read_yaml}
+
+
+def _build(source: str, **fields: Any) -> Vocabulary:
+    """Lints what a reader found, with the file's lines, then makes the plain object."""
+    background, classes = fields.get("background", ()), fields["classes"]
+    warnings = lint(source, background, classes)
+    templates = fields.get("templates", "imagenet")
+    templates = imagenet_templates() if templates == "imagenet" else templates
+    lint_prompts(source, [*background, *(query for entry in classes for query in entry.synonyms)], templates)
+    entries = tuple(VocabularyClass(**entry._asdict()) for entry in classes)
+    return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})
+
+
+def builtin_names() -> tuple[str, ...]:
+    """Names of the vocabularies that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in BUILTIN.glob("*.yaml")))
+
+
+def _unknown(source: str) -> str:
+    names = builtin_names()
+    close = get_close_matches(source.lower(), names, n=1)
+    hint = f' (did you mean "{close[0]}"?)' if close else ""
+    known = f"built in are {', '.join(names)}; a path to a .txt or .yaml file works too"
+    return f'unknown vocabulary "{source}"{hint}; {known}'

@@ -1,0 +1,104 @@
+"""The labeler in a plain loop: sizes of pictures decoded at reduced scale; a GPU that is too small or lost."""
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scclip.demo.scenes import scene
+from scclip.encoder.checkpoints import ModelConfig, find_weights, load_clip
+from scclip.errors import DeviceLost
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.labeling.columns import label_maps
+from scclip.pipeline.labeling.labeler import LabelerSpec
+from scclip.segmentation.segmenter import Segmentation, Segmenter, SegmenterConfig
+from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+
+
+def jpeg(orientation: int) -> bytes:
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    large = Image.fromarray(scene(3, 240, 320)[0]).resize((1280, 960), Image.Resampling.BICUBIC)
+    large.save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def spec() -> LabelerSpec:
+    """The demo model in float32, four windows a batch."""
+    loaded = load_clip(find_weights(ModelConfig()))
+    vocabulary = Vocabulary.load("demo")
+    empty, arrays = loaded.visual().to_arrays()
+    windows: dict[str, Any] = dict(loaded.source.windows())
+    return LabelerSpec(
+        empty=empty,
+        arrays=arrays,
+        text_features=encode_queries(loaded.model, loaded.tokenizer, vocabulary),
+        query_category=vocabulary.query_category,
+        segmenter=SegmenterConfig(**windows, mean=loaded.mean, std=loaded.std, window_batch=4),
+        precision="float32",
+    )
+
+
+class SmallGPU:
+    """A segmenter that holds `room` windows a batch, and no image wider than `width`."""
+
+    def __init__(self, segmenter: Segmenter, room: int, width: int) -> None:
+        self.inner, self.room, self.width = segmenter, room, width
+        self.config, self.device = segmenter.config, segmenter.device
+
+    def segment_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[tuple[Segmentation, ...]]:
+        if self.config.window_batch > self.room or any(image.shape[1] > self.width for image in images):
+            raise torch.OutOfMemoryError("no room")
+        self.inner.config = self.config
+        return self.inner.segment_variants(images, sizes)
+
+
+def test_what_does_not_fit_the_memory_is_one_image_not_the_job(spec: LabelerSpec) -> None:
+    """The batch is halved until it fits, from several threads too; the others' labels are those of a larger memory."""
+    labeler = spec.start()
+    images = [scene(seed, 96, width)[0] for seed, width in enumerate((128, 160, 128))]
+    sizes = [image.shape[:2] for image in images]
+    whole = labeler.segment(images, sizes)
+    labeler.segmenter = small = SmallGPU(labeler.segmenter, room=1, width=140)  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as threads:
+        first, second = (each.result() for each in [threads.submit(labeler.segment, images, sizes) for _ in range(2)])
+    assert small.config.window_batch == 1
+    for outcomes in (first, second):
+        assert isinstance(outcomes[1], torch.OutOfMemoryError) and outcomes[1].__traceback__ is None
+        for place in (0, 2):
+            np.testing.assert_array_equal(outcomes[place][0].labels, whole[place][0].labels)  # type: ignore[index]
+
+
+def test_a_lost_gpu_is_no_image_s_fault(spec: LabelerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that cannot be labeled is a row; where the device answers nobody, the process has to end."""
+    labeler = spec.start()
+    flat = np.zeros((96, 128), np.uint8)
+    (outcome,) = labeler.segment([flat], [flat.shape])
+    assert isinstance(outcome, Exception)
+    monkeypatch.setattr(labeler, "device_lost", lambda: True)
+    with pytest.raises(DeviceLost):
+        labeler.segment([flat], [flat.shape])
+
+
+def test_reduced_scale_changes_few_labels_and_no_size(spec: LabelerSpec) -> None:
+    """The demo model on a drawn scene, upright and turned, decoded whole and at half scale."""
+    images = [EncodedImage(index, f"{index}", f"{index}.jpg", jpeg(turn)) for index, turn in enumerate((1, 6))]
+    chunk, maps = encoded_chunk(1, 0, images, ResumePoint(chunk=1, end=True)), []
+    for side, height in ((0, [960, 1280]), (480, [480, 640])):
+        decoded = decode_chunk(chunk, DecodeConfig(reduced_side=side))
+        assert unnest(decoded)["rgb_height"].to_pylist() == height
+        rows = unnest(spec.start()(decoded)).to_pylist()
+        maps.append([label_maps(row, wide=False).labels for row in rows])
+    shares = [(full == reduced).mean() for full, reduced in zip(*maps, strict=True)]
+    assert [full.shape for full in maps[0]] == [reduced.shape for reduced in maps[1]] == [(960, 1280), (1280, 960)]
+    assert min(shares) > 0.95, shares
+    assert all(len(np.unique(labels)) > 2 for labels in maps[0])

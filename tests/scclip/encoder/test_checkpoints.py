@@ -1,0 +1,59 @@
+"""Weights files are data: pickles and TorchScript that are not published ones are refused, and nothing in them runs."""
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from towers import write_local_dir
+
+from scclip.encoder.checkpoints import ModelConfig, ModelError, find_weights, load_clip, published_digests
+
+
+class Evil:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (self.mark, "executed")
+
+
+class Scripted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+def evil_files(folder: Path, mark: Path) -> dict[str, Path]:
+    torch.save({"state_dict": {"visual.proj": Evil(mark)}}, folder / "zip.pt")
+    torch.save(Evil(mark), folder / "old.pth", _use_new_zipfile_serialization=False)
+    (folder / "bare.bin").write_bytes(pickle.dumps(Evil(mark)))
+    torch.jit.save(torch.jit.script(Scripted()), folder / "script.pt")
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["zip.pt", "old.pth", "bare.bin", "script.pt"])
+def test_nothing_in_a_weights_file_is_executed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    mark, model = tmp_path / "mark", write_local_dir(tmp_path / "model")
+    file = evil_files(tmp_path / "files", mark)[name]
+    (model / "open_clip_model.safetensors").unlink()
+    shutil.copy(file, model / f"open_clip_pytorch_model{file.suffix}")
+    for config in (
+        ModelConfig(model=f"local-dir:{model}"),
+        ModelConfig(model="ViT-S-32-alt", pretrained=str(file)),
+    ):
+        with pytest.raises(ModelError) as refused:
+            load_clip(find_weights(config))
+        assert "\n" not in str(refused.value) and str(file.suffix) in str(refused.value)
+        assert not mark.exists(), config
+
+
+def test_safetensors_are_preferred_and_only_published_digests_may_be_torchscript(tmp_path: Path) -> None:
+    model = write_local_dir(tmp_path / "model")
+    (model / "a.pt").write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
+    assert find_weights(ModelConfig(model=f"local-dir:{model}")).file.suffix == ".safetensors"
+    assert all(len(digest) == 64 for digest in published_digests()) and len(published_digests()) >= 5
