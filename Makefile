@@ -33,12 +33,17 @@ bench: install  ## every figure of BENCHMARKS.md but the million images; about a
 cluster: install  ## several hosts as network namespaces, S3 by Ceph, scale-up; needs root
 	$(BIN)/python -m pytest -m cluster -s
 
-check: install  ## lint, format, types
+# mypy and import-linter know no package that is put together from three folders: they see it through links.
+LINKED := build/linked
+
+check: install  ## lint, format, types, the arrows between packages, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/typed && mkdir -p build/typed/scclip  # mypy knows no package that is put together from three folders
-	ln -s $(CURDIR)/scclip/* $(CURDIR)/pipeline $(CURDIR)/jobs build/typed/scclip
-	cd build/typed && $(abspath $(BIN))/mypy --config-file ../../pyproject.toml
+	rm -rf $(LINKED) && mkdir -p $(LINKED)/scclip
+	ln -s $(CURDIR)/scclip/* $(CURDIR)/pipeline $(CURDIR)/jobs $(LINKED)/scclip
+	cd $(LINKED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(LINKED) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo $(CURDIR)/.importlinter
+	$(BIN)/python .ci/house.py
 
 demo: install  ## drawn scenes through the whole pipeline, under two minutes; ends with the path of a report
 	$(BIN)/scclip demo

@@ -11,7 +11,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 
-from scclip.jobs.cli.options import UserError
+from scclip.errors import UserError
 
 BENCHES = {
     "model": "dense encode against open_clip's encode_image; image to label map against a naive implementation",

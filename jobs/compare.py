@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, positional
 from scclip.jobs.pages.comparison import render
-from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.compare_pictures import draw_changed
 from scclip.pipeline.review.drift import KEPT, Classes, Drift, Side, compare_runs, pair_units
-from scclip.pipeline.review.report import category_names
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_plan, read_run
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import replace
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables

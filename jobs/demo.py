@@ -17,10 +17,10 @@ import numpy as np
 from scclip.demo.evaluate import SEEDS as SPLIT_SEEDS
 from scclip.demo.evaluate import SIZES as SPLIT_SIZES
 from scclip.demo.scenes import CLASSES, scene
-from scclip.encoder.checkpoints import Method, ModelConfig
+from scclip.encoder.config import Method, ModelConfig
+from scclip.errors import JobFailed, UserError
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.errors import JobFailed
-from scclip.jobs.cli.options import OptionParser, UserError
+from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.evaluate import EvaluateOptions, evaluate
 from scclip.jobs.label import label
@@ -28,11 +28,12 @@ from scclip.jobs.report import ReportOptions, write_report
 from scclip.jobs.setup.labeling import LabelOptions
 from scclip.jobs.setup.models import SegmentationOptions
 from scclip.metrics import mean_iou
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.readers.webdataset import count_images
-from scclip.pipeline.run.commit import RunFiles, png
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import create, exists, info, join
 
 SHARDS = 4

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from scclip.encoder.checkpoints import ModelConfig
+from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
-from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.cli.options import OptionParser, positional
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.label import exceeded, follow, warn
 from scclip.jobs.pages.evaluation import write_page
@@ -22,10 +23,13 @@ from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
 from scclip.pipeline.evaluation.scoring import evaluate_here, read_scores
 from scclip.pipeline.evaluation.truth import TruthConfig
-from scclip.pipeline.inputs.plan import Unit, plan_units
-from scclip.pipeline.labeling.graph import LabelJob
-from scclip.pipeline.run.commit import RunFiles, create_anew, tidy, uncommit
-from scclip.pipeline.run.generations import compare_runs, read_run, write_generation
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.run.commit import create_anew, tidy, uncommit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import compare_runs, read_run
+from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage.files import join
 
 

@@ -16,18 +16,20 @@ import ray
 import yaml
 from tqdm import tqdm
 
+from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.errors import JobFailed, cause, one_line
-from scclip.jobs.cli.options import OptionParser, UserError, positional
-from scclip.pipeline.annotations.statistics import IMAGES_SCHEMA
-from scclip.pipeline.export.chain import ExportJob, assemble, export_unit, export_units, repeated, unexported
+from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.options import OptionParser, positional
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
+from scclip.pipeline.export.chain import assemble, export_unit, export_units, repeated, unexported
 from scclip.pipeline.export.filter import FilterError, parse_filter
+from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportError, Source
 from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.review.report import category_names
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_plan, read_run
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second

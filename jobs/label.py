@@ -12,9 +12,11 @@ from typing import Any
 
 import ray
 
-from scclip.encoder.checkpoints import ModelConfig, WeightsSource, load_clip
+from scclip.encoder.checkpoints import WeightsSource, load_clip
+from scclip.encoder.config import ModelConfig
+from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
-from scclip.jobs.cli.errors import JobFailed, cause
+from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import Progress, duration
 from scclip.jobs.setup.dry_run import dry_run
@@ -38,26 +40,23 @@ from scclip.jobs.setup.models import (
     load_warnings,
     segmenter_config,
 )
-from scclip.pipeline.annotations.statistics import Totals
 from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.labeling.graph import LabelJob, label_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.graph import label_units
+from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.ledger import running_ledger
 from scclip.pipeline.labeling.telemetry import stage_summary
-from scclip.pipeline.run.commit import RunFiles, tidy, uncommit
-from scclip.pipeline.run.generations import (
-    compare_runs,
-    read_run,
-    summarise,
-    unit_totals,
-    write_generation,
-    write_summary,
-)
-from scclip.pipeline.storage.files import exists, join, read_bytes, retries_used
-from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.pipeline.run.commit import tidy, uncommit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import compare_runs, read_run
+from scclip.pipeline.run.generations import write_generation
+from scclip.pipeline.run.totals import Totals, summarise, unit_totals, write_summary
+from scclip.pipeline.storage.files import exists, join, read_bytes
+from scclip.pipeline.storage.retries import retries_used
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 EXAMPLE = """examples:

@@ -6,12 +6,13 @@ scclip report s3://bucket/labels
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, positional
 from scclip.jobs.pages.curation import THRESHOLDS, thresholds_yaml
 from scclip.jobs.pages.run import render
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.review.report import ReportLimits, gather
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import join, replace
 
 

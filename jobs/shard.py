@@ -13,9 +13,10 @@ from typing import Literal
 import ray
 from tqdm import tqdm
 
+from scclip.errors import JobFailed, UserError
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.errors import JobFailed, cause
-from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.options import OptionParser, positional
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import LAYOUTS, Sample, folder_pair, list_samples
 from scclip.pipeline.benchmarks.sharding import write_shards

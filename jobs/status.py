@@ -6,10 +6,12 @@ scclip status s3://bucket/labels
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scclip.jobs.cli.options import OptionParser, UserError, positional
-from scclip.pipeline.annotations.statistics import Totals
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_plan, read_run, unit_totals
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, positional
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import read_run
+from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.totals import Totals, unit_totals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,10 @@ from PIL import Image
 from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train
-from scclip.encoder.checkpoints import ModelConfig
+from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.options import OptionParser, UserError
+from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import ExportOptions, SelectionOptions, export
 from scclip.jobs.label import label
@@ -33,9 +34,9 @@ from scclip.jobs.report import ReportOptions, write_report
 from scclip.jobs.setup.labeling import LabelOptions
 from scclip.jobs.setup.models import SegmentationOptions
 from scclip.metrics import confusion, mean_iou
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.run.commit import png
 from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)

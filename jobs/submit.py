@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from scclip.jobs.cli.options import OptionParser, UserError, positional
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, positional
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.submission.dashboard import Dashboard, Job
 from scclip.jobs.submission.request import JOB_ID, Request, output_digest

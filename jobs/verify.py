@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scclip.jobs.cli.errors import JobFailed
-from scclip.jobs.cli.options import OptionParser, UserError, positional
-from scclip.pipeline.annotations.statistics import Totals
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_labeling_run, read_plan
+from scclip.errors import JobFailed, UserError
+from scclip.jobs.cli.options import OptionParser, positional
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import read_labeling_run
+from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.totals import Totals
 from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
 
 SHOWN = 20  # problems printed; the last line counts all

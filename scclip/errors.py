@@ -6,7 +6,15 @@ raise ModelError(f"weights {path}: {one_line(error)}; check --model")
 """
 
 
-class ModelError(ValueError):
+class UserError(ValueError):
+    """Wrong input of the user's, in one line: the value, the place, the remedy. Ends a command with exit code 2."""
+
+
+class JobFailed(Exception):
+    """The job ended without doing what was asked; one line. Ends a command with exit code 1."""
+
+
+class ModelError(UserError):
     """The model, its weights or its calibration cannot be used; the message says which, where and what to do."""
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import position_embedding
-from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.segmentation.types import SegmenterConfig
 from scclip.segmentation.windows import axis_windows, resize, resized_side
 
 

@@ -16,16 +16,17 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as pycocotools_mask
 
+from scclip.errors import JobFailed
 from scclip.jobs.benchmarking.measuring import alternate, ratio, report
 from scclip.jobs.benchmarking.model import picture_side, pictures
 from scclip.jobs.benchmarking.scale import StandIn
-from scclip.jobs.cli.errors import JobFailed
 from scclip.jobs.cli.options import OptionParser
-from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations import rle
 from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
-from scclip.pipeline.run.commit import CommitOptions, RunFiles, commit_chunk
+from scclip.pipeline.run.commit import CommitOptions, commit_chunk
+from scclip.pipeline.run.files import RunFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +76,16 @@ def one_by_one(labels: np.ndarray) -> dict[int, str]:
 def bench_rle(options: BenchIoOptions) -> None:
     """All classes in one pass against one class after the other; with boxes, areas and components as well."""
     labels = blobs(picture_side(options.size), options.classes)
-    if coco.encode_counts(labels) != one_by_one(labels):
+    if rle.encode_counts(labels) != one_by_one(labels):
         raise JobFailed("the run lengths differ from pycocotools'")
     functions = {
         "pycocotools": lambda: one_by_one(labels),
-        "one pass": lambda: coco.encode_counts(labels),
-        "with box, area, components": lambda: coco.encode_label_map(labels),
+        "one pass": lambda: rle.encode_counts(labels),
+        "with box, area, components": lambda: rle.encode_label_map(labels),
     }
     times = alternate({name: ten_times(function) for name, function in functions.items()}, options.repeats)
     rows: list[list[Any]] = [["run lengths", "ms", "ratio", "CPU ratio"]]
-    figures: dict[str, Any] = {"runs": int(coco.find_runs(labels).start.size), "equal": True}
+    figures: dict[str, Any] = {"runs": int(rle.find_runs(labels).start.size), "equal": True}
     for name, time in times.items():
         found = ratio(times["pycocotools"], time)
         figures[name] = time.summary(10) | {"ratio": found}

@@ -23,15 +23,19 @@ from PIL import Image
 
 from scclip.demo.scenes import scene
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.encoder.checkpoints import DTYPES, ModelConfig, find_weights, load_clip, quiet, resolve_precision
+from scclip.encoder.checkpoints import DTYPES, find_weights, load_clip, quiet, resolve_precision
+from scclip.encoder.config import ModelConfig
 from scclip.encoder.cuda import GraphedTower
 from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import Times, alternate, peak_mib, ratio, report, synchronize
-from scclip.jobs.cli.options import OptionParser, UserError
+from scclip.jobs.cli.options import OptionParser
 from scclip.reference import NaiveSegmenter
 from scclip.segmentation.scoring import QueryScorer, Tile
-from scclip.segmentation.segmenter import Segmentation, Segmenter, SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
+from scclip.vocabulary.vocabulary import Vocabulary
 
 Part = Literal["encode", "images", "naive"]
 

@@ -20,7 +20,7 @@ import numpy as np
 import ray
 import torch
 
-from scclip.encoder.checkpoints import ModelConfig
+from scclip.encoder.config import ModelConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.jobs.benchmarking.measuring import report
 from scclip.jobs.benchmarking.model import BenchModelOptions as ModelOptions
@@ -32,11 +32,14 @@ from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
-from scclip.pipeline.inputs.plan import Unit, plan_units
+from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
-from scclip.pipeline.labeling.graph import LabelJob, label_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.graph import label_units
+from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.pipeline.run.commit import CommitOptions, RunFiles, commit_chunk, finish_unit
+from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
+from scclip.pipeline.run.files import RunFiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,10 @@ import torch
 from PIL import Image
 
 from scclip.demo.scenes import scene
-from scclip.encoder.checkpoints import ModelConfig
+from scclip.encoder.config import ModelConfig
+from scclip.errors import JobFailed
 from scclip.jobs.benchmarking.measuring import memory_mib, report
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
-from scclip.jobs.cli.errors import JobFailed
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.setup.labeling import (
     LabelOptions,
@@ -41,13 +41,14 @@ from scclip.jobs.setup.models import SegmentationOptions, find_model, load_vocab
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
-from scclip.pipeline.inputs.plan import Unit
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.labeling.graph import LabelJob, label_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.graph import label_units
+from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import write_generation
-from scclip.segmentation.segmenter import Segmentation, SegmenterConfig
+from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
 

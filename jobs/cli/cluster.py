@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from scclip.jobs.cli.errors import UserError, one_line
+from scclip.errors import UserError, one_line
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 

@@ -1,30 +1,8 @@
-"""Which errors are the user's, which the job's, and how they read in one line."""
+"""How a job's failure reads in one line."""
 
-from scclip.errors import ModelError, one_line
-from scclip.jobs.cli.options import UserError
-from scclip.pipeline.cluster.resources import NoResources, ResourceError, StorageProblem
-from scclip.vocabulary.lint import VocabularyError
-
-__all__ = ["JobFailed", "NoResources", "UserError", "cause", "is_user_error", "one_line"]
+from scclip.errors import one_line
 
 CHAINED = "The above exception was the direct cause of the following exception:"  # as Python prints it
-
-
-class JobFailed(Exception):
-    """The job ended without doing what was asked; one line, exit code 1."""
-
-
-def is_user_error(error: BaseException) -> bool:
-    """True for mistakes in what the user gave."""
-    if isinstance(error, UserError | VocabularyError | ModelError | ResourceError | StorageProblem):
-        return True  # before the pipeline is looked at: `bench model` runs where its libraries are missing
-    try:
-        from scclip.pipeline.inputs.resolve import InputError
-        from scclip.pipeline.run.generations import RunMismatch
-        from scclip.pipeline.storage.ranges import FilesystemMissing
-    except ImportError:
-        return False
-    return isinstance(error, InputError | FilesystemMissing | RunMismatch)
 
 
 def cause(error: BaseException) -> str:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from scclip.errors import JobFailed, UserError, one_line
+
 VERBS = {
     "label": "label image shards: COCO masks and Parquet statistics",
     "status": "progress of a run, read from its files alone",
@@ -45,18 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(verb: str, words: Sequence[str]) -> int:
     """Runs a verb's module and maps what it raises to an exit code."""
-    from scclip.jobs.cli.errors import JobFailed, NoResources, is_user_error, one_line
-
     try:
         return int(importlib.import_module(f"scclip.jobs.{verb}").main(words))
     except KeyboardInterrupt as interrupted:
         return fail(f"scclip {verb}", str(interrupted) or "interrupted; run the same command again to go on", 130)
-    except (JobFailed, NoResources) as error:
+    except JobFailed as error:
         return fail(f"scclip {verb}", str(error), 1)
     except Exception as error:
         if os.environ.get("SCCLIP_TRACEBACK"):
             raise
-        if is_user_error(error):
+        if isinstance(error, UserError):
             return fail(f"scclip {verb}", one_line(error), 2)
         return fail(f"scclip {verb}", f"{one_line(error)} (SCCLIP_TRACEBACK=1 shows the traceback)", 1)
 

@@ -19,9 +19,7 @@ from typing import Any, Literal, NoReturn
 import yaml
 from docstring_parser import parse_from_object
 
-
-class UserError(ValueError):
-    """Wrong input of the user's, in one line: the value, the place, the remedy. Ends the job with exit code 2."""
+from scclip.errors import UserError
 
 
 def positional(help_name: str, default: Any = dataclasses.MISSING) -> Any:

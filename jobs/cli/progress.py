@@ -13,8 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.labeling.graph import Outcome
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import Outcome
 
 LOG_SECONDS = 30  # between two lines where the output is no terminal
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from scclip.categories import BACKGROUND
 from scclip.jobs.pages.parts import axis_end, bar, confidence, folded, histogram, label, share, text
-from scclip.pipeline.annotations.coco import BACKGROUND
 from scclip.pipeline.review.drawing import css_colour
 from scclip.pipeline.review.report import BINS, ReportContent
 

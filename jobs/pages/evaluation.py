@@ -14,15 +14,16 @@ from scclip.jobs.pages.parts import share, text
 from scclip.jobs.pages.run import DEMO_NOTE, page
 from scclip.jobs.pages.scores import confusion_section, score_section
 from scclip.metrics import mean_iou, pixel_accuracy
-from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.evaluation.results import Evaluation, percent
 from scclip.pipeline.evaluation.scoring import Scoring
-from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.gallery import Picture
 from scclip.pipeline.review.worst import worst_pictures
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_run
-from scclip.pipeline.storage.files import join, read_bytes, redact, replace
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import read_run
+from scclip.pipeline.storage.files import join, read_bytes, replace
+from scclip.pipeline.storage.retries import redact
 
 FAILURES_SHOWN = 40
 

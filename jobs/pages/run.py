@@ -15,10 +15,11 @@ from scclip.jobs.pages.curation import curation_section
 from scclip.jobs.pages.gallery import gallery_section
 from scclip.jobs.pages.parts import bar, share, text
 from scclip.jobs.pages.scores import confusion_section, score_section
-from scclip.pipeline.annotations.statistics import OK, Totals
+from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.review.report import ReportContent
-from scclip.pipeline.storage.files import redact
+from scclip.pipeline.run.totals import Totals
+from scclip.pipeline.storage.retries import redact
 
 TEMPLATE = Path(__file__).with_name("templates") / "run.html"
 INPUTS_SHOWN = 4

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from scclip.pipeline.cluster.resources import Resources
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.labeling.graph import LabelJob
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, count_all, extrapolate, take_sample
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import redact
 
 

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from scclip.encoder.checkpoints import ModelConfig, WeightsSource, load_clip, published_digests
+from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
+from scclip.encoder.config import ModelConfig
 from scclip.encoder.variants import VARIANTS, variant
+from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
-from scclip.jobs.cli.options import UserError
 from scclip.jobs.setup.labeling import CPU_CHUNK, GPU_CHUNK, fingerprint
 from scclip.jobs.setup.models import (
     Architecture,
@@ -26,7 +27,6 @@ from scclip.jobs.setup.models import (
     load_warnings,
     segmenter_config,
 )
-from scclip.pipeline.annotations.statistics import Totals
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone, Benchmark
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, divide
 from scclip.pipeline.evaluation.predictions import find_labels
@@ -35,12 +35,14 @@ from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores,
 from scclip.pipeline.evaluation.variants import VariantsSpec
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
-from scclip.pipeline.inputs.plan import Unit, plan_units
-from scclip.pipeline.labeling.graph import LabelJob
-from scclip.pipeline.review.report import category_names
-from scclip.pipeline.run.commit import DIGESTS_KEY, RunFiles
-from scclip.pipeline.run.generations import library_versions, read_labeling_run, read_plan, unit_metadata
-from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
+from scclip.pipeline.run.fingerprint import category_names, library_versions, read_labeling_run
+from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.totals import Totals, unit_metadata
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -10,16 +10,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from scclip.encoder.checkpoints import WeightsSource
-from scclip.jobs.cli.errors import one_line
-from scclip.jobs.cli.options import UserError, positional
+from scclip.errors import UserError, one_line
+from scclip.jobs.cli.options import positional
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.inputs.chunks import ChunkLimits
-from scclip.pipeline.inputs.plan import Unit, plan_units
-from scclip.pipeline.labeling.graph import Commit, Finish
-from scclip.pipeline.run.commit import CommitOptions, RunFiles, commit_chunk, finish_unit
-from scclip.pipeline.run.generations import compare_runs, library_versions, open_run, read_plan, read_run, unit_totals
-from scclip.pipeline.storage.files import StorageUnavailable
-from scclip.segmentation.segmenter import SegmenterConfig
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import Commit, Finish
+from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import compare_runs, library_versions, open_run, read_run
+from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.totals import unit_totals
+from scclip.pipeline.storage.retries import StorageUnavailable
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import open_clip
 
-from scclip.encoder.checkpoints import LoadedCLIP, ModelConfig, WeightsSource, find_weights, resolve_precision
-from scclip.jobs.cli.options import UserError
+from scclip.encoder.checkpoints import LoadedCLIP, WeightsSource, find_weights, resolve_precision
+from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import create, exists, info, join, open_stream, read_bytes
-from scclip.segmentation.segmenter import SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+from scclip.segmentation.types import SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
+from scclip.vocabulary.vocabulary import Vocabulary
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scclip.jobs.cli.errors import JobFailed, one_line
-from scclip.jobs.cli.options import UserError
+from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.submission.request import JOB_ID, Request
 from scclip.jobs.submission.wheel import DISTRIBUTION, bundle_bytes
 from scclip.pipeline.storage.retries import redact

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scclip.jobs.cli.options import OptionParser, UserError, config_words
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, config_words
 from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
 

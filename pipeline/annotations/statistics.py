@@ -8,10 +8,8 @@ Use: `images, segments = split_part(part_table([labeled_row(identity, labeled, s
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,74 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations import coco
+from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.pipeline.annotations import rle
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, PART_SCHEMA, SEGMENTS_SCHEMA
 
-OK = "ok"
 LEVELS = 256  # of a quantised score
 BLOCK_PIXELS = 1 << 16  # measured: the int64 bin numbers of a block stay in the cache, 12 MP need no extra memory
 
 IntArray = npt.NDArray[np.int64]
-Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
 Quantised = npt.NDArray[np.uint8]  # (H, W)
-
-
-def _field(name: str, dtype: pa.DataType, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, dtype, nullable=nullable)
-
-
-RLE_TYPE = pa.struct([_field("size", pa.list_(pa.int32())), _field("counts", pa.string())])
-
-# One row per image × category that has pixels; `rle` is what pycocotools.mask.decode takes.
-SEGMENTS_SCHEMA = pa.schema(
-    [
-        _field("image_id", pa.int64()),
-        _field("category_id", pa.int32()),  # 1..N
-        _field("area", pa.int64()),  # pixels
-        _field("area_fraction", pa.float64()),  # of the image's pixels
-        _field("bbox", pa.list_(pa.float64(), 4)),  # x, y, width, height in pixels
-        _field("mean_confidence", pa.float64()),  # score of the class before thresholds, 0..1
-        _field("p10_confidence", pa.float64()),  # the lowest level that at least a tenth of the pixels do not exceed
-        _field("margin", pa.float64()),  # mean of best minus second-best score
-        _field("runner_up", pa.int32(), nullable=True),  # the most frequent second-best category; 0 is background
-        _field("components", pa.int32()),  # 4-connected
-        _field("rle", RLE_TYPE),
-    ]
-)
-
-# One row per image read. Measured columns are null where the image was not labeled (status other than "ok").
-IMAGES_SCHEMA = pa.schema(
-    [
-        _field("image_id", pa.int64(), nullable=True),  # null: bad_id
-        _field("key", pa.string()),
-        _field("file_name", pa.string()),
-        _field("unit", pa.int32()),
-        _field("index", pa.int32()),  # in its unit
-        _field("width", pa.int32(), nullable=True),  # after the orientation is applied
-        _field("height", pa.int32(), nullable=True),
-        _field("orientation", pa.int8(), nullable=True),  # EXIF 1..8, as found
-        _field("status", pa.string()),
-        _field("error", pa.string(), nullable=True),
-        _field("categories", pa.list_(pa.int32()), nullable=True),  # ascending, those in segments/
-        _field("coverage", pa.float64(), nullable=True),  # fraction of pixels with a class
-        _field("background_fraction", pa.float64(), nullable=True),
-        _field("ignored_fraction", pa.float64(), nullable=True),
-        _field("mean_confidence", pa.float64(), nullable=True),  # of all pixels, before thresholds
-        _field("entropy", pa.float64(), nullable=True),
-        _field("anomaly_tokens", pa.int32(), nullable=True),
-        _field("windows", pa.int32(), nullable=True),
-        _field("metadata", pa.string(), nullable=True),  # JSON
-        _field("seconds", pa.float64(), nullable=True),  # the one column that differs between equal runs
-    ]
-)
-
-MASK_COLUMNS = ("labels_png", "argmax_png", "confidence_png")
-PART_SCHEMA = pa.schema(
-    [
-        *IMAGES_SCHEMA,
-        _field("segments", pa.list_(_field("element", pa.struct(list(SEGMENTS_SCHEMA))))),
-        *(_field(name, pa.large_binary(), nullable=True) for name in MASK_COLUMNS),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +92,7 @@ def histograms(labels: Labels, confidence: Quantised, margin: Quantised, runner_
 
 def _places(labels: Labels) -> tuple[IntArray, IntArray]:
     """The labels present, ascending, and the table that takes a label to its place among them."""
-    seen = np.zeros(coco.ignore_value(labels.dtype) + 1, bool)
+    seen = np.zeros(ignore_value(labels.dtype) + 1, bool)
     seen[labels.ravel()] = True
     return np.flatnonzero(seen), np.cumsum(seen) - 1
 
@@ -218,8 +157,8 @@ def split_part(part: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _image_scalars(counts: Histograms, labeled: Labeled) -> dict[str, Any]:
     pixels = labeled.labels.size
     area = dict(zip(counts.labels.tolist(), counts.confidence.sum(axis=1).tolist(), strict=True))
-    background = area.get(coco.BACKGROUND, 0)
-    ignored = area.get(coco.ignore_value(labeled.labels.dtype), 0)
+    background = area.get(BACKGROUND, 0)
+    ignored = area.get(ignore_value(labeled.labels.dtype), 0)
     return {
         "coverage": (pixels - background - ignored) / pixels,
         "background_fraction": background / pixels,
@@ -232,10 +171,10 @@ def _image_scalars(counts: Histograms, labeled: Labeled) -> dict[str, Any]:
 
 
 def _segment_rows(image_id: int, labels: Labels, counts: Histograms) -> list[dict[str, Any]]:
-    segments = coco.encode_label_map(labels)
+    segments = rle.encode_label_map(labels)
     columns = (mean(counts.confidence), tenth_percentile(counts.confidence), mean(counts.margin))
     scores = dict(zip(counts.labels.tolist(), np.stack(columns, axis=1).tolist(), strict=True))
-    rivals = dict(zip(counts.labels.tolist(), _main_rivals(counts, coco.ignore_value(labels.dtype)), strict=True))
+    rivals = dict(zip(counts.labels.tolist(), _main_rivals(counts, ignore_value(labels.dtype)), strict=True))
     return [
         {
             "image_id": image_id,
@@ -257,92 +196,3 @@ def _main_rivals(counts: Histograms, ignore: int) -> list[int | None]:
     known = np.where(counts.rivals == ignore, 0, counts.runner_up)
     best = np.argmax(known, axis=1)
     return [int(counts.rivals[column]) if known[row, column] else None for row, column in enumerate(best.tolist())]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """Integer sums over a run's images, additive with `+` in any order; `Totals()` is zero."""
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    """Images by status."""
-    pixels: int = 0
-    """Of labeled images, as the following."""
-    background_pixels: int = 0
-    ignored_pixels: int = 0
-    windows: int = 0
-    anomaly_tokens: int = 0
-    class_images: Counter[int] = field(default_factory=Counter)
-    """Images with the category; their sum is the number of segments."""
-    class_pixels: Counter[int] = field(default_factory=Counter)
-    class_confidence: Counter[int] = field(default_factory=Counter)
-    """Sum of the pixels' quantised confidence: divided by 255 and the pixels it is the class's mean."""
-
-    @property
-    def read(self) -> int:
-        """Images read; those labeled and those failed add up to it."""
-        return sum(self.statuses.values())
-
-    @property
-    def labeled(self) -> int:
-        """Images with status "ok"."""
-        return self.statuses[OK]
-
-    @property
-    def failed(self) -> int:
-        """Images with any other status."""
-        return self.read - self.labeled
-
-    @property
-    def segments(self) -> int:
-        """Rows of segments/."""
-        return sum(self.class_images.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able: counters as objects, their keys as text there."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
-
-    @staticmethod
-    def from_json(text: str | bytes) -> Totals:
-        """The totals that `json.dumps(to_dict())` wrote."""
-        values = json.loads(text)
-        for name, value in values.items():
-            if isinstance(value, dict):
-                values[name] = Counter({key if name == "statuses" else int(key): count for key, count in value.items()})
-        return Totals(**values)
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)})
-
-
-def totals(images: pa.Table, segments: pa.Table) -> Totals:
-    """Totals of tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
-    labeled = images.filter(pc.equal(images["status"], OK))
-    size = _integers(labeled["width"]) * _integers(labeled["height"])
-    category, area = _integers(segments["category_id"]), _integers(segments["area"])
-    return Totals(
-        statuses=Counter(images["status"].to_pylist()),
-        pixels=int(size.sum()),
-        background_pixels=int(_numerators(labeled["background_fraction"], size).sum()),
-        ignored_pixels=int(_numerators(labeled["ignored_fraction"], size).sum()),
-        windows=int(_integers(labeled["windows"]).sum()),
-        anomaly_tokens=int(_integers(labeled["anomaly_tokens"]).sum()),
-        class_images=_by_category(category, np.ones(category.size, np.int64)),
-        class_pixels=_by_category(category, area),
-        class_confidence=_by_category(category, _numerators(segments["mean_confidence"], area * (LEVELS - 1))),
-    )
-
-
-def _integers(column: pa.ChunkedArray) -> IntArray:
-    return column.to_numpy().astype(np.int64)
-
-
-def _numerators(fractions: pa.ChunkedArray, denominators: IntArray) -> IntArray:
-    """The integers that the fractions were made of; exact below 2^51."""
-    return np.rint(fractions.to_numpy() * denominators).astype(np.int64)
-
-
-def _by_category(category: IntArray, values: IntArray) -> Counter[int]:
-    sums = np.zeros(int(category.max(initial=0)) + 1, np.int64)
-    np.add.at(sums, category, values)
-    return Counter({int(index): int(sums[index]) for index in np.flatnonzero(sums)})

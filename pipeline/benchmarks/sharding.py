@@ -16,11 +16,11 @@ import ray
 import ray.data
 from PIL import Image
 
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.benchmarks.coco import paint, panoptic_values
 from scclip.pipeline.benchmarks.downloads import Sample, convert
+from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.labeling.graph import configure_ray_data
-from scclip.pipeline.run.commit import png
 from scclip.pipeline.storage import files as storage
 
 INDEX_MODES = ("L", "P", "I", "I;16")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scclip.errors import JobFailed, UserError
+
 READ_CPUS, DECODE_CPUS, COMMIT_CPUS = 0.45, 0.5, 0.25  # equal shares would be fused into one task; 0.8 are left of 2
 CALLS_ON_GPU = 2  # two calls in flight keep a GPU busy (84 % → 99 % measured with 50 ms calls)
 
@@ -16,15 +18,15 @@ LEAST_ACTOR_CPUS = 0.05
 UNKNOWN_CPUS = 2.0  # taken for nodes that an autoscaler has yet to start and does not describe
 
 
-class ResourceError(ValueError):
+class ResourceError(UserError):
     """The cluster cannot hold what was asked for; the message says what would fit."""
 
 
-class StorageProblem(ValueError):
+class StorageProblem(UserError):
     """Nodes do not see the output or an input; one line that names them and the remedy."""
 
 
-class NoResources(RuntimeError):
+class NoResources(JobFailed):
     """No node that holds an actor came up in time."""
 
 

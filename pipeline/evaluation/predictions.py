@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.evaluation.scoring import predicted_chunk
 from scclip.pipeline.inputs.chunks import is_sentinel, unnest
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.labeling.ledger import FREE, Watch
-from scclip.pipeline.review.drawing import label_map
-from scclip.pipeline.review.report import category_names
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_plan, read_run
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.watch import FREE, Watch
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import read_bytes
 
 IDENTITY = ["image_id", "key", "index", "width", "height", "status", "error", "windows", "anomaly_tokens"]

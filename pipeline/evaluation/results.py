@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scclip.metrics import Confusion, iou, largest_confusions, mean_iou, pixel_accuracy
-from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.annotations.schemas import OK
 
 IntArray = npt.NDArray[np.int64]
 CONFUSIONS = 5  # the largest, as printed

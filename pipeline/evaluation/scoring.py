@@ -23,19 +23,20 @@ import pyarrow.compute as pc
 
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import OK, Totals
+from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, OK
 from scclip.pipeline.evaluation.truth import TruthConfig, TruthError, read_truth
 from scclip.pipeline.inputs.chunks import is_sentinel, nest, unnest
 from scclip.pipeline.inputs.decoding import decode_chunk
-from scclip.pipeline.inputs.plan import Unit
 from scclip.pipeline.inputs.readers.unit import read_unit
-from scclip.pipeline.labeling.columns import CARRIED, LABELED_FIELDS
-from scclip.pipeline.run.commit import RESUME_KEY, TOTALS_KEY, RunFiles, parquet_bytes, png, read_parts
-from scclip.pipeline.run.generations import unit_metadata
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.commit import read_parts
+from scclip.pipeline.run.files import RESUME_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import create, remove
 
 if TYPE_CHECKING:
-    from scclip.pipeline.labeling.graph import LabelJob
+    from scclip.pipeline.labeling.job import LabelJob
 
 CONFUSION_KEY = b"confusion"  # Parquet metadata of parts and units: packed int64 (V, C, C + 1)
 IntArray = npt.NDArray[np.int64]

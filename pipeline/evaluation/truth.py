@@ -7,18 +7,14 @@ is category 1. The plane's highest value (255, or 65535 in 16 bits) is always ig
 category is an error: a wrong rule must not pass as a low score.
 """
 
-import io
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-from scclip.pipeline.annotations.coco import ignore_value
+from scclip.categories import Labels, ignore_value
+from scclip.pipeline.annotations.png import read_plane
 
-Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
 SHOWN = 5  # wrong values in a message
 
 
@@ -38,15 +34,6 @@ class TruthConfig:
     """Added to a value it gives the category index: 0 or 1."""
     ignore: tuple[int, ...] = ()
     """Values that are left out, beside the plane's highest."""
-
-
-def read_plane(data: bytes) -> Labels:
-    """The values (H, W) of a PNG of indices, uint8 or uint16. OSError for no image, ValueError for one in colours."""
-    with Image.open(io.BytesIO(data)) as image:
-        plane = np.asarray(image)
-    if plane.ndim != 2 or plane.dtype.kind not in "ui" or (plane.size and not 0 <= plane.min() <= plane.max() < 2**16):
-        raise ValueError(f"ground truth must be one plane of indices, not {plane.shape} {plane.dtype}")
-    return plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
 
 
 def read_truth(data: bytes | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]) -> Labels:

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from scclip.encoder.calibration import CalibrationConfig
+from scclip.pipeline.annotations.schemas import CARRIED
 from scclip.pipeline.evaluation.scoring import predicted_chunk
 from scclip.pipeline.inputs.chunks import is_sentinel, unnest
-from scclip.pipeline.labeling.columns import CARRIED
 from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Outcome, failed_columns
-from scclip.pipeline.labeling.ledger import FREE, Watch
+from scclip.pipeline.labeling.watch import FREE, Watch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
 
@@ -22,62 +21,22 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
-from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.formats import coco as export_coco
 from scclip.pipeline.export.formats import panoptic as export_panoptic
 from scclip.pipeline.export.formats import shards as export_shards
 from scclip.pipeline.export.formats import yolo as export_yolo
+from scclip.pipeline.export.job import MERGED, WORK, ExportJob
 from scclip.pipeline.export.source import Exported, ExportError, Source, unit_images
-from scclip.pipeline.export.transform import Rules, Target
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.labeling.graph import configure_ray_data
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import create, exists, info, join, list_files, open_stream, read_bytes, remove
 from scclip.pipeline.storage.streams import BLOCK, create_file, create_stream, scratch
 
 FORMATS = ("coco", "coco-panoptic", "png", "yolo", "parquet")
 SPLITS = ("train", "val")
-WORK = "_export"  # fragments and markers; gone when the export is whole
 EXPORT_CPUS = 0.5
 ROW_GROUP = 64  # images of a Parquet row group: what a reader loads at once
-MERGED = {"coco": "instances", "coco-panoptic": "panoptic"}  # formats with one JSON per split
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportJob:
-    """Everything a unit's task needs."""
-
-    output: str
-    """Where the export goes, any fsspec URL."""
-    format: str
-    """One of FORMATS."""
-    source: Source
-    """Which images, and how they are read."""
-    target: Target
-    """The categories of the export."""
-    rules: Rules
-    """How label maps are changed."""
-    form: str = "rle"
-    """COCO segmentations: rle, uncompressed or polygons."""
-    info: dict[str, Any] = field(default_factory=dict)
-    """`info` of the merged JSON."""
-
-    def marker(self, unit: int) -> str:
-        """The file whose existence says that a unit is exported; it holds its counts."""
-        return join(self.output, WORK, f"{unit:07d}.json")
-
-    def fragment(self, unit: int, split: str, kind: str) -> str:
-        """A unit's part of a list of the merged JSON."""
-        return join(self.output, WORK, f"{unit:07d}.{split}.{kind}")
-
-    def merged(self, split: str) -> str:
-        """The merged JSON of a split."""
-        return join(self.output, "annotations", f"{MERGED[self.format]}_{split}.json")
-
-    def shard(self, unit: int, split: str) -> str:
-        """A unit's shard of a split."""
-        if self.format == "parquet":
-            return join(self.output, "data", f"{split}-{unit:07d}.parquet")
-        return join(self.output, split, f"{unit:07d}.tar")
 
 
 def unexported(units: Sequence[Unit], job: ExportJob) -> list[Unit]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from scclip.errors import UserError
+
 MAX_LENGTH = 2000  # characters: deeper trees than these make overflow the parser's stack
 
 COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
@@ -33,7 +35,7 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
-class FilterError(ValueError):
+class FilterError(UserError):
     """A filter that cannot be used; one line with the place."""
 
 

@@ -19,16 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from scclip.pipeline.annotations.statistics import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
+from scclip.categories import Labels
+from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
 from scclip.pipeline.export.filter import parse_filter, split_of
-from scclip.pipeline.export.transform import Labels, Planes, Quantised, Rules, Target, refine
+from scclip.pipeline.export.transform import Planes, Quantised, Rules, Target, refine
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
-from scclip.pipeline.inputs.plan import Unit
 from scclip.pipeline.inputs.readers.tar import members
-from scclip.pipeline.review.drawing import label_map
-from scclip.pipeline.review.gallery import read_rows
-from scclip.pipeline.run.commit import MASK_SUFFIXES, RunFiles, read_images
-from scclip.pipeline.storage.files import info, open_stream, read_bytes, redact
+from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles, read_images
+from scclip.pipeline.storage.files import info, open_stream, read_bytes
+from scclip.pipeline.storage.retries import redact
 
 MAGIC = (
     (b"\x89PNG", "png"),

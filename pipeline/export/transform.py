@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.errors import UserError
 from scclip.pipeline.annotations import coco
 
-Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
 Quantised = npt.NDArray[np.uint8]  # (H, W), 255 = 1.0
 
 LEVELS = 255  # of a quantised confidence
 WIDE = 254  # more categories than that need 16 bits
 
 
-class MappingError(ValueError):
+class MappingError(UserError):
     """A class mapping or thresholds that do not fit the run's vocabulary; one line."""
 
 
@@ -52,12 +53,12 @@ class Target:
     @property
     def ignore(self) -> int:
         """The label of ignored pixels."""
-        return coco.ignore_value(self.dtype)
+        return ignore_value(self.dtype)
 
     @property
     def fallback(self) -> int:
         """What a pixel becomes that loses its class: background where there is one, else ignore."""
-        return coco.BACKGROUND if coco.BACKGROUND in self.names else self.ignore
+        return BACKGROUND if BACKGROUND in self.names else self.ignore
 
     @property
     def categories(self) -> list[dict[str, Any]]:
@@ -80,7 +81,7 @@ class Target:
         if not kept:
             raise MappingError("class mapping: no class is left; drop fewer")
         dtype = np.uint16 if len(kept) > WIDE else np.uint8
-        ignore = coco.ignore_value(dtype)
+        ignore = ignore_value(dtype)
         place = {name: index for index, name in enumerate(kept, start=1)}
         place |= {"background": 0, "ignore": ignore} if background else {"ignore": ignore}
         lost = 0 if background else ignore
@@ -95,7 +96,7 @@ class Target:
 
     def convert(self, labels: Labels) -> Labels:
         """The run's label map in the target's categories."""
-        table: Labels = np.full(coco.ignore_value(self.source_dtype) + 1, self.ignore, self.dtype)
+        table: Labels = np.full(ignore_value(self.source_dtype) + 1, self.ignore, self.dtype)
         for old, new in self.becomes.items():
             table[old] = new
         table[-1] = self.ignore
@@ -169,10 +170,10 @@ def below(confidence: Quantised, threshold: float) -> npt.NDArray[np.bool_]:
 
 def rethreshold(argmax: Labels, confidence: Quantised, thresholds: Mapping[int, float], background: bool) -> Labels:
     """Labels as `label` gives them with these thresholds, from what it saved; but for pixels within 1/255 of one."""
-    limits = np.zeros(coco.ignore_value(argmax.dtype) + 1)
+    limits = np.zeros(ignore_value(argmax.dtype) + 1)
     for category, threshold in thresholds.items():
         limits[category] = threshold * LEVELS
-    lost = coco.BACKGROUND if background else coco.ignore_value(argmax.dtype)
+    lost = BACKGROUND if background else ignore_value(argmax.dtype)
     return np.where(confidence < limits[argmax], lost, argmax).astype(argmax.dtype)
 
 

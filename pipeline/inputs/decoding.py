@@ -13,6 +13,7 @@ GIF, WebP and TIFF give their first frame.
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
+from scclip.pipeline.annotations.schemas import KILLED
 from scclip.pipeline.inputs.chunks import chunk_schema, nest, unnest
 from scclip.pipeline.inputs.headers import header_size
-from scclip.pipeline.labeling.ledger import FREE, KILLED, Watch
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
@@ -213,14 +214,16 @@ def _shown(head: bytes) -> str:
     return repr(head[:15].decode("latin-1"))
 
 
-def decode_chunk(chunk: pa.Table, config: DecodeConfig, watch: Watch = FREE) -> pa.Table:
+def decode_chunk(
+    chunk: pa.Table, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
+) -> pa.Table:
     """A chunk table of encoded images → one of decoded images, row by row; earlier failures and sentinels pass.
 
-    `watch` is asked before each image and may have it set aside.
+    `excluded` is called with each image's index before the image is touched: a reason means that it stays undecoded.
     """
     images = unnest(chunk)
     rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
-    decoded = [_decoded_row(watch(index), data, status, error, config) for index, data, status, error in rows]
+    decoded = [_decoded_row(excluded(index), data, status, error, config) for index, data, status, error in rows]
     columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
     kept = ("index", "key", "file_name", "truth", "metadata")
     arrays = [images[name].combine_chunks() for name in kept]

@@ -7,42 +7,14 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from scclip.pipeline.inputs.readers import parquet, webdataset
-from scclip.pipeline.inputs.resolve import InputError, PlannedFile, Shard, resolve
-from scclip.pipeline.storage.files import redact
-
-__all__ = ["InputError", "PlannedFile", "Unit", "count_images", "plan_from_table", "plan_to_table", "plan_units"]
+from scclip.pipeline.inputs.resolve import InputError, Shard, resolve
+from scclip.pipeline.inputs.units import PlannedFile, Unit
+from scclip.pipeline.storage.retries import redact
 
 FILES_PER_UNIT = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One unit of input: a tar, a range of a Parquet file's rows, or a group of image files."""
-
-    number: int
-    """From 1, never reused; the unit's outputs are named after it."""
-    kind: str
-    """"tar", "parquet" or "files"."""
-    url: str
-    """The shard; for files the folder of the first one."""
-    size: int
-    """Bytes of the shard (of all files)."""
-    version: str
-    """ETag or modification time when it was planned."""
-    row_start: int = 0
-    """First row of a Parquet file's range."""
-    row_stop: int = 0
-    """Row after the last one; -1: the file could not be opened when it was planned."""
-    files: tuple[PlannedFile, ...] = ()
-    """The image files of a unit of files."""
-    image_limit: int | None = None
-    """Read only so many images (--limit)."""
 
 
 def plan_units(
@@ -132,31 +104,3 @@ def count_images(unit: Unit, at_most: int | None = None) -> int:
         len(unit.files) if unit.kind == "files" else max(unit.row_stop - unit.row_start, 1 if unit.row_stop < 0 else 0)
     )
     return min([count, *bounds])
-
-
-_FILE = pa.struct([("url", pa.string()), ("size", pa.int64()), ("version", pa.string()), ("key", pa.string())])
-_FILE = pa.struct([*_FILE, pa.field("file_name", pa.string())])
-PLAN_SCHEMA = pa.schema(
-    [
-        ("number", pa.int32()),
-        ("kind", pa.string()),
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("version", pa.string()),
-        ("row_start", pa.int64()),
-        ("row_stop", pa.int64()),
-        ("files", pa.list_(_FILE)),
-        ("image_limit", pa.int64()),
-    ]
-)
-
-
-def plan_to_table(units: Sequence[Unit]) -> pa.Table:
-    """The units as a table, one row each; lossless."""
-    return pa.Table.from_pylist([dataclasses.asdict(unit) for unit in units], schema=PLAN_SCHEMA)
-
-
-def plan_from_table(table: pa.Table) -> list[Unit]:
-    """The units of a table written by `plan_to_table`."""
-    rows = table.select(PLAN_SCHEMA.names).to_pylist()
-    return [Unit(**{**row, "files": tuple(PlannedFile(**file) for file in row["files"])}) for row in rows]

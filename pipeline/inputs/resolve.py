@@ -9,29 +9,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from scclip.errors import UserError
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, is_image, shard_kind, split_name
+from scclip.pipeline.inputs.units import PlannedFile
 from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.files import FileInfo, redact
+from scclip.pipeline.storage.files import FileInfo
+from scclip.pipeline.storage.retries import redact
 
 KINDS = "tar, tar.gz, tgz, parquet, json (COCO), txt (a list), or an image: " + ", ".join(sorted(IMAGE_EXTENSIONS))
 
 
-class InputError(ValueError):
+class InputError(UserError):
     """The input is wrong; one line that names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """One image file of a plan."""
-
-    url: str
-    size: int
-    """Bytes; -1 where a COCO JSON names a file that does not exist."""
-    version: str
-    key: str
-    """Path below the input folder without extension; the decimal id for COCO."""
-    file_name: str
-    """Path below the input folder; COCO's own file_name."""
 
 
 @dataclass(frozen=True)

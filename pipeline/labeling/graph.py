@@ -8,40 +8,33 @@ shuffled and no state crosses the cluster but the plan.
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, Dataset
 
 from scclip.errors import DeviceLost
-from scclip.pipeline.annotations.statistics import OK
-from scclip.pipeline.cluster.resources import Resources
-from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
+from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.cluster.ray_data import configure_ray_data
+from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.inputs.readers.unit import is_sentinel, read_unit
+from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import Commit, Finish, LabelJob, Outcome
 from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger
 from scclip.pipeline.labeling.telemetry import count
-from scclip.pipeline.run.commit import RunFiles, resume_after
+from scclip.pipeline.run.commit import resume_after
+from scclip.pipeline.run.files import RunFiles
 
 if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes start five times as fast without it
-    from scclip.pipeline.evaluation.predictions import LabelsSpec
-    from scclip.pipeline.evaluation.variants import VariantsSpec
-    from scclip.pipeline.labeling.labeler import LabelerSpec
+    pass
 
-Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
-Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
-ACTOR_STARTS = 8  # that may fail in a row before the job does
-BUSY = "0.4"  # share of a cluster's CPUs or GPUs from which it may grow; an actor holds half of a node of 2, not 0.75
-RESERVED = 0.1  # of the cluster for the single stages; at Ray's 0.5 a pool of CPU actors stops at 60 % of it
 FINISHING = 4  # units finished at the same time: each holds its parts in memory
 OUTCOME_SCHEMA = pa.schema(
     [
@@ -53,51 +46,6 @@ OUTCOME_SCHEMA = pa.schema(
         pa.field("resume", pa.string()),
     ]
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelJob:
-    """Everything the graph needs, apart from the units."""
-
-    files: RunFiles
-    """Where the run's files lie."""
-    spec: "LabelerSpec | VariantsSpec | LabelsSpec"
-    """What an actor holds; `start` makes the object that turns decoded chunks into labeled ones."""
-    resources: Resources
-    """Actors and the share of the cluster that every stage gets."""
-    limits: ChunkLimits
-    """Where chunks close."""
-    decode: DecodeConfig
-    """How images are decoded."""
-    commit: Commit
-    """Writes the part of a labeled chunk."""
-    finish: Finish
-    """Turns the parts of a unit into its files."""
-    done: Mapping[int, set[int]]
-    """Chunks that have a part already, by unit, as listed before the job began."""
-    truth: str | None = None
-    """Extension or column of the ground truth that travels with its image; labeling reads none."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A committed chunk, or with `chunks` set the end of its unit."""
-
-    unit: int
-    chunk: int
-    chunks: int | None
-    images: int
-    labeled: int
-    resume: str | None
-
-    def fraction(self, unit: Unit) -> float:
-        """Roughly how much of the unit is read after this chunk, 0 to 1."""
-        point = ResumePoint.from_json(self.resume) if self.resume else None
-        if self.chunks is not None or point is None or point.end:
-            return 1.0
-        if point.offset is not None:
-            return point.offset / max(1, unit.size)
-        return min(1.0, point.index / max(1, len(unit.files) or unit.row_stop - unit.row_start))
 
 
 def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
@@ -250,22 +198,3 @@ def finish_stage(unit: int, chunks: int, files: RunFiles, finish: Finish, ledger
     """The job's `finish` as a task that returns nothing."""
     with attempt(ledger, "finish", unit, 0):
         finish(unit, chunks, files)
-
-
-def configure_ray_data(resources: Resources | None = None) -> None:
-    """Every chunk its own block, no console output but ours, no time-out while a cluster scales up."""
-    context = DataContext.get_current()
-    context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
-    context.target_min_block_size = 1
-    if resources and resources.mixed:
-        context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
-    if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
-        context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1
-    if hasattr(context, "max_consecutive_actor_init_deaths"):  # a process killed while it loads the weights
-        context.max_consecutive_actor_init_deaths = ACTOR_STARTS
-    os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
-    logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -22,10 +22,11 @@ from scclip.encoder.checkpoints import DTYPES
 from scclip.encoder.cuda import free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
+from scclip.pipeline.annotations.schemas import CARRIED, KILLED, LABELED_FIELDS, MAPS
 from scclip.pipeline.inputs.chunks import is_sentinel, nest, unnest
-from scclip.pipeline.labeling.columns import CARRIED, LABELED_FIELDS, MAPS
-from scclip.pipeline.labeling.ledger import FREE, KILLED, Watch
-from scclip.segmentation.segmenter import Segmentation, Segmenter, SegmenterConfig
+from scclip.pipeline.labeling.watch import FREE, Watch
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 Size = tuple[int, int]  # height, width
 Outcome = tuple[Segmentation, ...] | Exception  # an image's labels by variant, or why there are none

@@ -19,30 +19,16 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from scclip.pipeline.labeling.telemetry import Clock, busy, count, show_waiting
+from scclip.pipeline.labeling.telemetry import busy, count, show_waiting
+from scclip.pipeline.labeling.watch import ASIDE_AFTER, Orders, Watch, Work, answer
 from scclip.pipeline.storage.retries import retries_used
 
 ONE_BY_ONE_AFTER = 2  # deaths of a chunk
-ASIDE_AFTER = 2  # deaths of an image that was alone in flight
 MOST_DEATHS = 32  # of one piece of work on living nodes, since an image was last set aside; then the job fails
-KILLED = "killed_worker"
-DOING = {"decode": "decoded", "label": "labeled"}
-
-Work = tuple[str, int, int]  # stage, unit, chunk
 
 
 class TooManyDeaths(RuntimeError):
     """A stage's process died again and again over the same work, and no image of it is to blame."""
-
-
-@dataclass(frozen=True)
-class Orders:
-    """How a piece of work is to be done."""
-
-    one_by_one: bool = False
-    """Announce every image before it is processed, and nothing beside it."""
-    aside: frozenset[int] = frozenset()
-    """Indices of images not to be touched."""
 
 
 @dataclass(frozen=True)
@@ -131,36 +117,6 @@ class AttemptLedger:
         """Deaths and seconds of work by stage, and storage requests that were repeated, so far."""
         deaths = dict(sorted(self.deaths.items()))
         return {"worker_deaths": deaths, "storage_retries": self.storage_retries, "stage_seconds": dict(self.seconds)}
-
-
-class Watch:
-    """What a stage asks before each image. `Watch()` lets everything pass, for loops without Ray."""
-
-    def __init__(self, ledger: Any = None, work: Work = ("", 0, 0), orders: Orders = Orders()) -> None:
-        self.ledger, self.work, self.orders = ledger, work, orders
-        self.clock = Clock(work[0])
-
-    @property
-    def one_by_one(self) -> bool:
-        """Images are to be processed one after the other, each after its own question."""
-        return self.orders.one_by_one
-
-    def __call__(self, index: int) -> str | None:
-        """None: go on with this image. Otherwise leave it alone: the reason for its row."""
-        if index in self.orders.aside:
-            doing = DOING.get(self.work[0], self.work[0])
-            return f"its process died {ASIDE_AFTER} times while it alone was being {doing}; it is set aside"
-        if self.one_by_one:
-            answer(self.ledger.alone.remote(self.work, index))
-        return None
-
-
-FREE = Watch()
-
-
-def answer(reference: Any) -> Any:
-    """The value of an object. Not `ray.get`: that gives the task's CPU away for the millisecond it waits."""
-    return reference.future().result()
 
 
 @contextlib.contextmanager

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import ray
 
-from scclip.pipeline.annotations.statistics import OK
+from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.inputs.chunks import is_sentinel
 from scclip.pipeline.inputs.decoding import decode_chunk
-from scclip.pipeline.inputs.plan import Unit, count_images
-from scclip.pipeline.inputs.readers.unit import is_sentinel, read_unit
-from scclip.pipeline.labeling.graph import LabelJob
+from scclip.pipeline.inputs.plan import count_images
+from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.labeling.job import LabelJob
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
 COUNTED = 8  # tars whose images are counted; the others are taken to be like them, by their bytes

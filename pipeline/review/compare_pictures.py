@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
-from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size
 from scclip.pipeline.review.drift import Changed, Classes, Side, placed_map
-from scclip.pipeline.review.gallery import read_rows, read_segments
-from scclip.pipeline.storage.files import redact
+from scclip.pipeline.review.gallery import read_segments
+from scclip.pipeline.storage.retries import redact
 
 SIDE = 360  # pixels of a picture's longer side
 CHANGED_COLOUR = 1  # category whose colour marks changed pixels

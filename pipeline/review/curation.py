@@ -18,8 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations.coco import BACKGROUND
-from scclip.pipeline.annotations.statistics import OK, Totals
+from scclip.categories import BACKGROUND
+from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.run.totals import Totals
 
 LEVELS = 256  # of a confidence in 0..1
 LOW = 0.1  # share of a segment's pixels below its p10_confidence

@@ -9,17 +9,15 @@ A colour depends on the category index alone, so that it means the same class in
 import functools
 import io
 import math
-from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Container
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from scclip.pipeline.annotations import coco
-from scclip.pipeline.evaluation.truth import read_plane
+from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.pipeline.annotations.png import read_plane
 
-Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
 Colour = tuple[int, int, int]  # sRGB, 0..255
 
 BACKGROUND_COLOUR: Colour = (128, 128, 128)
@@ -34,7 +32,7 @@ CHROMA = 0.17
 @functools.cache
 def colour(category: int) -> Colour:
     """The colour of a category index; grey for the background."""
-    if category == coco.BACKGROUND:
+    if category == BACKGROUND:
         return BACKGROUND_COLOUR
     low, high = LIGHTNESS
     lightness = low + (high - low) * ((FIRST_LIGHTNESS + category * LIGHTNESS_STEP) % 1)
@@ -68,18 +66,6 @@ def css_colour(category: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour(category))
 
 
-def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, names: Mapping[int, str]) -> Labels:
-    """The label map (H, W) of an image, from its rows of segments/; uint16 where there are more than 254 classes.
-
-    `names` are the vocabulary's by category: what no segment covers is background where it has one, else ignored.
-    """
-    dtype = np.uint16 if max(names) > 254 else np.uint8
-    labels = np.full((height, width), coco.BACKGROUND if coco.BACKGROUND in names else coco.ignore_value(dtype), dtype)
-    for segment in segments:
-        labels[coco.decode(segment["rle"])] = segment["category_id"]
-    return labels
-
-
 def truth_map(data: bytes, known: Container[int]) -> Labels:
     """Ground truth (H, W) from a PNG of category indices; indices that are not `known` are ignored.
 
@@ -87,7 +73,7 @@ def truth_map(data: bytes, known: Container[int]) -> Labels:
     """
     labels = read_plane(data)
     strange = [value for value in np.unique(labels).tolist() if value not in known]
-    return np.where(np.isin(labels, strange), coco.ignore_value(labels.dtype), labels).astype(labels.dtype)
+    return np.where(np.isin(labels, strange), ignore_value(labels.dtype), labels).astype(labels.dtype)
 
 
 def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -116,7 +102,7 @@ def photo_jpeg(rgb: npt.NDArray[np.uint8], side: int) -> bytes:
 def mask_png(labels: Labels) -> bytes:
     """A label map as RGBA PNG: each category in its colour, ignored pixels transparent."""
     values, places = np.unique(labels, return_inverse=True)
-    ignore = coco.ignore_value(labels.dtype)
+    ignore = ignore_value(labels.dtype)
     table = np.array([(0, 0, 0, 0) if value == ignore else (*colour(int(value)), 255) for value in values], np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(table[places.reshape(labels.shape)]).save(buffer, "PNG", optimize=True)

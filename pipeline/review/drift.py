@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import OK
+from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.export.source import segments_by_image
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.review.drawing import Labels, label_map
-from scclip.pipeline.run.commit import RunFiles, read_images
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import RunFiles, read_images
 
 AT_ONCE = 4  # units in memory
 KEPT = 24  # images that changed most
@@ -55,7 +55,7 @@ class Classes:
         """Matched by name, white space at the ends and case aside."""
         union: dict[str, str] = {}
         both = [*sorted(names_a.items()), *sorted(names_b.items())]
-        for _, name in sorted(both, key=lambda item: item[0] != coco.BACKGROUND):  # stable: background first
+        for _, name in sorted(both, key=lambda item: item[0] != BACKGROUND):  # stable: background first
             union.setdefault(_key(name), name)
         place = {key: number for number, key in enumerate(union)}
         maps = [{category: place[_key(name)] for category, name in names.items()} for names in (names_a, names_b)]
@@ -201,7 +201,7 @@ def placed_map(
 ) -> npt.NDArray[np.int64]:
     """An image's label map (H, W) in places of `Classes`."""
     labels: Labels = label_map(segments, row["height"], row["width"], names)
-    table = np.full(coco.ignore_value(labels.dtype) + 1, ignored, np.int64)
+    table = np.full(ignore_value(labels.dtype) + 1, ignored, np.int64)
     for category, place in places.items():
         table[category] = place
     return table[labels]

@@ -7,7 +7,7 @@ leaves a note instead of a picture.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,16 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations import coco
-from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint, unnest
+from scclip.categories import Labels, ignore_value
+from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.inputs.readers.unit import is_sentinel, read_unit
-from scclip.pipeline.review.drawing import label_map, mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.storage.files import read_bytes, redact
-
-Labels = npt.NDArray[Any]  # (H, W) uint8 or uint16
+from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.storage.files import read_bytes
+from scclip.pipeline.storage.retries import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,18 +155,6 @@ def read_segments(files: RunFiles, unit: int, image_ids: Sequence[int]) -> dict[
     return dict(found)
 
 
-def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
-    """Encoded images of a unit from the first index to the last, as rows of chunks.IMAGE_FIELDS."""
-    limits = ChunkLimits(images=8)
-    for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
-        if is_sentinel(chunk):
-            return
-        rows = unnest(chunk).to_pylist()
-        yield from rows
-        if rows[-1]["index"] >= indices[-1]:
-            return
-
-
 def draw(choice: Choice, row: Mapping[str, Any], segments: Sequence[Mapping[str, Any]], frame: Frame) -> Picture | None:
     """One picture; None where the image is not the one that was labeled."""
     if row["key"] != choice.key or row["data"] is None:
@@ -199,7 +186,7 @@ def compose(
         labels=mask_png(shrink(labels, frame.side)),
         truth=None if truth is None else mask_png(shrink(truth, frame.side)),
         shares=shares(labels, truth, segments, frame.names),
-        ignored=float(np.mean(labels == coco.ignore_value(labels.dtype))),
+        ignored=float(np.mean(labels == ignore_value(labels.dtype))),
         agreement=None if truth is None else agreement(labels, truth),
     )
 
@@ -215,7 +202,7 @@ def read_truth(data: bytes | None, shape: tuple[int, ...], names: Mapping[int, s
 
 def agreement(labels: Labels, truth: Labels) -> float | None:
     """Share of the truth's pixels with the same label; None where the truth ignores all."""
-    counted = truth != coco.ignore_value(truth.dtype)
+    counted = truth != ignore_value(truth.dtype)
     return float(np.mean(labels[counted] == truth[counted])) if counted.any() else None
 
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.statistics import OK, Totals
-from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
     SEGMENT_COLUMNS,
@@ -32,8 +32,10 @@ from scclip.pipeline.review.curation import (
 )
 from scclip.pipeline.review.curation import conclude as curate
 from scclip.pipeline.review.gallery import Choice, Picture, draw_pictures
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.run.generations import read_labeling_run, read_plan, unit_totals
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import category_names, read_labeling_run
+from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
 
 BINS = 200  # of a confidence histogram over 0..1: fine, because many classes share one softmax
@@ -95,13 +97,6 @@ class ReportContent:
     def names(self) -> dict[int, str]:
         """Category index → name, 0 only where the vocabulary has a background."""
         return category_names(self.run)
-
-
-def category_names(run: Mapping[str, Any]) -> dict[int, str]:
-    """Category index → name of the vocabulary in a run.json."""
-    vocabulary = run["vocabulary"]
-    background = {0: "background"} if vocabulary["background"] else {}
-    return background | {index: str(entry["name"]) for index, entry in enumerate(vocabulary["classes"], start=1)}
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:

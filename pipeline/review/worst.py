@@ -19,10 +19,12 @@ from PIL import Image
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.evaluation.truth import read_truth
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
-from scclip.pipeline.inputs.plan import Unit
-from scclip.pipeline.review.gallery import Choice, Frame, Picture, compose, read_rows
-from scclip.pipeline.run.commit import RunFiles
-from scclip.pipeline.storage.files import read_bytes, redact
+from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.review.gallery import Choice, Frame, Picture, compose
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.storage.files import read_bytes
+from scclip.pipeline.storage.retries import redact
 
 SIDE = 480  # pixels of a picture's longer side
 COLUMNS = ["image_id", "key", "unit", "index", "width", "height", "mean_iou"]

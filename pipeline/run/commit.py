@@ -7,83 +7,42 @@ No lock and no database: two listings say what is done. A writer that loses a ra
 """
 
 import hashlib
-import io
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import (
-    IMAGES_SCHEMA,
-    MASK_COLUMNS,
-    PART_SCHEMA,
-    ImageIdentity,
-    failed_row,
-    labeled_row,
-    part_table,
-    split_part,
-    totals,
-)
+from scclip.pipeline.annotations.label_map import LabelMaps, label_maps
+from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA
+from scclip.pipeline.annotations.statistics import ImageIdentity, failed_row, labeled_row, part_table, split_part
 from scclip.pipeline.inputs.chunks import ResumePoint, unnest
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.labeling.columns import LabelMaps, label_maps
+from scclip.pipeline.run.files import (
+    DIGESTS_KEY,
+    MASK_SUFFIXES,
+    RESUME_KEY,
+    TOTALS_KEY,
+    Metadata,
+    RunFiles,
+    parquet_bytes,
+    read_images,
+)
+from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import (
     create,
     exists,
-    join,
-    list_files,
     read_bytes,
     remove,
     remove_abandoned,
     replace,
 )
 
-RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
-DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
-Metadata = Mapping[bytes, bytes]
 ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
-MASK_SUFFIXES = dict(zip(MASK_COLUMNS, ("seg.png", "argmax.png", "conf.png"), strict=True))
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """Where a run's files lie."""
-
-    output: str
-
-    def part(self, unit: int, chunk: int) -> str:
-        return join(self.output, "_parts", f"{unit:07d}", f"{chunk:05d}.parquet")
-
-    def unit_file(self, kind: str, unit: int) -> str:
-        """A unit's file of `kind`: images, segments, coco or masks."""
-        suffix = {"images": "parquet", "segments": "parquet", "coco": "json", "masks": "tar"}[kind]
-        return join(self.output, kind, f"{unit:07d}.{suffix}")
-
-    def finished(self) -> set[int]:
-        """Units whose images/ file exists."""
-        return {int(stem) for stem in self._stems("images")}
-
-    def parts(self) -> dict[int, set[int]]:
-        """Chunks with a part, by unit."""
-        found: dict[int, set[int]] = defaultdict(set)
-        for file in list_files(join(self.output, "_parts")):
-            folder, name = file.url.rsplit("/", 2)[1:]
-            if name.endswith(".parquet") and folder.isdigit():
-                found[int(folder)].add(int(name.removesuffix(".parquet")))
-        return dict(found)
-
-    def _stems(self, folder: str) -> Iterator[str]:
-        for file in list_files(join(self.output, folder)):
-            stem = file.url.rsplit("/", 1)[1].split(".")[0]
-            if stem.isdigit():
-                yield stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,20 +90,6 @@ def mask_pngs(result: LabelMaps, options: CommitOptions) -> dict[str, bytes]:
     if options.save_confidence:
         wanted |= {"argmax_png": result.argmax, "confidence_png": result.confidence}
     return {name: png(plane) for name, plane in wanted.items()}
-
-
-def png(plane: np.ndarray) -> bytes:
-    """A uint8 or uint16 plane (H, W) as greyscale PNG of 8 or 16 bits, or a uint8 picture (H, W, 3)."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(plane)).save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
-
-
-def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
-    """A table as Parquet (zstd) with these keys in its metadata; the same bytes for the same content."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
 
 
 def read_part(files: RunFiles, unit: int, chunk: int, schema: pa.Schema = PART_SCHEMA) -> tuple[pa.Table, Metadata]:
@@ -212,12 +157,6 @@ def create_anew(url: str, data: bytes) -> None:
     """Creates a file of an uncommitted unit; one that an interrupted attempt left with other bytes is replaced."""
     if not create(url, data) and read_bytes(url) != data:
         replace(url, data)
-
-
-def read_images(files: RunFiles, unit: int) -> pa.Table:
-    """A finished unit's images table, IMAGES_SCHEMA."""
-    table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))))
-    return table.replace_schema_metadata(None).cast(IMAGES_SCHEMA)
 
 
 def refuse_repeated_ids(part: pa.Table) -> pa.Table:

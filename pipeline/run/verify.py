@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA, Totals, totals
-from scclip.pipeline.inputs.plan import Unit
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
 from scclip.pipeline.inputs.readers.tar import TarError, members
-from scclip.pipeline.run.commit import DIGESTS_KEY, TOTALS_KEY, RunFiles
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles
+from scclip.pipeline.run.totals import Totals, totals
 from scclip.pipeline.storage.files import list_files, read_bytes
 
 AT_ONCE = 4  # units in memory

@@ -18,30 +18,11 @@ from fsspec.implementations.local import LocalFileSystem
 from scclip.pipeline.storage.local import remove_temporaries, write_whole
 from scclip.pipeline.storage.ranges import BLOCK, RangeFile, filesystem, read_range
 from scclip.pipeline.storage.retries import (
-    RetryConfig,
     StorageError,
-    StorageUnavailable,
-    configure_retries,
     redact,
     response_of,
-    retries_used,
     with_retries,
 )
-
-__all__ = [
-    "FileInfo",
-    "RangeFile",
-    "RetryConfig",
-    "StorageError",
-    "StorageUnavailable",
-    "configure_retries",
-    "create",
-    "exists",
-    "filesystem",
-    "info",
-]
-__all__ += ["is_folder", "is_glob", "is_local", "join", "list_files", "open_stream", "read_bytes", "redact", "remove"]
-__all__ += ["remove_abandoned", "replace", "retries_used"]
 
 SINGLE_PUT = 5 * 2**30 - 1  # S3's limit of one PUT; smaller objects must not become multipart uploads
 

@@ -13,10 +13,11 @@ from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from scclip.errors import UserError
 from scclip.pipeline.storage.retries import ShortReadError, StorageError, redact, with_retries
 
 
-class FilesystemMissing(ValueError):
+class FilesystemMissing(UserError):
     """A URL's filesystem is not known or not installed; one line that names the protocol or the package."""
 
 

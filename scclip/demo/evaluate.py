@@ -13,8 +13,10 @@ import numpy as np
 
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
-from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, ModelConfig, find_weights, load_clip, resolve_precision
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, resolve_precision
+from scclip.encoder.config import ModelConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 

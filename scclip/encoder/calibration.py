@@ -18,13 +18,14 @@ image by itself, so a batch gives exactly what single images give.
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Attention = Literal["qk", "value", "kk", "kk+similarity"]
+from scclip.encoder.config import Attention
+
 NEIGHBOURS = 30  # k of the local outlier factor, step 2
 ANOMALY_QUANTILE = 0.95  # step 2
 SIMILARITY_TEMPERATURE = 3.0  # step 5

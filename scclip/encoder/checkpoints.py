@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import open_clip
 import torch
 import yaml
 
-from scclip.encoder.calibration import Attention, CalibrationConfig
+from scclip.encoder.calibration import CalibrationConfig
+from scclip.encoder.config import ModelConfig, Precision
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import ModelError, one_line
 
@@ -32,44 +33,7 @@ CALIBRATION_FILE = "calibration.yaml"  # beside a local directory's weights: its
 WINDOW_KEYS = ("window", "stride", "short_side")  # a calibration file may also say how its model slides
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
-Method = Literal["scclip", "maskclip", "clip"]
-Step = Literal["anomalies", "aggregation", "fusion", "post"]
-Precision = Literal["auto", "float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Model and method."""
-
-    model: str = "demo"
-    """open_clip model name (ViT-B-16-quickgelu, ViT-L-14-quickgelu, …), local-dir:PATH, hf-hub:ORG/NAME, or demo."""
-    pretrained: str | None = None
-    """open_clip tag (openai, laion2b_s34b_b88k, …), or a weights file: a path or any fsspec URL."""
-    quick_gelu: bool = False
-    """The weights file was trained with QuickGELU (OpenAI's CLIP and its descendants)."""
-    method: Method = "scclip"
-    """scclip (all steps), maskclip (value path of the last block), or clip (last block unchanged)."""
-    attention: Attention | None = None
-    """Attention of the last block, instead of the method's own."""
-    without: tuple[Step, ...] = ()
-    """Steps to leave out: anomalies, aggregation, fusion, post."""
-    calibration: str | None = None
-    """YAML file with the method's layers and thresholds, for towers without published settings."""
-    precision: Precision = "auto"
-    """Arithmetic of the tower; auto is bf16 where the hardware has it, else float32."""
-
-    def __post_init__(self) -> None:
-        for name, kind in (("method", Method), ("precision", Precision)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(get_args(kind))}")
-        unknown = [step for step in self.without if step not in get_args(Step)]
-        if unknown:
-            raise ValueError(f"without {unknown[0]!r} is no step; choose from {', '.join(get_args(Step))}")
-        if self.pretrained and self.model.startswith(("demo", "local-dir:", "hf-hub:")):
-            raise ValueError(
-                f"pretrained {self.pretrained!r}: model {self.model!r} brings its own weights; leave it out"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from scclip.segmentation.segmenter import SegmenterConfig
+    from scclip.segmentation.types import SegmenterConfig
 
 PREFILTER_FROM = 32  # queries from which looking for those that can win costs less than comparing them all
 ROUNDING = 1e-3  # in scaled logits: float32 rounding of the stitching is below 1e-5

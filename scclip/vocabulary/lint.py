@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn, Protocol
 
+from scclip.errors import UserError
+
 MAX_CLASSES = 4095  # annotation_id = image_id · 2^12 + category_id
 MANY_CLASSES = 200
 MAX_TOKENS = 77  # context length of OpenAI's text towers, start and end token included
 
 
-class VocabularyError(ValueError):
+class VocabularyError(UserError):
     """A vocabulary that cannot be used; the message is one line: place, value, remedy."""
 
     def __init__(self, message: str) -> None:

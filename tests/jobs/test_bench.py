@@ -12,14 +12,15 @@ from towers import clip
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.errors import UserError
 from scclip.jobs import bench
 from scclip.jobs.benchmarking import io as bench_io
 from scclip.jobs.benchmarking import scale as bench_scale
 from scclip.jobs.benchmarking.model import pictures
-from scclip.jobs.cli.options import UserError
-from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations import rle
 from scclip.reference import NaiveSegmenter
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,7 @@ def test_bench_io_finds_equal_run_lengths(capsys: pytest.CaptureFixture[str]) ->
 
 def test_run_lengths_of_every_label_equal_pycocotools() -> None:
     labels = bench_io.blobs((97, 61), 20)
-    assert coco.encode_counts(labels) == bench_io.one_by_one(labels)
+    assert rle.encode_counts(labels) == bench_io.one_by_one(labels)
 
 
 @pytest.mark.parametrize("wrong", [["speed"], ["modle"], ["model", "--sizes", "wide"], ["scale", "--images", "0"]])

@@ -12,7 +12,7 @@ from pictures import tar_bytes, write_shard
 from processes import QUICK, rows
 
 from scclip.jobs.cli.main import main
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -16,10 +16,11 @@ from pictures import SIZES, encoded, tar_bytes
 from PIL import Image
 from processes import QUICK, QUICK_WINDOWS, run, said, start
 
-from scclip.encoder.checkpoints import ModelConfig, WeightsSource
+from scclip.encoder.checkpoints import WeightsSource
+from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
-from scclip.jobs.setup.evaluation import architecture, deviations, protocol_options
-from scclip.jobs.setup.models import SegmentationOptions, load_vocabulary, segmenter_config
+from scclip.jobs.setup.evaluation import deviations, protocol_options
+from scclip.jobs.setup.models import SegmentationOptions, architecture, load_vocabulary, segmenter_config
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
 from scclip.pipeline.labeling.graph import UnitTracker
 
@@ -92,7 +93,8 @@ def test_it_is_a_plain_loop(evaluated: Path, shards: Path, small_model: str, voc
     from scclip.encoder.tower import SelfCalibratedCLIP
     from scclip.encoder.variants import variant
     from scclip.segmentation.segmenter import Segmenter
-    from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+    from scclip.vocabulary.text_features import encode_queries
+    from scclip.vocabulary.vocabulary import Vocabulary
 
     clip, words = load_clip(find_weights(ModelConfig(model=small_model))), Vocabulary.load(str(vocabulary))
     features, full = encode_queries(clip.model, clip.tokenizer, words), clip.visual()

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from scclip.jobs.cli.main import main
-from scclip.pipeline.annotations.coco import decode
+from scclip.pipeline.annotations.rle import decode
 from scclip.pipeline.export.filter import split_of
 
 Maps = dict[str, np.ndarray]
@@ -185,8 +185,9 @@ def test_an_interrupted_export_goes_on(saved_run: Path, tmp_path: Path) -> None:
     assert export(saved_run, whole, "--format", "coco") == 0
     from scclip.jobs.export import ExportOptions, SelectionOptions, claim, fingerprint, prepare
     from scclip.pipeline.export.chain import export_unit
-    from scclip.pipeline.run.commit import RunFiles
-    from scclip.pipeline.run.generations import read_plan, read_run
+    from scclip.pipeline.run.files import RunFiles
+    from scclip.pipeline.run.fingerprint import read_run
+    from scclip.pipeline.run.generations import read_plan
 
     files = RunFiles(str(saved_run))
     run, units = read_run(files), read_plan(files)

@@ -15,9 +15,9 @@ from processes import QUICK
 
 from scclip.jobs.cli.main import main
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import SEGMENTS_SCHEMA
+from scclip.pipeline.annotations.schemas import SEGMENTS_SCHEMA
 from scclip.pipeline.inputs.plan import plan_units
-from scclip.pipeline.run.commit import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.generations import read_plan, write_generation
 
 pytestmark = [pytest.mark.scale, pytest.mark.usefixtures("local_ray")]

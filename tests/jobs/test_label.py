@@ -71,10 +71,13 @@ def test_a_plain_loop_without_ray_gives_the_same(
     labeled: Path, shards: Path, small_model: str, vocabulary_file: Path, tmp_path: Path
 ) -> None:
     """Images one by one through `Segmenter.segment`; masks are compared pixel by pixel with the job's PNGs."""
-    from scclip.encoder.checkpoints import ModelConfig, find_weights, load_clip
+    from scclip.encoder.checkpoints import find_weights, load_clip
+    from scclip.encoder.config import ModelConfig
     from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
-    from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
-    from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+    from scclip.segmentation.segmenter import Segmenter
+    from scclip.segmentation.types import SegmenterConfig
+    from scclip.vocabulary.text_features import encode_queries
+    from scclip.vocabulary.vocabulary import Vocabulary
 
     clip = load_clip(find_weights(ModelConfig(model=small_model)))
     vocabulary = Vocabulary.load(str(vocabulary_file))

@@ -15,10 +15,11 @@ from pycocotools import mask as coco_mask
 
 from scclip.jobs.cli.main import main
 from scclip.jobs.pages.run import render
-from scclip.pipeline.annotations.statistics import Totals
 from scclip.pipeline.review.drawing import colour, css_colour
-from scclip.pipeline.review.report import ReportContent, ReportLimits, category_names, gather
-from scclip.pipeline.run.commit import RunFiles
+from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.fingerprint import category_names
+from scclip.pipeline.run.totals import Totals
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

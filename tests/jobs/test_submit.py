@@ -14,8 +14,8 @@ from pictures import write_shard
 from processes import QUICK, contents
 from rayhead import head
 
+from scclip.errors import UserError
 from scclip.jobs.cli.main import VERBS, main
-from scclip.jobs.cli.options import UserError
 from scclip.jobs.submission.request import Request
 from scclip.jobs.submission.wheel import bundle_bytes, wheel_bytes, wheel_name
 

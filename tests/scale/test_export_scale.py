@@ -15,10 +15,11 @@ import pyarrow as pa
 import pytest
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.statistics import ImageIdentity, labeled_row, part_table, split_part, totals
-from scclip.pipeline.inputs.plan import Unit, plan_to_table
-from scclip.pipeline.labeling.columns import LabelMaps
-from scclip.pipeline.run.commit import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.annotations.label_map import LabelMaps
+from scclip.pipeline.annotations.statistics import ImageIdentity, labeled_row, part_table, split_part
+from scclip.pipeline.inputs.units import Unit, plan_to_table
+from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, join
 
 pytestmark = pytest.mark.scale

@@ -11,7 +11,8 @@ from towers import GOLDEN, clip
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 
 STEM = Path(os.environ.get("GOLDEN", GOLDEN / "official-seed11"))
 META = json.loads(STEM.with_name(STEM.name + ".json").read_text())

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.export.source import Exported
 from scclip.pipeline.export.transform import Rules, Target, instances
-from scclip.pipeline.run.commit import png
 
 
 def panoptic_entries(

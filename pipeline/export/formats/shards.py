@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.export.source import Exported, metadata
 from scclip.pipeline.export.transform import Rules, Target
 from scclip.pipeline.inputs.readers.tar import add_file
-from scclip.pipeline.run.commit import png
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as datasets.Image stores it
 COLUMNS: dict[str, tuple[pa.DataType, str]] = {

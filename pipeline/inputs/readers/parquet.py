@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 from scclip.pipeline.inputs.chunks import EncodedImage
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.readers.webdataset import MAX_METADATA
-from scclip.pipeline.storage.files import RangeFile, StorageError, open_stream
+from scclip.pipeline.storage.files import open_stream
+from scclip.pipeline.storage.ranges import RangeFile
+from scclip.pipeline.storage.retries import StorageError
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
 KEY_COLUMNS = ("__key__", "key", "id", "image_id", "file_name")

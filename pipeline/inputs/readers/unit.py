@@ -4,33 +4,27 @@
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 
 from scclip.pipeline.inputs.chunks import (
-    ENCODED_SCHEMA,
-    IMAGE_FIELDS,
     ChunkLimits,
     EncodedImage,
     ResumePoint,
     chunked,
     encoded_chunk,
     is_sentinel,
-    nest,
-    resume_point,
     sentinel,
     unnest,
 )
 from scclip.pipeline.inputs.names import normalize_extension, split_name
-from scclip.pipeline.inputs.plan import PlannedFile, Unit
 from scclip.pipeline.inputs.readers import parquet, webdataset
+from scclip.pipeline.inputs.units import PlannedFile, Unit
 from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.files import StorageError, redact
-
-__all__ = ["ENCODED_SCHEMA", "IMAGE_FIELDS", "ChunkLimits", "ResumePoint", "is_sentinel", "nest", "read_unit"]
-__all__ += ["resume_point", "unnest"]
+from scclip.pipeline.storage.retries import StorageError, redact
 
 MAX_IMAGES = 2**20  # of a unit: the index's share of an image id
 FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
@@ -152,3 +146,15 @@ def _beside(url: str, truth: str) -> bytes | None:
         return storage.read_bytes(f"{split_name(url)[0]}.{normalize_extension(truth)}")
     except FileNotFoundError:
         return None
+
+
+def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
+    """Encoded images of a unit from the first index to the last, as rows of chunks.IMAGE_FIELDS."""
+    limits = ChunkLimits(images=8)
+    for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
+        if is_sentinel(chunk):
+            return
+        rows = unnest(chunk).to_pylist()
+        yield from rows
+        if rows[-1]["index"] >= indices[-1]:
+            return

@@ -25,7 +25,8 @@ from scclip.pipeline.inputs.names import (
     split_name,
 )
 from scclip.pipeline.inputs.readers.tar import BLOCK, GzipStream, Member, TarError, header_names, members
-from scclip.pipeline.storage.files import RangeFile, is_local, open_stream, read_bytes
+from scclip.pipeline.storage.files import is_local, open_stream, read_bytes
+from scclip.pipeline.storage.ranges import RangeFile
 
 MAX_BODY = 2**29  # bytes of one image or label: anything bigger is not one
 MAX_METADATA = 2**20  # bytes of one metadata sidecar

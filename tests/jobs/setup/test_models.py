@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scclip.encoder.checkpoints import ModelConfig
+from scclip.encoder.config import ModelConfig
 from scclip.jobs.setup.models import load_warnings, wanted_threads
 from scclip.vocabulary.vocabulary import Vocabulary
 

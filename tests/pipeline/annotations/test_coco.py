@@ -11,7 +11,8 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from scclip.pipeline.annotations import coco
+from scclip.categories import ignore_value
+from scclip.pipeline.annotations import coco, rle
 
 
 def blobby(height: int, width: int, classes: int, *, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
@@ -53,7 +54,7 @@ def label_maps() -> dict[str, np.ndarray]:
     }
 
 
-def assert_equals_oracles(labels: np.ndarray, segments: dict[int, coco.Segment], skip: set[int]) -> None:
+def assert_equals_oracles(labels: np.ndarray, segments: dict[int, rle.Segment], skip: set[int]) -> None:
     assert list(segments) == sorted({int(label) for label in np.unique(labels)} - skip)
     for category, segment in segments.items():
         mask = np.asfortranarray(labels == category)
@@ -69,8 +70,8 @@ def assert_equals_oracles(labels: np.ndarray, segments: dict[int, coco.Segment],
 @pytest.mark.parametrize("name", label_maps())
 def test_segments_equal_pycocotools_and_ndimage(name):
     labels = label_maps()[name]
-    assert_equals_oracles(labels, coco.encode_label_map(labels), {0, coco.ignore_value(labels.dtype)})
-    assert_equals_oracles(labels, coco.encode_label_map(labels, skip=()), set())
+    assert_equals_oracles(labels, rle.encode_label_map(labels), {0, ignore_value(labels.dtype)})
+    assert_equals_oracles(labels, rle.encode_label_map(labels, skip=()), set())
 
 
 @settings(max_examples=150, deadline=None)
@@ -78,27 +79,27 @@ def test_segments_equal_pycocotools_and_ndimage(name):
 def test_segments_of_any_small_map(height, width, values, seed):
     rng = np.random.default_rng(seed)
     labels = rng.choice(np.array([0, 1, 2, 254, 255, 17], np.uint8)[:values], (height, width))
-    assert_equals_oracles(labels, coco.encode_label_map(labels), {0, 255})
+    assert_equals_oracles(labels, rle.encode_label_map(labels), {0, 255})
 
 
 def test_large_map_with_counts_of_six_characters():
     labels = np.zeros((3000, 4000), np.uint8)
     labels[1500:1502, 1] = labels[7, 3000:] = 1
     labels[2999, 3999] = 2
-    assert_equals_oracles(labels, coco.encode_label_map(labels), {0, 255})
+    assert_equals_oracles(labels, rle.encode_label_map(labels), {0, 255})
     assert max(np.diff(np.flatnonzero(labels.ravel("F")))) > 2**23
 
 
 def test_masks_are_disjoint_and_cover_the_image():
     labels = label_maps()["holes"]
-    masks = [coco.decode(segment.rle) for segment in coco.encode_label_map(labels).values()]
+    masks = [rle.decode(segment.rle) for segment in rle.encode_label_map(labels).values()]
     assert np.array_equal(np.sum(masks, axis=0), (labels != 0) & (labels != 255))
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), np.float32), np.zeros((0, 3), np.uint8), np.zeros(4, np.uint8)])
 def test_other_arrays_are_refused(labels):
     with pytest.raises(ValueError, match="label map"):
-        coco.encode_label_map(labels)
+        rle.encode_label_map(labels)
 
 
 def test_ids():
@@ -152,7 +153,7 @@ def test_document_loads_in_pycocotools(tmp_path: Path):
             "mean_confidence": 0.5,
             "rle": segment.rle,
         }
-        for category, segment in coco.encode_label_map(labels).items()
+        for category, segment in rle.encode_label_map(labels).items()
     ]
     names = {category: f"class {category}" for category in range(13)}
     document = coco.document([image, failed], rows, categories=coco.categories(names), info={"description": "test"})

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from pycocotools import mask as pycocotools_mask
 
-from scclip.pipeline.annotations import statistics
+from scclip.pipeline.annotations import schemas, statistics
+from scclip.pipeline.run import totals as run_totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,9 @@ def through_parquet(table: pa.Table) -> pa.Table:
 def test_tables_survive_parquet_and_split_equals_split_of_the_concatenation():
     parts = [part(1), part(2).slice(1, 3), statistics.part_table([]), part(3).slice(7)]
     joined = through_parquet(pa.concat_tables(parts))
-    assert joined.schema == statistics.PART_SCHEMA and joined.equals(pa.concat_tables(parts))
+    assert joined.schema == schemas.PART_SCHEMA and joined.equals(pa.concat_tables(parts))
     images, segments = statistics.split_part(joined)
-    assert images.schema == statistics.IMAGES_SCHEMA and segments.schema == statistics.SEGMENTS_SCHEMA
+    assert images.schema == schemas.IMAGES_SCHEMA and segments.schema == schemas.SEGMENTS_SCHEMA
     apart = [statistics.split_part(table) for table in parts]
     assert images.equals(pa.concat_tables([table for table, _ in apart]))
     assert segments.equals(pa.concat_tables([table for _, table in apart]))
@@ -143,9 +144,9 @@ def test_part_keeps_every_row_and_its_columns():
 
 def test_totals_are_exact_and_additive_in_any_order():
     parts = [statistics.split_part(part(unit)) for unit in (1, 2, 3)]
-    totals = [statistics.totals(*tables) for tables in parts]
-    whole = statistics.totals(*(pa.concat_tables(tables) for tables in zip(*parts, strict=True)))
-    assert reduce(add, totals, statistics.Totals()) == reduce(add, reversed(totals)) == whole
+    totals = [run_totals.totals(*tables) for tables in parts]
+    whole = run_totals.totals(*(pa.concat_tables(tables) for tables in zip(*parts, strict=True)))
+    assert reduce(add, totals, run_totals.Totals()) == reduce(add, reversed(totals)) == whole
     assert (whole.read, whole.labeled, whole.failed) == (3 * len(CASES) + 6, 3 * len(CASES), 6)
     assert whole.statuses == {"ok": 18, "undecodable": 3, "bad_id": 3}
     one = totals[0]

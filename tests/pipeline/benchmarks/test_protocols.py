@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from scclip.pipeline.benchmarks.protocols import BENCHMARKS
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 DATA = Path(__file__).parents[2] / "scclip" / "vocabulary" / "data"

@@ -13,6 +13,7 @@ from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.encoder.variants import variant
 from scclip.metrics import iou, mean_iou
+from scclip.pipeline.annotations.png import png
 from scclip.pipeline.evaluation.scoring import (
     Scoring,
     commit_scores,
@@ -27,8 +28,9 @@ from scclip.pipeline.evaluation.variants import VariantsSpec
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.pipeline.run.commit import RunFiles, png
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.pipeline.run.files import RunFiles
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 
 NAMES = {index: f"class {index}" for index in range(6)}  # 4 is in no map, 5 in predictions alone
 SCORING = Scoring(names=NAMES, variants=("one", "two"), truth=TruthConfig(), worst=3)

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from scclip.pipeline.annotations.statistics import IMAGES_SCHEMA
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.filter import FilterError, parse_filter, split_of
 
 ROWS = [

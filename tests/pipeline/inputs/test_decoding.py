@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, sentinel
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, is_sentinel, sentinel, unnest
 from scclip.pipeline.inputs.decoding import DECODED_SCHEMA, DecodeConfig, DecodeError, decode_chunk, decode_image
 from scclip.pipeline.inputs.headers import header_size
-from scclip.pipeline.inputs.readers.unit import is_sentinel, unnest
 
 CONFIG = DecodeConfig()
 

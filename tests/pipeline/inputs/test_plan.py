@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scclip.pipeline.inputs.names import split_name
-from scclip.pipeline.inputs.plan import InputError, Unit, count_images, plan_from_table, plan_to_table, plan_units
+from scclip.pipeline.inputs.plan import count_images, plan_units
+from scclip.pipeline.inputs.resolve import InputError
+from scclip.pipeline.inputs.units import Unit, plan_from_table, plan_to_table
 from scclip.pipeline.storage import files as storage
 
 

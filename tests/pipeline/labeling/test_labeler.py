@@ -11,14 +11,17 @@ import torch
 from PIL import Image
 
 from scclip.demo.scenes import scene
-from scclip.encoder.checkpoints import ModelConfig, find_weights, load_clip
+from scclip.encoder.checkpoints import find_weights, load_clip
+from scclip.encoder.config import ModelConfig
 from scclip.errors import DeviceLost
+from scclip.pipeline.annotations.label_map import label_maps
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
-from scclip.pipeline.labeling.columns import label_maps
 from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.segmentation.segmenter import Segmentation, Segmenter, SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary, encode_queries
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
+from scclip.vocabulary.vocabulary import Vocabulary
 
 
 def jpeg(orientation: int) -> bytes:

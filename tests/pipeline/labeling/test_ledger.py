@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from scclip.pipeline.labeling.ledger import MOST_DEATHS, AttemptLedger, Gate, Orders, TooManyDeaths
+from scclip.pipeline.labeling.ledger import MOST_DEATHS, AttemptLedger, Gate, TooManyDeaths
+from scclip.pipeline.labeling.watch import Orders
 
 WORK = ("label", 3, 7)
 

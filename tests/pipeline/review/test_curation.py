@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from scclip.pipeline.annotations.statistics import Totals
 from scclip.pipeline.review.curation import (
     CurationSums,
     balanced_thresholds,
@@ -15,6 +14,7 @@ from scclip.pipeline.review.curation import (
     unit_curation,
     vocabulary_queries,
 )
+from scclip.pipeline.run.totals import Totals
 
 NAMES = {0: "background", 1: "car", 2: "road", 3: "ghost"}
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scclip.pipeline.run.commit import ABANDONED, RunFiles, tidy
+from scclip.pipeline.run.commit import ABANDONED, tidy
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import (
     RetryConfig,
     StorageError,

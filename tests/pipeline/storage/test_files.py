@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 import pytest
 from objectstore import CREDENTIALS, object_store
 
+from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
 from scclip.pipeline.inputs.plan import plan_units
-from scclip.pipeline.inputs.readers.unit import ChunkLimits, ResumePoint, read_unit
+from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.files import RetryConfig, StorageError
-from scclip.pipeline.storage.retries import redact, with_retries
+from scclip.pipeline.storage import retries
+from scclip.pipeline.storage.retries import RetryConfig, StorageError, redact, with_retries
 
 ATTEMPTS = 6
 KINDS = ["local", "memory", "s3"]
@@ -89,9 +90,9 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[FaultyProxy
 
 @pytest.fixture(autouse=True)
 def quick_retries() -> Iterator[None]:
-    storage.configure_retries(RetryConfig(attempts=ATTEMPTS, first_delay=0.01))
+    retries.configure_retries(RetryConfig(attempts=ATTEMPTS, first_delay=0.01))
     yield
-    storage.configure_retries(RetryConfig())
+    retries.configure_retries(RetryConfig())
     FaultyProxy.faults.clear()
 
 
@@ -184,11 +185,11 @@ def test_passing_faults_are_retried_and_counted(root: str, fault: str) -> None:
         ("replace", lambda url: storage.replace(url, b"y") is None),
     ]
     for name, operation in operations:
-        before = storage.retries_used()
+        before = retries.retries_used()
         FaultyProxy.faults[:] = [fault] * 2  # aiohttp itself repeats a request on a used connection, once
         assert operation(storage.join(root, "object")), name
         no_body = fault == "truncate" and name in ("create", "info", "replace")
-        assert storage.retries_used() > before or no_body, name
+        assert retries.retries_used() > before or no_body, name
     assert storage.read_bytes(storage.join(root, "object")) == b"y"
 
 
@@ -221,15 +222,15 @@ def test_a_shard_read_through_faults_equals_the_local_one(root: str, tmp_path: P
     storage.create(storage.join(root, "a.tar"), (tmp_path / "a.tar").read_bytes())
     (local,) = plan_units([str(tmp_path)])
     (remote,) = plan_units([root])
-    whole, before = list(read_unit(local, ChunkLimits(images=4))), storage.retries_used()
+    whole, before = list(read_unit(local, ChunkLimits(images=4))), retries.retries_used()
     FaultyProxy.faults[:] = random.Random(5).choices(["", "reset", "truncate", "slow down"], [5, 1, 1, 1], k=100)
-    assert list(read_unit(remote, ChunkLimits(images=4))) == whole and storage.retries_used() > before
+    assert list(read_unit(remote, ChunkLimits(images=4))) == whole and retries.retries_used() > before
     start = ResumePoint.from_json(whole[4]["resume"][0].as_py())
     assert list(read_unit(remote, ChunkLimits(images=4), range(5), start)) == whole[5:]
 
 
 def test_what_cannot_pass_is_not_retried(tmp_path: Path) -> None:
-    before = storage.retries_used()
+    before = retries.retries_used()
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(str(tmp_path / "nothing"), 0, 1)
     with pytest.raises(IsADirectoryError):
@@ -239,7 +240,7 @@ def test_what_cannot_pass_is_not_retried(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError):
         storage.create(str(tmp_path / "file" / "x"), b"")
-    assert storage.retries_used() == before
+    assert retries.retries_used() == before
     with pytest.raises(ValueError, match="attempts is 0"):
         RetryConfig(attempts=0)
 

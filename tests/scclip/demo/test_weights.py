@@ -5,7 +5,8 @@ import open_clip
 import torch
 
 from scclip.demo.evaluate import build_segmenter, class_iou, confusion, scenes
-from scclip.encoder.checkpoints import DEMO_DIRECTORY, ModelConfig, find_weights, load_clip
+from scclip.encoder.checkpoints import DEMO_DIRECTORY, find_weights, load_clip
+from scclip.encoder.config import ModelConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 

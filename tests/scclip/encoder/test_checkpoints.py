@@ -9,7 +9,9 @@ import pytest
 import torch
 from towers import write_local_dir
 
-from scclip.encoder.checkpoints import ModelConfig, ModelError, find_weights, load_clip, published_digests
+from scclip.encoder.checkpoints import find_weights, load_clip, published_digests
+from scclip.encoder.config import ModelConfig
+from scclip.errors import ModelError
 
 
 class Evil:

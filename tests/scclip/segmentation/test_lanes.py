@@ -10,7 +10,8 @@ from towers import SMALL16, clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.segmentation.lanes import Lanes
-from scclip.segmentation.segmenter import Segmentation, Segmenter, SegmenterConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 
 @pytest.fixture

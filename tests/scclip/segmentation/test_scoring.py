@@ -7,7 +7,8 @@ from towers import clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.segmentation.scoring import PixelScores, QueryScorer, Tile
-from scclip.segmentation.segmenter import Segmenter, SegmenterConfig
+from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.types import SegmenterConfig
 from scclip.segmentation.windows import axis_bands, axis_windows, stitch_operator
 
 GENERATOR = torch.Generator().manual_seed(5)

@@ -14,14 +14,9 @@ import torch
 import yaml
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-from scclip.vocabulary.vocabulary import (
-    Vocabulary,
-    VocabularyClass,
-    VocabularyError,
-    builtin_names,
-    encode_queries,
-    imagenet_templates,
-)
+from scclip.vocabulary.lint import VocabularyError
+from scclip.vocabulary.text_features import encode_queries
+from scclip.vocabulary.vocabulary import Vocabulary, VocabularyClass, builtin_names, imagenet_templates
 
 ORACLE = Path(__file__).with_name("data") / "benchmark_queries.json"
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "data" / "benchmark_queries.json"

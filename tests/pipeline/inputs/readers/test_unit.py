@@ -15,18 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scclip.pipeline.inputs.plan import Unit, plan_units
-from scclip.pipeline.inputs.readers.unit import (
-    ENCODED_SCHEMA,
-    ChunkLimits,
-    ResumePoint,
-    is_sentinel,
-    read_unit,
-    resume_point,
-    unnest,
-)
+from scclip.pipeline.inputs.chunks import ENCODED_SCHEMA, ChunkLimits, ResumePoint, is_sentinel, resume_point, unnest
+from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.files import StorageError
+from scclip.pipeline.storage.retries import StorageError
 
 
 def png(width: int = 4, height: int = 3, value: int = 0) -> bytes:

@@ -1,0 +1,70 @@
+"""What the labeling graph needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from scclip.pipeline.cluster.resources import Resources
+from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import RunFiles
+
+Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
+
+Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
+
+
+class ActorSpec(Protocol):
+    """What travels to an actor: the model's weights, or a run whose labels are looked up."""
+
+    def start(self) -> Callable[..., pa.Table]:
+        """The object that turns decoded chunks into labeled ones; its second argument, a `Watch`, may be left out."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelJob:
+    """Everything the graph needs, apart from the units."""
+
+    files: RunFiles
+    """Where the run's files lie."""
+    spec: ActorSpec
+    """What an actor holds; `start` makes the object that turns decoded chunks into labeled ones."""
+    resources: Resources
+    """Actors and the share of the cluster that every stage gets."""
+    limits: ChunkLimits
+    """Where chunks close."""
+    decode: DecodeConfig
+    """How images are decoded."""
+    commit: Commit
+    """Writes the part of a labeled chunk."""
+    finish: Finish
+    """Turns the parts of a unit into its files."""
+    done: Mapping[int, set[int]]
+    """Chunks that have a part already, by unit, as listed before the job began."""
+    truth: str | None = None
+    """Extension or column of the ground truth that travels with its image; labeling reads none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A committed chunk, or with `chunks` set the end of its unit."""
+
+    unit: int
+    chunk: int
+    chunks: int | None
+    images: int
+    labeled: int
+    resume: str | None
+
+    def fraction(self, unit: Unit) -> float:
+        """Roughly how much of the unit is read after this chunk, 0 to 1."""
+        point = ResumePoint.from_json(self.resume) if self.resume else None
+        if self.chunks is not None or point is None or point.end:
+            return 1.0
+        if point.offset is not None:
+            return point.offset / max(1, unit.size)
+        return min(1.0, point.index / max(1, len(unit.files) or unit.row_stop - unit.row_start))

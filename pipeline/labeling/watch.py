@@ -1,0 +1,52 @@
+"""What a stage asks before each image."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scclip.pipeline.labeling.telemetry import Clock
+
+ASIDE_AFTER = 2  # deaths of an image that was alone in flight
+
+DOING = {"decode": "decoded", "label": "labeled"}
+
+Work = tuple[str, int, int]  # stage, unit, chunk
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How a piece of work is to be done."""
+
+    one_by_one: bool = False
+    """Announce every image before it is processed, and nothing beside it."""
+    aside: frozenset[int] = frozenset()
+    """Indices of images not to be touched."""
+
+
+class Watch:
+    """What a stage asks before each image. `Watch()` lets everything pass, for loops without Ray."""
+
+    def __init__(self, ledger: Any = None, work: Work = ("", 0, 0), orders: Orders = Orders()) -> None:
+        self.ledger, self.work, self.orders = ledger, work, orders
+        self.clock = Clock(work[0])
+
+    @property
+    def one_by_one(self) -> bool:
+        """Images are to be processed one after the other, each after its own question."""
+        return self.orders.one_by_one
+
+    def __call__(self, index: int) -> str | None:
+        """None: go on with this image. Otherwise leave it alone: the reason for its row."""
+        if index in self.orders.aside:
+            doing = DOING.get(self.work[0], self.work[0])
+            return f"its process died {ASIDE_AFTER} times while it alone was being {doing}; it is set aside"
+        if self.one_by_one:
+            answer(self.ledger.alone.remote(self.work, index))
+        return None
+
+
+FREE = Watch()
+
+
+def answer(reference: Any) -> Any:
+    """The value of an object. Not `ray.get`: that gives the task's CPU away for the millisecond it waits."""
+    return reference.future().result()

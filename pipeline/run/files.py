@@ -1,0 +1,66 @@
+"""The files of a run."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, MASK_COLUMNS
+from scclip.pipeline.storage.files import join, list_files, read_bytes
+
+RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
+
+DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
+
+Metadata = Mapping[bytes, bytes]
+
+MASK_SUFFIXES = dict(zip(MASK_COLUMNS, ("seg.png", "argmax.png", "conf.png"), strict=True))
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run's files lie."""
+
+    output: str
+
+    def part(self, unit: int, chunk: int) -> str:
+        return join(self.output, "_parts", f"{unit:07d}", f"{chunk:05d}.parquet")
+
+    def unit_file(self, kind: str, unit: int) -> str:
+        """A unit's file of `kind`: images, segments, coco or masks."""
+        suffix = {"images": "parquet", "segments": "parquet", "coco": "json", "masks": "tar"}[kind]
+        return join(self.output, kind, f"{unit:07d}.{suffix}")
+
+    def finished(self) -> set[int]:
+        """Units whose images/ file exists."""
+        return {int(stem) for stem in self._stems("images")}
+
+    def parts(self) -> dict[int, set[int]]:
+        """Chunks with a part, by unit."""
+        found: dict[int, set[int]] = defaultdict(set)
+        for file in list_files(join(self.output, "_parts")):
+            folder, name = file.url.rsplit("/", 2)[1:]
+            if name.endswith(".parquet") and folder.isdigit():
+                found[int(folder)].add(int(name.removesuffix(".parquet")))
+        return dict(found)
+
+    def _stems(self, folder: str) -> Iterator[str]:
+        for file in list_files(join(self.output, folder)):
+            stem = file.url.rsplit("/", 1)[1].split(".")[0]
+            if stem.isdigit():
+                yield stem
+
+
+def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """A table as Parquet (zstd) with these keys in its metadata; the same bytes for the same content."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+def read_images(files: RunFiles, unit: int) -> pa.Table:
+    """A finished unit's images table, IMAGES_SCHEMA."""
+    table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))))
+    return table.replace_schema_metadata(None).cast(IMAGES_SCHEMA)
