@@ -1,8 +1,9 @@
 """The files of a run."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +34,10 @@ class RunFiles:
         suffix = {"images": "parquet", "segments": "parquet", "coco": "json", "masks": "tar"}[kind]
         return join(self.output, kind, f"{unit:07d}.{suffix}")
 
+    def table(self, kind: str, unit: int, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+        """A unit's images or segments, of these columns (default: all) and the rows that pass pyarrow's `filters`."""
+        return read_table(self.unit_file(kind, unit), columns, filters)
+
     def finished(self) -> set[int]:
         """Units whose images/ file exists."""
         return {int(stem) for stem in self._stems("images")}
@@ -51,6 +56,12 @@ class RunFiles:
             stem = file.url.rsplit("/", 1)[1].split(".")[0]
             if stem.isdigit():
                 yield stem
+
+
+def read_table(url: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+    """The table in a Parquet file on any fsspec URL, of these columns and the rows that pass pyarrow's `filters`."""
+    source = pa.BufferReader(read_bytes(url))
+    return pq.read_table(source, columns=None if columns is None else list(columns), filters=filters)
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
