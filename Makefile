@@ -41,7 +41,7 @@ check: install  ## lint, format, types, the arrows between packages, sizes
 	$(BIN)/ruff format --check .
 	rm -rf $(LINKED) && mkdir -p $(LINKED)/scclip
 	ln -s $(CURDIR)/scclip/* $(CURDIR)/pipeline $(CURDIR)/jobs $(LINKED)/scclip
-	cd $(LINKED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml
+	cd $(LINKED) && $(abspath $(BIN))/mypy --cache-dir $(CURDIR)/.mypy_cache --config-file $(CURDIR)/pyproject.toml
 	cd $(LINKED) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo $(CURDIR)/.importlinter
 	$(BIN)/python .ci/house.py
 
