@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from scclip.errors import UserError, one_line
+from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 
@@ -40,9 +42,13 @@ class Cluster:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         with keep_sigterm(), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
             if self.address is None:
-                start_local(**quiet, include_dashboard=False)
-            else:
+                if path := python_path():
+                    os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
+                start_local(**quiet, job_config=worker_paths(), include_dashboard=False)
+            elif self.address.startswith("ray://"):
                 self.join(self.address, **quiet)
+            else:
+                self.join(self.address, **quiet, job_config=worker_paths())
 
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
@@ -76,6 +82,23 @@ class Cluster:
             remedy = "mend the driver or CUDA_VISIBLE_DEVICES, or use the CPU with --gpus-per-actor 0"
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
+
+
+class OwnPaths(JobConfig):
+    """A job whose workers do not get the driver's folders at the head of `sys.path`.
+
+    Ray adds the current folder and the script's to every job but those with a working directory, so that a `statistics.py`
+    there would stand in for the standard library's. Relative paths still work: workers start in the current folder.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
+def worker_paths() -> JobConfig:
+    """Tells workers where to find this package if they could not know: in the current folder, not installed."""
+    current = current_folder()
+    return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
 
 
 def knock(address: str) -> None:
