@@ -31,10 +31,10 @@ from scclip.metrics import mean_iou
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.inputs.plan import count_images, plan_units
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.inputs.readers.webdataset import count_images
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import create, exists, info, join
+from scclip.pipeline.storage.files import create, exists, join
 
 FIRST_SEED = 3_000_000  # scclip/demo/pool.py has the ranges of training, development and test below it
 SIZES = ((240, 320), (320, 240), (300, 300), (240, 426), (272, 360))  # height, width, in turn
@@ -69,7 +69,7 @@ def write_shards(output: str, images: int, split: str = "demo") -> None:
         if not exists(url):
             print(f"drawing {len(places)} scenes: {url}", flush=True)
             create(url, shard_bytes(places.tolist(), split))
-        elif (found := count_images(url, info(url).size)) != len(places):
+        elif (found := sum(map(count_images, plan_units([url])))) != len(places):
             raise UserError(f"{url} holds {found} scenes, not {len(places)}; choose another --output or --images")
 
 

@@ -57,9 +57,9 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
     by_url: dict[str, list[int]] = defaultdict(list)
     plan = read_plan(run)
     for unit in plan:
-        if unit.kind != "files":
+        if not unit.files:
             by_url[unit.url].append(unit.number)
-    same = {unit.number: tuple(by_url[unit.url]) for unit in truth if unit.kind != "files" and unit.url in by_url}
+    same = {unit.number: tuple(by_url[unit.url]) for unit in truth if not unit.files and unit.url in by_url}
     by_key: dict[str, list[int]] = defaultdict(list)
     if len(same) < len(truth):
         with ThreadPoolExecutor(16) as threads:

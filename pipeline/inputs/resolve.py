@@ -1,65 +1,67 @@
-"""What the user names (URL, glob, folder, COCO JSON, text list) as shards and image files.
+"""Finds the shards and image files that an input names: a URL, glob, folder, COCO JSON file, or text list.
 
->>> resolve("s3://bucket/val2017")        # [Shard(...), ...] and groups of PlannedFile
+>>> resolve("s3://bucket/val2017")        # [Unit(number=0, kind="tar", …), …, Unit(number=0, kind="files", …)]
 """
 
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from scclip.errors import UserError
-from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, is_image, shard_kind, split_name
-from scclip.pipeline.inputs.units import PlannedFile
+from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, is_image, split_name
+from scclip.pipeline.inputs.readers.registry import shard_endings, shard_kind
+from scclip.pipeline.inputs.units import IMAGE_FILES, PlannedFile, Unit
 from scclip.pipeline.storage import files as storage
 from scclip.pipeline.storage.files import FileInfo
 from scclip.pipeline.storage.retries import redact
-
-KINDS = "tar, tar.gz, tgz, parquet, json (COCO), txt (a list), or an image: " + ", ".join(sorted(IMAGE_EXTENSIONS))
+from scclip.pipeline.storage.threads import map_threads
 
 
 class InputError(UserError):
     """The input is wrong; one line that names it and the remedy."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One shard of a plan."""
-
-    kind: str
-    """"tar" or "parquet"."""
-    file: FileInfo
-
-
-Source = Shard | list[PlannedFile]
-
-
 def resolve(
     name: str, *, truth: str | None = None, exclude: Sequence[str] = (), root: str = "", parents: tuple[str, ...] = ()
-) -> list[Source]:
-    """The shards of one input, then its image files as one group; InputError where there is nothing to label.
+) -> list[Unit]:
+    """Finds what one input names.
 
-    `root` is the folder that keys of single files are relative to, `parents` the lists that led here.
+    Args:
+        name: URL, path or glob of shards, images, a folder of these, a COCO JSON file, or a text list.
+        truth: extension of ground-truth files, which are then not images.
+        exclude: folders to leave out.
+        root: folder that the keys of single files are relative to; "" for the file's own.
+        parents: the text lists that name this input, the outermost first.
+
+    Returns:
+        Drafts of units, without number: one for each shard, then one for all image files where there are any.
+
+    Raises:
+        InputError: the input does not exist, holds nothing to label, or is of an unknown kind.
     """
     url = absolute(name)
     if storage.is_glob(url):
         folder = re.split(r"[*?\[]", url, maxsplit=1)[0].rpartition("/")[0]
-        return _of_files(name, storage.list_files(url), root=folder, truth=truth, exclude=exclude)
+        return _drafts(name, storage.list_files(url), root=folder, truth=truth, exclude=exclude)
     if storage.is_folder(url):
-        return _of_files(name, storage.list_files(url), root=url, truth=truth, exclude=exclude)
+        return _drafts(name, storage.list_files(url), root=url, truth=truth, exclude=exclude)
     try:
         file = storage.info(url)
     except FileNotFoundError:
         raise InputError(f"input {redact(name)}: no such file or folder; check the path") from None
     if url.lower().endswith(".json"):
-        return [_coco_files(url)]
+        return _image_files(_coco_files(url))
     if url.lower().endswith(".txt"):
         return _listed(url, truth=truth, exclude=exclude, parents=parents)
-    inside = root if root and url.startswith(root.rstrip("/") + "/") else url.rpartition("/")[0]
     if not shard_kind(url) and not is_image(url, truth):
-        raise InputError(f"input {redact(name)}: unsupported kind of file; give {KINDS}")
-    return _of_files(name, [file], root=inside, truth=truth)
+        raise InputError(f"input {redact(name)}: unsupported kind of file; give {_supported()}")
+    inside = root if root and url.startswith(root.rstrip("/") + "/") else url.rpartition("/")[0]
+    return _drafts(name, [file], root=inside, truth=truth)
+
+
+def _supported() -> str:
+    kinds = [*shard_endings(), "json (COCO)", "txt (a list)"]
+    return f"{', '.join(kinds)}, or an image: {', '.join(sorted(IMAGE_EXTENSIONS))}"
 
 
 def absolute(name: str) -> str:
@@ -70,72 +72,80 @@ def absolute(name: str) -> str:
     return path if storage.is_local(name) else str(fs.unstrip_protocol(path))
 
 
-def _of_files(
+def _drafts(
     name: str, files: list[FileInfo], *, root: str, truth: str | None, exclude: Sequence[str] = ()
-) -> list[Source]:
+) -> list[Unit]:
+    """The shards and images among files; hidden files and those in excluded folders are left out."""
     root = absolute(root or "/").rstrip("/") + "/"
-    left_out = tuple(absolute(folder).rstrip("/") + "/" for folder in exclude)
-    files = [file for file in files if not file.url.startswith(left_out) and not _hidden(file.url, root)]
-    shards: list[Source] = [Shard(kind, file) for file in files if (kind := shard_kind(file.url))]
-    images = [_planned(file, root) for file in files if is_image(file.url, truth)]
+    excluded = tuple(absolute(folder).rstrip("/") + "/" for folder in exclude)
+    inside = {
+        file: file.url[len(root) :] if file.url.startswith(root) else file.url.rpartition("/")[2]
+        for file in files
+        if not file.url.startswith(excluded)
+    }
+    visible = {file: path for file, path in inside.items() if not path.startswith(".") and "/." not in path}
+    shards = [
+        Unit(kind=kind, url=file.url, size=file.size, version=file.version)
+        for file in visible
+        if (kind := shard_kind(file.url))
+    ]
+    images = [
+        PlannedFile(file.url, file.size, file.version, split_name(path)[0], path)
+        for file, path in visible.items()
+        if is_image(file.url, truth)
+    ]
     if not shards and not images:
-        found = f"{len(files)} files, such as {files[0].url.rpartition('/')[2]}" if files else "nothing"
-        raise InputError(f"input {redact(name)}: holds {found}, and nothing to label; expected {KINDS}")
-    return [*shards, images] if images else shards
+        example = next(iter(visible), None)
+        content = f"{len(visible)} files, such as {example.url.rpartition('/')[2]}" if example else "nothing"
+        raise InputError(f"input {redact(name)}: holds {content}, and nothing to label; expected {_supported()}")
+    return shards + _image_files(images)
 
 
-def _hidden(url: str, root: str) -> bool:
-    inside = url[len(root) :] if url.startswith(root) else url.rpartition("/")[2]
-    return any(part.startswith(".") for part in inside.split("/"))
+def _image_files(files: Sequence[PlannedFile]) -> list[Unit]:
+    """One draft of all these files; none where there are none."""
+    return [Unit(kind=IMAGE_FILES, url="", size=0, version="", files=tuple(files))] if files else []
 
 
-def _planned(file: FileInfo, root: str) -> PlannedFile:
-    inside = file.url[len(root) :] if file.url.startswith(root) else file.url.rpartition("/")[2]
-    return PlannedFile(file.url, file.size, file.version, split_name(inside)[0], inside)
-
-
-def _listed(url: str, *, truth: str | None, exclude: Sequence[str], parents: tuple[str, ...]) -> list[Source]:
+def _listed(url: str, *, truth: str | None, exclude: Sequence[str], parents: tuple[str, ...]) -> list[Unit]:
+    """What the lines of a text list name; each image file once, under its first name."""
     if url in parents:
         raise InputError(f"list {redact(url)} names itself; remove that line")
     try:
         text = storage.read_bytes(url).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"list {redact(url)}: not a text file in UTF-8") from None
+        raise InputError(f"list {redact(url)}: not a text file in UTF-8; save it as UTF-8") from None
     folder = url.rpartition("/")[0]
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines:
         raise InputError(f"list {redact(url)}: empty; write one path or URL a line")
     names = [line if "://" in line or line.startswith(("/", "~")) else storage.join(folder, line) for line in lines]
 
-    def one(name: str) -> list[Source]:
+    def resolve_line(name: str) -> list[Unit]:
         return resolve(name, truth=truth, exclude=exclude, root=folder, parents=(*parents, url))
 
-    with ThreadPoolExecutor(16) as threads:
-        sources = [source for found in threads.map(one, names) for source in found]
+    drafts = [draft for group in map_threads(resolve_line, names) for draft in group]
     images: dict[str, PlannedFile] = {}
-    for file in (file for source in sources if isinstance(source, list) for file in source):
+    for file in (file for draft in drafts for file in draft.files):
         images.setdefault(file.url, file)
-    shards: list[Source] = [source for source in sources if isinstance(source, Shard)]
-    return [*shards, list(images.values())] if images else shards
+    return [draft for draft in drafts if not draft.files] + _image_files(list(images.values()))
 
 
 def _coco_files(url: str) -> list[PlannedFile]:
+    """The images of a COCO file; their ids become the keys."""
     try:
         document = json.loads(storage.read_bytes(url))
-        entries = [(str(image["file_name"]), str(int(image["id"]))) for image in document["images"]]
+        keys = [(str(image["file_name"]), str(int(image["id"]))) for image in document["images"]]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"input {redact(url)}: not a COCO file; expected images with id and file_name") from None
-    if not entries:
-        raise InputError(f"input {redact(url)}: its list of images is empty")
-    for name, _ in entries:
+    if not keys:
+        raise InputError(f"input {redact(url)}: its list of images is empty; give a COCO file that names images")
+    for name, _ in keys:
         if name.startswith("/") or "://" in name or ".." in name.split("/"):
             raise InputError(f"input {redact(url)}: file_name {name!r} leaves the image folder; make it relative")
-    folder = _coco_folder(url, [name for name, _ in entries])
-    files = {file.url: file for file in storage.list_files(folder)}
-    prefix = absolute(folder).rstrip("/") + "/"
-    missing = FileInfo("", -1, "")
-    found = [(prefix + name, files.get(prefix + name, missing), key, name) for name, key in entries]
-    return [PlannedFile(path, file.size, file.version, key, name) for path, file, key, name in found]
+    folder = absolute(_coco_folder(url, [name for name, _ in keys])).rstrip("/") + "/"
+    listed = {file.url: file for file in storage.list_files(folder)}
+    images = [(listed.get(folder + name, FileInfo(folder + name, -1, "")), name, key) for name, key in keys]
+    return [PlannedFile(file.url, file.size, file.version, key, name) for file, name, key in images]
 
 
 def _coco_folder(url: str, names: Sequence[str]) -> str:
@@ -145,8 +155,9 @@ def _coco_folder(url: str, names: Sequence[str]) -> str:
     stem = base[: -len(".json")]
     splits = list(dict.fromkeys([stem.rpartition("_")[2], stem]))
     folders = [here, f"{here}/images", *(f"{here}/{split}" for split in splits), above, f"{above}/images"]
-    folders += [f"{above}/{place}{split}" for place in ("", "images/") for split in splits]
+    folders += [f"{above}/{parent}{split}" for parent in ("", "images/") for split in splits]
     for folder in folders:
         if any(storage.exists(f"{folder}/{name}") for name in names[:3]):
             return folder
-    raise InputError(f"input {redact(url)}: {names[0]} is neither beside it nor in {folders[1]} or {folders[-2]}")
+    looked = f"{folders[1]} or {folders[-2]}"
+    raise InputError(f"input {redact(url)}: {names[0]} is neither beside it nor in {looked}; move the images there")

@@ -9,6 +9,7 @@ import pyarrow as pa
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
 from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 
@@ -65,6 +66,4 @@ class Outcome:
         point = ResumePoint.from_json(self.resume) if self.resume else None
         if self.chunks is not None or point is None or point.end:
             return 1.0
-        if point.offset is not None:
-            return point.offset / max(1, unit.size)
-        return min(1.0, point.index / max(1, len(unit.files) or unit.row_stop - unit.row_start))
+        return READERS[unit.kind].fraction(unit, point)

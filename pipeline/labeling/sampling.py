@@ -18,12 +18,13 @@ from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.inputs.chunks import is_sentinel
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.plan import count_images
+from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
-COUNTED = 8  # tars whose images are counted; the others are taken to be like them, by their bytes
+COUNTED = 8  # shards that are read to count their images; the others are taken to be like them, by their bytes
 T = TypeVar("T")
 
 
@@ -53,14 +54,14 @@ class Estimate:
 
 
 def count_all(units: Sequence[Unit]) -> tuple[int, bool]:
-    """(images, whether all were counted); tars beyond a few are estimated by their bytes."""
-    tars = [unit for unit in units if unit.kind == "tar"]
-    exact = sum(count_images(unit) for unit in units if unit.kind != "tar")
-    counted = spread(tars, COUNTED)
+    """(images, whether all were counted); of shards that only reading counts, most are estimated by their bytes."""
+    unread = [unit for unit in units if READERS[unit.kind].counts_by_reading]
+    exact = sum(count_images(unit) for unit in units if not READERS[unit.kind].counts_by_reading)
+    counted = spread(unread, COUNTED)
     found = sum(map(count_images, counted))
-    if len(counted) == len(tars):
+    if len(counted) == len(unread):
         return exact + found, True
-    rest = sum(unit.size for unit in tars) / max(1, sum(unit.size for unit in counted))
+    rest = sum(unit.size for unit in unread) / max(1, sum(unit.size for unit in counted))
     return exact + round(found * rest), False
 
 

@@ -1,14 +1,13 @@
-"""Files on any fsspec filesystem: listing, reading with length check, and create-once writing (sections 2 and 6).
+"""Files on any fsspec filesystem: listing, reading with a check of the length, and writing whole files.
 
 >>> for file in list_files("s3://bucket/shards/*.tar"): stream = open_stream(file.url, size=file.size)
->>> create(join(output, "run.json"), data)   # False: somebody else was first, and nothing was touched
+>>> create(join(output, "run.json"), data)   # False: the file exists and stays as it is
 """
 
 import contextlib
 import datetime
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from scclip.pipeline.storage.local import remove_temporaries, write_whole
 from scclip.pipeline.storage.ranges import BLOCK, RangeFile, filesystem, read_range
-from scclip.pipeline.storage.retries import (
-    StorageError,
-    redact,
-    response_of,
-    with_retries,
-)
+from scclip.pipeline.storage.retries import StorageError, redact, response_of, with_retries
+from scclip.pipeline.storage.threads import map_threads
 
 SINGLE_PUT = 5 * 2**30 - 1  # S3's limit of one PUT; smaller objects must not become multipart uploads
 
@@ -48,7 +43,12 @@ def join(base: str, *names: str) -> str:
 
 
 def info(url: str) -> FileInfo:
-    """Size and version of one file, never from a cache; FileNotFoundError, IsADirectoryError."""
+    """Size and version of one file, never from a cache.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file, or it is a folder.
+        StorageError: the storage fails, or does not tell the length.
+    """
     fs, path = filesystem(url)
     details = with_retries(lambda: _fresh(fs).info(path), "find", url)
     if details["type"] == "directory":
@@ -69,25 +69,35 @@ def is_folder(url: str) -> bool:
 
 
 def is_glob(url: str) -> bool:
-    """True where a path holds wildcards and is not itself the name of a file."""
+    """True for a path with wildcards, unless a file has that very name."""
     return any(character in filesystem(url)[1] for character in "*?[") and not exists(url)
 
 
 def list_files(url_or_glob: str, *, recursive: bool = True) -> list[FileInfo]:
-    """The files of a folder, of a glob, or the one file named; sorted by URL, [] where there is none, never cached."""
+    """Lists files, never from a cache.
+
+    Args:
+        url_or_glob: a folder, a glob, or one file.
+        recursive: with the files of folders below.
+
+    Returns:
+        The files, sorted by URL; [] where there are none.
+    """
     fs, path = filesystem(url_or_glob)
-    pattern = is_glob(url_or_glob)
+    glob, plain = is_glob(url_or_glob), "://" not in url_or_glob
 
-    def listing() -> dict[str, Any]:
+    def listing() -> dict[str, dict[str, Any]]:
         _fresh(fs)
-        if pattern:
-            return dict(fs.glob(path, detail=True))
-        return dict(fs.find(path, maxdepth=None if recursive else 1, detail=True))
+        return dict(
+            fs.glob(path, detail=True) if glob else fs.find(path, maxdepth=None if recursive else 1, detail=True)
+        )
 
-    found = with_retries(listing, "list", url_or_glob)
-    plain = "://" not in url_or_glob
-    files = [(n if plain else fs.unstrip_protocol(n), d) for n, d in found.items() if d.get("type") != "directory"]
-    return sorted((_file_info(name, details) for name, details in files), key=lambda file: file.url)
+    files = [
+        _file_info(name if plain else fs.unstrip_protocol(name), details)
+        for name, details in with_retries(listing, "list", url_or_glob).items()
+        if details.get("type") != "directory"
+    ]
+    return sorted(files, key=lambda file: file.url)
 
 
 def _fresh(fs: AbstractFileSystem) -> AbstractFileSystem:
@@ -106,9 +116,17 @@ def _file_info(url: str, details: dict[str, Any]) -> FileInfo:
 
 
 def read_bytes(url: str, offset: int = 0, length: int | None = None, expected_size: int | None = None) -> bytes:
-    """`length` bytes from `offset` (default: to the end, which is `expected_size` where the plan knows it).
+    """Reads bytes of a file, all of them or none.
 
-    Raises StorageError where the object stays shorter than that after all retries, FileNotFoundError, PermissionError.
+    Args:
+        url: the file.
+        offset: first byte.
+        length: number of bytes; None: to the end.
+        expected_size: size of the whole file, where it is known; saves a request where `length` is None.
+
+    Raises:
+        StorageError: the file is shorter than that, after all retries.
+        FileNotFoundError, PermissionError: the file is gone or may not be read.
     """
     if length is None:
         length = (info(url).size if expected_size is None else expected_size) - offset
@@ -117,24 +135,36 @@ def read_bytes(url: str, offset: int = 0, length: int | None = None, expected_si
 
 
 def open_stream(url: str, offset: int = 0, *, size: int, block: int = BLOCK) -> RangeFile:
-    """A binary file over bytes offset..size of an object of planned `size`; StorageError if it is shorter."""
+    """Opens a file of known size for reading from `offset` on.
+
+    Args:
+        url: the file.
+        offset: where the reading begins; seeking back is allowed.
+        size: bytes of the whole file; reading raises StorageError where it is shorter.
+        block: bytes of one request.
+    """
     return RangeFile(url, size, offset, block)
 
 
 def create(url: str, data: bytes) -> bool:
-    """Writes a file once and whole; False, leaving everything alone, where it already exists.
+    """Writes a new file, which becomes visible when it is whole.
 
     Local: temporary name in the same folder, fsync, link. Object stores: one conditional PUT; there an existing object
-    with the same bytes gives True, because it may be our own: a PUT is repeated after a failure of unknown outcome
-    (even inside aiohttp, unseen by us).
+    with the same bytes counts as written, because it may be our own: a PUT is repeated after a failure of unknown
+    outcome (even inside aiohttp, unseen by us).
+
+    Returns:
+        True where it was written; False where the file exists, which then stays as it is.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        return with_retries(lambda: write_whole(path, data, exclusive=True), "create", url)
+        return with_retries(lambda: write_whole(path, [data], exclusive=True), "create", url)
 
-    def attempt() -> bool:
+    whole = {"chunksize": SINGLE_PUT} if hasattr(fs, "config_kwargs") else {}
+
+    def put() -> bool:
         try:
-            _put_new(fs, path, data)
+            fs.pipe_file(path, data, mode="create", **whole)
             return True
         except Exception as error:
             code, status = response_of(error)
@@ -142,40 +172,34 @@ def create(url: str, data: bytes) -> bool:
                 return bool(fs.cat_file(path) == data)
             raise
 
-    return with_retries(attempt, "create", url)
-
-
-def _put_new(fs: AbstractFileSystem, path: str, data: bytes) -> None:
-    whole = {"chunksize": SINGLE_PUT} if hasattr(fs, "config_kwargs") else {}
-    fs.pipe_file(path, data, mode="create", **whole)
+    return with_retries(put, "create", url)
 
 
 def replace(url: str, data: bytes) -> None:
-    """Writes a file whole, in place of an older one if there is one; readers see the old or the new, never a part."""
+    """Writes a file whole, in place of an older one; readers see the old file or the new one, never a part."""
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        with_retries(lambda: write_whole(path, data, exclusive=False), "write", url)
+        with_retries(lambda: write_whole(path, [data], exclusive=False), "write", url)
     else:
         with_retries(lambda: fs.pipe_file(path, data), "write", url)
 
 
 def remove(urls: Iterable[str], *, prune: bool = False) -> None:
-    """Deletes files, those already gone included; with `prune` also local folders that become empty."""
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(_remove_one, urls := list(urls)))
+    """Deletes files; files that do not exist are no error. With `prune` also local folders that become empty."""
+
+    def remove_one(url: str) -> None:
+        fs, path = filesystem(url)
+        with contextlib.suppress(FileNotFoundError):
+            with_retries(lambda: fs.rm_file(path), "remove", url)
+
+    list(map_threads(remove_one, urls := list(urls), threads=8))
     for folder in {os.path.dirname(filesystem(url)[1]) for url in urls if prune and is_local(url)}:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
 
 
-def _remove_one(url: str) -> None:
-    fs, path = filesystem(url)
-    with contextlib.suppress(FileNotFoundError):
-        with_retries(lambda: fs.rm_file(path), "remove", url)
-
-
 def remove_abandoned(folder: str, older_than: float) -> None:
-    """Deletes what killed writers left below a local folder: temporaries older than so many seconds."""
+    """Deletes temporary files that killed processes left below a local folder, older than `older_than` seconds."""
     fs, path = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         remove_temporaries(path, older_than)

@@ -1,6 +1,6 @@
 """Whole files on a local or mounted filesystem: visible at once or not at all.
 
->>> write_whole("/runs/one/run.json", data, exclusive=True)   # False: the file is already there, and stays as it is
+>>> write_whole("/runs/one/run.json", [data], exclusive=True)   # False: the file exists and stays as it is
 """
 
 import contextlib
@@ -15,13 +15,17 @@ from collections.abc import Iterable
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
-def write_whole(path: str, data: bytes, *, exclusive: bool) -> bool:
-    """Temporary name, fsync, then link (`exclusive`: False where the name is taken) or rename over the old file."""
-    return write_pieces(path, [data], exclusive=exclusive)
+def write_whole(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool:
+    """Writes a file under a temporary name, then gives it its own.
 
+    Args:
+        path: the file; its folders are created.
+        pieces: its content.
+        exclusive: leave an existing file as it is, instead of replacing it.
 
-def write_pieces(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool:
-    """`write_whole` of a file that comes in pieces."""
+    Returns:
+        True where it was written; False where the file exists and `exclusive` is set.
+    """
     folder, name = os.path.split(path)
     try:
         os.makedirs(folder or ".", exist_ok=True)
@@ -36,19 +40,16 @@ def write_pieces(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        written = _publish(temporary, path, exclusive)
+        if exclusive:
+            written = _link_new(temporary, path)
+        else:
+            os.replace(temporary, path)
+            written = True
         _sync_folder(folder or ".")
         return written
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-
-
-def _publish(temporary: str, path: str, exclusive: bool) -> bool:
-    if exclusive:
-        return _link_new(temporary, path)
-    os.replace(temporary, path)
-    return True
 
 
 def _link_new(temporary: str, path: str) -> bool:
@@ -64,7 +65,7 @@ def _link_new(temporary: str, path: str) -> bool:
 
 
 def _rename_new(temporary: str, path: str) -> bool:
-    """Moves a file to a name that must be free, on filesystems without hard links (Linux's renameat2)."""
+    """Moves a file to a name that nothing has yet, on filesystems without hard links (Linux's renameat2)."""
     at_working_folder, no_replace = -100, 1
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
@@ -87,10 +88,10 @@ def _sync_folder(folder: str) -> None:
 
 
 def remove_temporaries(folder: str, older_than: float) -> None:
-    """Deletes temporaries of `write_whole` below a folder that are older than so many seconds: nobody writes them."""
-    for place, _, names in os.walk(folder):
+    """Deletes temporary files of `write_whole` below a folder that are older than `older_than` seconds."""
+    for parent, _, names in os.walk(folder):
         for name in filter(TEMPORARY.fullmatch, names):
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - os.stat(path).st_mtime > older_than:
                     os.unlink(path)

@@ -1,6 +1,6 @@
-"""Bounded, counted retries for storage requests, and messages that hold no credentials.
+"""Retries of storage requests, bounded and counted, and messages without credentials.
 
->>> with_retries(lambda: fs.cat_file(path), "read", url)   # at the end FileNotFoundError, PermissionError, StorageError
+>>> with_retries(lambda: fs.cat_file(path), "read", url)   # raises FileNotFoundError, PermissionError or StorageError
 """
 
 import errno
@@ -20,11 +20,11 @@ class StorageError(OSError):
 
 
 class StorageUnavailable(StorageError):
-    """All attempts failed with what may yet pass: the store's fault, nobody's input."""
+    """All attempts failed, but a later one may succeed: the fault lies with the storage, not with the input."""
 
 
 class ShortReadError(OSError):
-    """Fewer bytes came than the plan promises; worth a retry."""
+    """Fewer bytes came than the file has; a retry may bring the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,38 +51,42 @@ class RetryConfig:
         return min(self.max_delay, self.first_delay * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
-_config = RetryConfig()
+RETRIES = RetryConfig()  # of this process
 _used = 0
 _lock = threading.Lock()
 
 
-def configure_retries(config: RetryConfig) -> None:
-    """Sets the retries of this process."""
-    global _config
-    _config = config
-
-
 def retries_used() -> int:
-    """Repeated requests of this process since it started; only grows, so a task reports the difference."""
+    """Number of requests that this process has repeated since it started; a task reports the difference of two."""
     return _used
 
 
 def with_retries(action: Callable[[], T], verb: str, url: str) -> T:
     """Runs `action` until it succeeds, fails for good, or the attempts are used up.
 
-    Raises what subclass of OSError says where (not found, exists, permission, folder or not) as such, everything else
-    as StorageError; each in one line naming the redacted URL.
+    Args:
+        action: one storage request.
+        verb: what it does, for messages: `cannot VERB URL: …`.
+        url: what it works on, for messages; credentials are left out.
+
+    Returns:
+        What `action` returns.
+
+    Raises:
+        FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError: as `action` did.
+        StorageUnavailable: all attempts failed, and a later one may succeed.
+        StorageError: anything else.
     """
     global _used
-    for attempt in range(1, _config.attempts + 1):
+    for attempt in range(1, RETRIES.attempts + 1):
         try:
             return action()
         except Exception as error:
-            if attempt == _config.attempts or not worth_a_retry(error):
+            if attempt == RETRIES.attempts or not worth_a_retry(error):
                 raise _final(error, verb, url, attempt) from None
         with _lock:
             _used += 1
-        time.sleep(_config.delay(attempt))
+        time.sleep(RETRIES.delay(attempt))
     raise AssertionError("unreachable")
 
 
@@ -118,7 +122,7 @@ _FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "ParamValidatio
 
 
 def worth_a_retry(error: BaseException) -> bool:
-    """True for what may pass by itself: network faults, time-outs, short reads, throttling and server errors."""
+    """True for errors that may go away: network faults, time-outs, short reads, throttling and server errors."""
     if isinstance(error, (StorageError, *_KEPT)):
         return False
     code, status = response_of(error)
@@ -132,14 +136,16 @@ def worth_a_retry(error: BaseException) -> bool:
 
 
 def response_of(error: BaseException) -> tuple[str, int]:
-    """(service's error code, HTTP status) behind an exception, ("", 0) where there was no response."""
-    for link in (error, error.__cause__, error.__context__):
-        response = getattr(link, "response", None)
+    """(error code of the service, HTTP status) behind an exception, ("", 0) where there was no response."""
+    for cause in (error, error.__cause__, error.__context__):
+        response = getattr(cause, "response", None)
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             code = str(response.get("Error", {}).get("Code", ""))
             return code, int(status or (code if code.isdigit() else 0))
-        status = getattr(link, "status", None) or (type(link).__name__ == "HttpError" and getattr(link, "code", None))
+        status = getattr(cause, "status", None) or (
+            type(cause).__name__ == "HttpError" and getattr(cause, "code", None)
+        )
         if isinstance(status, int) and 100 <= status < 600:
             return "", status
     return "", 0
@@ -152,12 +158,12 @@ _SECRET = re.compile(rf"(?i)\b({_NAMES})(\s*[=:]\s*)[^\s&'\",]+")
 
 
 def redact(text: str) -> str:
-    """`text` without what may be a credential: the userinfo and query of URLs, values of secret-looking names."""
+    """`text` without credentials: no user and query in URLs, no values behind names such as `token`."""
     return _SECRET.sub(r"\1\2…", _QUERY.sub(r"\1?…", _USERINFO.sub("", text)))
 
 
 def describe(error: BaseException) -> str:
-    """One redacted line of 200 characters at most: the service's code, then what the error says, else its type."""
+    """An exception as one line without credentials, 200 characters of its message at most, the service's code first."""
     reason = error.strerror if isinstance(error, OSError) and isinstance(error.strerror, str) else str(error)
     line, (code, _) = " ".join(redact(reason).split())[:200], response_of(error)
     line = f"{code}: {line}" if code and code not in line else line

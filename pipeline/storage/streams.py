@@ -7,12 +7,13 @@ with scratch() as file: ...; create_file(url, file)
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO
 
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from scclip.pipeline.storage.files import exists
-from scclip.pipeline.storage.local import write_pieces
+from scclip.pipeline.storage.local import write_whole
 from scclip.pipeline.storage.ranges import filesystem
 from scclip.pipeline.storage.retries import with_retries
 
@@ -21,22 +22,28 @@ SPOOL = 2**25  # bytes of a scratch file that stay in memory
 
 
 def create_stream(url: str, pieces: Callable[[], Iterator[bytes]]) -> bool:
-    """Writes a file from pieces, visible only when whole; False, leaving everything alone, where it already exists.
+    """Writes a new file from pieces, which becomes visible when it is whole.
 
-    `pieces` is called again where storage makes a retry necessary. On object stores it is a multipart upload that
-    appears when it is complete; of two writers of the same new name the last one wins.
+    On object stores it is a multipart upload; of two writers of the same new name the last one wins.
+
+    Args:
+        url: the file.
+        pieces: makes the content anew; called again for every retry.
+
+    Returns:
+        True where it was written; False where the file exists, which then stays as it is.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        return with_retries(lambda: write_pieces(path, pieces(), exclusive=True), "create", url)
+        return with_retries(lambda: write_whole(path, pieces(), exclusive=True), "create", url)
     if exists(url):
         return False
-    with_retries(lambda: upload(fs, path, pieces()), "create", url)
+    with_retries(lambda: _upload(fs, path, pieces()), "create", url)
     return True
 
 
-def upload(fs: Any, path: str, pieces: Iterator[bytes]) -> None:
-    """One upload; an interrupted one is given up and leaves nothing to see."""
+def _upload(fs: AbstractFileSystem, path: str, pieces: Iterator[bytes]) -> None:
+    """One upload; an interrupted one is discarded."""
     file = fs.open(path, "wb")
     try:
         for piece in pieces:
@@ -50,12 +57,12 @@ def upload(fs: Any, path: str, pieces: Iterator[bytes]) -> None:
 
 
 def scratch() -> IO[bytes]:
-    """A temporary file of this process, in memory while it is small."""
+    """A temporary file of this process, in memory up to SPOOL bytes."""
     return tempfile.SpooledTemporaryFile(SPOOL)
 
 
 def create_file(url: str, file: IO[bytes]) -> bool:
-    """`create_stream` from a scratch file's content."""
+    """`create_stream` of the content of a scratch file."""
 
     def pieces() -> Iterator[bytes]:
         file.seek(0)

@@ -1,162 +1,88 @@
 """Parquet files with an image column, as image bytes or Hugging Face's struct<bytes, path>.
 
->>> for start, stop in row_ranges(url, size): rows = read_rows(url, size, start, stop)
+>>> for image in ParquetReader().read(unit, ResumePoint(), truth="mask"): ...
 """
 
-import json
-import math
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.pipeline.inputs.chunks import EncodedImage
-from scclip.pipeline.inputs.names import normalize_extension, split_name
-from scclip.pipeline.inputs.readers.webdataset import MAX_METADATA
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
+from scclip.pipeline.inputs.readers.table_rows import image_column, row_image, row_ranges
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import open_stream
-from scclip.pipeline.storage.ranges import RangeFile
 from scclip.pipeline.storage.retries import StorageError
 
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
-KEY_COLUMNS = ("__key__", "key", "id", "image_id", "file_name")
-ROWS_PER_UNIT = 10_000
-BYTES_PER_UNIT = 128 * 2**20
-MAX_ROWS = 2**20  # image ids leave 20 bits for the index in a unit
-BROKEN = [(0, -1)]
+BLOCK = 2**16  # bytes per request: columns that are not read lie between those that are
 _STORAGE = (StorageError, FileNotFoundError, PermissionError)  # the store's fault, or the user's, but not the data's
 _DATA = (pa.ArrowException, OSError, ValueError)  # Arrow reports a broken page as a bare OSError
 
 
-def row_ranges(url: str, size: int) -> list[tuple[int, int]]:
-    """(first row, row after the last) of the file's units: whole row groups up to 10,000 rows or 128 MiB.
+class ParquetReader:
+    """Reads Parquet by row groups; a file or row group that cannot be read becomes one image `bad_shard`."""
 
-    A file that is no readable Parquet gives BROKEN, one range that reads as one failed row. Raises ValueError where
-    there is no image column.
-    """
-    try:
-        with open_stream(url, size=size, block=2**16) as file:
-            metadata = pq.ParquetFile(file).metadata
-            schema = metadata.schema.to_arrow_schema()
-    except _STORAGE:
-        raise
-    except _DATA:
-        return BROKEN
-    image_column(schema)
-    ranges, start, stop, weight = list[tuple[int, int]](), 0, 0, 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if stop > start and (
-            stop - start + group.num_rows > ROWS_PER_UNIT or weight + group.total_byte_size > BYTES_PER_UNIT
-        ):
-            ranges, start, weight = [*ranges, (start, stop)], stop, 0
-        stop, weight = stop + group.num_rows, weight + group.total_byte_size
-    ranges.append((start, stop))
-    return [
-        (first, min(first + MAX_ROWS, end))
-        for begin, end in ranges
-        for first in range(begin, max(end, begin + 1), MAX_ROWS)
-    ]
+    endings: tuple[str, ...] = (".parquet", ".pq")
+    counts_by_reading = False
 
-
-def image_column(schema: pa.Schema) -> str:
-    """The name of the column that holds the images; ValueError naming the columns found."""
-    for name in IMAGE_COLUMNS:
-        if name in schema.names and _holds_bytes(schema.field(name).type):
-            return name
-    found = ", ".join(f"{field.name}: {field.type}" for field in schema)
-    raise ValueError(
-        f"no image column; expected binary or struct<bytes, path> named {', '.join(IMAGE_COLUMNS)}; found {found}"
-    )
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def read_rows(
-    url: str, size: int, start: int, stop: int, *, first: int = 0, truth: str | None = None
-) -> Iterator[EncodedImage]:
-    """The images of rows start..stop, index 0 being row `start`, from index `first` on.
-
-    A null, a row group that cannot be read and a broken file are rows with a status and a reason. `truth` names a
-    column of label images. Raises StorageError where the file is shorter than `size`.
-    """
-    name = url.rpartition("/")[2]
-    with open_stream(url, size=size, block=2**16) as file:
+    def plan(self, draft: Unit) -> list[Unit]:
         try:
-            parquet = pq.ParquetFile(file)
-            image = image_column(parquet.schema_arrow)
+            with open_stream(draft.url, size=draft.size, block=BLOCK) as file:
+                metadata = pq.ParquetFile(file).metadata
+                schema = metadata.schema.to_arrow_schema()
         except _STORAGE:
             raise
-        except _DATA as error:
-            yield EncodedImage(
-                0, name, name, None, status="bad_shard", error=f"not a Parquet file of images: {_line(error)}"
-            )
-            return
-        begin = 0
-        for group in range(parquet.num_row_groups):
-            end = begin + parquet.metadata.row_group(group).num_rows
-            if begin < stop and end > start + first:
-                for row in _group_rows(parquet, file, group, begin, image, truth):
-                    if start + first <= row.image_index < stop:
-                        yield row._replace(image_index=row.image_index - start)
-            begin = end
+        except _DATA:
+            return [dataclasses.replace(draft, row_stop=-1)]
+        image_column(schema)
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        ranges = row_ranges((group.num_rows, group.total_byte_size) for group in groups)
+        return [dataclasses.replace(draft, row_start=start, row_stop=stop) for start, stop in ranges]
+
+    def count(self, unit: Unit, limit: int | None = None) -> int:
+        return unit.row_stop - unit.row_start if unit.row_stop >= 0 else 1
+
+    def read(self, unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
+        first, begin, name = unit.row_start + start.index, 0, unit.url.rpartition("/")[2]
+        with open_stream(unit.url, size=unit.size, block=BLOCK) as file:
+            try:
+                table = pq.ParquetFile(file)
+                column = image_column(table.schema_arrow)
+            except _STORAGE:
+                raise
+            except _DATA as error:
+                reason = f"not a Parquet file of images: {_line(error)}"
+                yield EncodedImage(0, name, name, None, status="bad_shard", error=reason)
+                return
+            for group in range(table.num_row_groups):
+                end = begin + table.metadata.row_group(group).num_rows
+                if begin < unit.row_stop and end > first:
+                    for image in _group_images(table, group, begin, column, truth, name):
+                        if first <= image.image_index < unit.row_stop:
+                            yield image._replace(image_index=image.image_index - unit.row_start)
+                begin = end
+
+    def fraction(self, unit: Unit, point: ResumePoint) -> float:
+        return min(1.0, point.index / max(1, unit.row_stop - unit.row_start))
 
 
-def _group_rows(
-    parquet: pq.ParquetFile, file: RangeFile, group: int, begin: int, image: str, truth: str | None
+def _group_images(
+    table: pq.ParquetFile, group: int, begin: int, column: str, truth: str | None, name: str
 ) -> Iterator[EncodedImage]:
-    """The rows of one row group, numbered in the file; what cannot be read is one row that says how many are lost."""
-    row, name = begin, file.url.rpartition("/")[2]
+    """The images of one row group, numbered in the file; rows that cannot be read are one image that says so."""
+    row = begin
     try:
-        for batch in parquet.iter_batches(batch_size=64, row_groups=[group], use_threads=False):
+        for batch in table.iter_batches(batch_size=64, row_groups=[group], use_threads=False):
             for values in batch.to_pylist():
-                yield _encoded(values, row, image, truth)
+                yield row_image(values, row, column, truth)
                 row += 1
     except _STORAGE:
         raise
     except _DATA as error:
-        end = begin + parquet.metadata.row_group(group).num_rows
+        end = begin + table.metadata.row_group(group).num_rows
         reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
         yield EncodedImage(row, f"{name}:{row}", name, None, status="bad_shard", error=reason)
-
-
-def _encoded(values: dict[str, Any], row: int, image: str, truth: str | None) -> EncodedImage:
-    data, path = _bytes_and_path(values.pop(image))
-    column = normalize_extension(truth) if truth else None
-    label = _bytes_and_path(values.pop(column))[0] if column in values else None
-    name = values.get("file_name") or path
-    key = next((str(values[column]) for column in KEY_COLUMNS if values.get(column) is not None), None)
-    if key is None or key == values.get("file_name"):
-        key = split_name(str(name))[0] or str(name) if name else f"{row:09d}"
-    if data is not None:
-        return EncodedImage(row, key, str(name or key), data, label, _metadata(values))
-    reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
-    return EncodedImage(row, key, str(name or key), None, label, _metadata(values), "unreadable", reason)
-
-
-def _bytes_and_path(value: Any) -> tuple[bytes | None, str | None]:
-    if isinstance(value, dict):
-        return value.get("bytes"), value.get("path")
-    return (value, None) if isinstance(value, bytes) else (None, None)
-
-
-def _metadata(values: dict[str, Any]) -> str | None:
-    kept = {name: _plain(value) for name, value in values.items() if not isinstance(value, bytes) and value is not None}
-    text = json.dumps(kept, default=str)
-    return (text if len(text) <= MAX_METADATA else '{"note": "left out: over 1 MiB"}') if kept else None
-
-
-def _plain(value: Any) -> Any:
-    """`value` without what JSON cannot say: bytes and numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, bytes) or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def _line(error: BaseException) -> str:

@@ -1,11 +1,9 @@
-"""Reading a unit: a shard or a group of files as deterministic chunks of encoded images (sections 2 and 6).
+"""Reads a unit, a shard or a group of image files, as chunks of encoded images, the same ones on every call.
 
 >>> for chunk in read_unit(unit, ChunkLimits(images=256), done=frozenset(), resume=None): ...
 """
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,14 +18,9 @@ from scclip.pipeline.inputs.chunks import (
     sentinel,
     unnest,
 )
-from scclip.pipeline.inputs.names import normalize_extension, split_name
-from scclip.pipeline.inputs.readers import parquet, webdataset
-from scclip.pipeline.inputs.units import PlannedFile, Unit
-from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.retries import StorageError, redact
-
-MAX_IMAGES = 2**20  # of a unit: the index's share of an image id
-FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
+from scclip.pipeline.inputs.readers.registry import READERS
+from scclip.pipeline.inputs.units import MAX_IMAGES, Unit, difference
+from scclip.pipeline.storage.retries import StorageError
 
 
 def read_unit(
@@ -37,41 +30,28 @@ def read_unit(
     resume: ResumePoint | None = None,
     truth: str | None = None,
 ) -> Iterator[pa.Table]:
-    """The chunks of a unit that are not in `done`, in order, then its sentinel; the same on every call.
+    """Reads the chunks of a unit that are not in `done`, in order, then its sentinel; the same ones on every call.
+
+    A shard that is gone or is not the planned one is not read: one row `missing` or `changed` stands for all images
+    that are not done yet.
 
     Args:
+        unit: a unit of a plan.
         limits: where chunks close.
-        done: numbers of the chunks that exist; `resume` may be given if all those before `resume.chunk` are among them.
-        truth: extension (tar, files) or column (Parquet) of the ground truth that goes into the images' `truth`.
+        done: numbers of the chunks that exist.
+        resume: where to go on; all chunks before `resume.chunk` must be in `done`. None: at the start.
+        truth: extension (tar, image files) or column (tables) of the ground truth that goes into the images' `truth`.
 
-    A shard that vanished or is not the planned one is not read: one row `missing` or `changed` stands for what is not
-    done yet. Raises StorageError where reading fails for good; then nothing is wrong with the data.
+    Raises:
+        StorageError: the storage fails for good; the data may be fine.
     """
     start = resume or ResumePoint()
-    problem = _difference(unit)
+    problem = None if unit.files else difference(unit)
     if problem:
         yield from _refused(unit, *problem, done, start)
         return
-    rows = iter(()) if start.end else _unchanged(_within(_rows(unit, start, truth), unit), unit)
+    rows = iter(()) if start.end else _unchanged(_within(READERS[unit.kind].read(unit, start, truth), unit), unit)
     yield from chunked(unit.number, rows, limits, done, start)
-
-
-def _difference(unit: Unit) -> tuple[str, str] | None:
-    """(status, reason) where the shard is not what was planned, None where it is (files are looked at one by one)."""
-    return None if unit.kind == "files" else _compare(unit.url, unit.size, unit.version)
-
-
-def _compare(url: str, size: int, version: str) -> tuple[str, str] | None:
-    planned = f"planned with {size:,} bytes, version {version!r}"
-    if size < 0:
-        return "missing", f"{redact(url)} did not exist when the run was planned"
-    try:
-        found = storage.info(url)
-    except FileNotFoundError:
-        return "missing", f"{redact(url)} is gone; {planned}"
-    if (found.size, found.version) == (size, version):
-        return None
-    return "changed", f"{redact(url)} has changed: {planned}; found {found.size:,} bytes, version {found.version!r}"
 
 
 def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[pa.Table]:
@@ -88,18 +68,18 @@ def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start:
 
 
 def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
-    """Looks again once all is read: a shard that was replaced meanwhile must not be committed."""
+    """The rows; StorageError after the last one where the shard was replaced meanwhile: it must not be committed."""
     yield from rows
-    if problem := _difference(unit):
+    if problem := None if unit.files else difference(unit):
         raise StorageError(f"while it was being read, {problem[1]}; run the same command again")
 
 
 def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
-    """The rows up to the unit's limit; what passes MAX_IMAGES becomes one row that says so."""
+    """The rows up to the unit's limit; all images above MAX_IMAGES become one row that says so."""
     for row in rows:
         if unit.image_limit is not None and row.image_index >= unit.image_limit:
             return
-        if row.image_index == MAX_IMAGES - 1 and unit.kind == "tar" and next(rows, None):
+        if row.image_index == MAX_IMAGES - 1 and next(rows, None):
             reason = (
                 f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
             )
@@ -108,48 +88,8 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
         yield row
 
 
-def _rows(unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
-    if unit.kind == "tar":
-        return webdataset.read_rows(unit.url, unit.size, start=start, truth=truth)
-    if unit.kind == "parquet":
-        return parquet.read_rows(unit.url, unit.size, unit.row_start, unit.row_stop, first=start.index, truth=truth)
-    return _file_rows(unit.files, start.index, truth)
-
-
-def _file_rows(files: Iterable[PlannedFile], first: int, truth: str | None) -> Iterator[EncodedImage]:
-    """Image files in order, remote ones read several at a time."""
-    waiting: deque[Future[EncodedImage]] = deque()
-    with ThreadPoolExecutor(FILES_AHEAD // 2) as threads:
-        for index, file in enumerate(files):
-            if index >= first:
-                waiting.append(threads.submit(_file_row, index, file, truth))
-            if len(waiting) == FILES_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _file_row(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
-    problem = _compare(file.url, file.size, file.version)
-    if problem:
-        return EncodedImage(index, file.key, file.file_name, None, status=problem[0], error=problem[1])
-    try:
-        data = storage.read_bytes(file.url, expected_size=file.size)
-    except PermissionError as error:
-        return EncodedImage(index, file.key, file.file_name, None, status="unreadable", error=str(error))
-    return EncodedImage(index, file.key, file.file_name, data, _beside(file.url, truth) if truth else None)
-
-
-def _beside(url: str, truth: str) -> bytes | None:
-    """The ground truth that lies beside an image file, None where there is none."""
-    try:
-        return storage.read_bytes(f"{split_name(url)[0]}.{normalize_extension(truth)}")
-    except FileNotFoundError:
-        return None
-
-
 def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
-    """Encoded images of a unit from the first index to the last, as rows of chunks.IMAGE_FIELDS."""
+    """Reads the encoded images of a unit from the first of `indices` to the last, as rows of chunks.IMAGE_FIELDS."""
     limits = ChunkLimits(images=8)
     for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
         if is_sentinel(chunk):

@@ -8,13 +8,8 @@ import pytest
 
 from scclip.pipeline.run.commit import ABANDONED, tidy
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.retries import (
-    RetryConfig,
-    StorageError,
-    StorageUnavailable,
-    configure_retries,
-    with_retries,
-)
+from scclip.pipeline.storage import retries
+from scclip.pipeline.storage.retries import RetryConfig, StorageError, StorageUnavailable, with_retries
 
 NAME = ".00001.parquet.0123456789abcdef0123456789abcdef.tmp"
 
@@ -35,13 +30,10 @@ def test_stale_parts_and_old_temporaries_go_and_nothing_else_does(tmp_path: Path
     assert not (tmp_path / "_parts/0000001").exists()
 
 
-def test_a_store_that_is_down_is_told_from_one_that_refuses() -> None:
-    configure_retries(RetryConfig(attempts=2, first_delay=0))
-    try:
-        with pytest.raises(StorageUnavailable, match="after 2 attempts"):
-            with_retries(lambda: (_ for _ in ()).throw(ConnectionResetError("reset")), "list", "s3://bucket/out")
-        with pytest.raises(StorageError) as refused:
-            with_retries(lambda: (_ for _ in ()).throw(OSError(28, "No space left")), "create", "/full/disk")
-        assert not isinstance(refused.value, StorageUnavailable)
-    finally:
-        configure_retries(RetryConfig())
+def test_a_store_that_is_down_is_told_from_one_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "RETRIES", RetryConfig(attempts=2, first_delay=0))
+    with pytest.raises(StorageUnavailable, match="after 2 attempts"):
+        with_retries(lambda: (_ for _ in ()).throw(ConnectionResetError("reset")), "list", "s3://bucket/out")
+    with pytest.raises(StorageError) as refused:
+        with_retries(lambda: (_ for _ in ()).throw(OSError(28, "No space left")), "create", "/full/disk")
+    assert not isinstance(refused.value, StorageUnavailable)

@@ -89,10 +89,9 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[FaultyProxy
 
 
 @pytest.fixture(autouse=True)
-def quick_retries() -> Iterator[None]:
-    retries.configure_retries(RetryConfig(attempts=ATTEMPTS, first_delay=0.01))
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(retries, "RETRIES", RetryConfig(attempts=ATTEMPTS, first_delay=0.01))
     yield
-    retries.configure_retries(RetryConfig())
     FaultyProxy.faults.clear()
 
 

@@ -1,0 +1,72 @@
+"""Groups of image files, remote ones read several at a time.
+
+>>> for image in ImageFilesReader().read(unit, ResumePoint(), truth="seg.png"): ...
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
+from scclip.pipeline.inputs.names import normalize_extension, split_name
+from scclip.pipeline.inputs.units import PlannedFile, Unit, difference
+from scclip.pipeline.storage.files import read_bytes
+
+FILES_PER_UNIT = 256
+FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
+
+
+class ImageFilesReader:
+    """Reads image files; a file that changed or is gone becomes an image with a status of its own."""
+
+    endings: tuple[str, ...] = ()
+    counts_by_reading = False
+
+    def plan(self, draft: Unit) -> list[Unit]:
+        groups = [draft.files[first : first + FILES_PER_UNIT] for first in range(0, len(draft.files), FILES_PER_UNIT)]
+        return [
+            dataclasses.replace(
+                draft,
+                url=group[0].url.rpartition("/")[0],
+                size=sum(max(file.size, 0) for file in group),
+                files=group,
+            )
+            for group in groups
+        ]
+
+    def count(self, unit: Unit, limit: int | None = None) -> int:
+        return len(unit.files)
+
+    def read(self, unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
+        waiting: deque[Future[EncodedImage]] = deque()
+        with ThreadPoolExecutor(FILES_AHEAD // 2) as threads:
+            for index, file in enumerate(unit.files[start.index :], start.index):
+                waiting.append(threads.submit(_read_file, index, file, truth))
+                if len(waiting) == FILES_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def fraction(self, unit: Unit, point: ResumePoint) -> float:
+        return min(1.0, point.index / max(1, len(unit.files)))
+
+
+def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
+    problem, data = difference(file), None
+    if not problem:
+        try:
+            data = read_bytes(file.url, expected_size=file.size)
+        except PermissionError as error:
+            problem = "unreadable", str(error)
+    if problem:
+        return EncodedImage(index, file.key, file.file_name, None, status=problem[0], error=problem[1])
+    return EncodedImage(index, file.key, file.file_name, data, _truth_beside(file.url, truth) if truth else None)
+
+
+def _truth_beside(url: str, truth: str) -> bytes | None:
+    """The ground truth that lies beside an image file, None where there is none."""
+    try:
+        return read_bytes(f"{split_name(url)[0]}.{normalize_extension(truth)}")
+    except FileNotFoundError:
+        return None
