@@ -5,18 +5,16 @@ scclip compare labels/ labels-other-words/ --output compare.html
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.compare_pictures import draw_changed
-from scclip.pipeline.review.drift import KEPT, Classes, Drift, Side, compare_runs, pair_units
+from scclip.pipeline.review.drift import Classes, Drift, Side, compare_runs, pair_units
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run, run_categories
 from scclip.pipeline.run.generations import read_plan
@@ -25,34 +23,8 @@ from scclip.pipeline.storage.files import replace
 ROWS, FLOWS = 24, 8  # of the terminal's tables
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions:
-    """Runs."""
-
-    run_a: str = positional("RUN_A")
-    """Directory of a labeling run, any fsspec URL."""
-    run_b: str = positional("RUN_B")
-    """Another run over the same input, with any vocabulary, model or options."""
-    output: str = "compare.html"
-    """Where the page goes, any fsspec URL; none writes no page."""
-    pictures: int = 12
-    """Images on the page, those that changed most, at most 24."""
-    json: bool = False
-    """Print one JSON object instead of tables."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.pictures <= KEPT:
-            raise UserError(f"--pictures {self.pictures} must be 0 to {KEPT}")
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    return OptionParser("compare", "How far two runs agree, class by class.", [CompareOptions])
-
-
-def main(argv: Sequence[str]) -> int:
+def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
-    (options,) = parser().parse(argv)
     (a, run, units), (b, _, others) = (open_side(name) for name in (options.run_a, options.run_b))
     classes, pairs = Classes.of(a.names, b.names), pair_units(units, others)
     if not pairs:

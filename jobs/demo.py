@@ -9,8 +9,7 @@ same command again finds shards and labels done, and only measures and reports.
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,13 +19,14 @@ from scclip.demo.scenes import CLASSES, scene
 from scclip.encoder.config import Method, ModelConfig
 from scclip.errors import JobFailed, UserError
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
-from scclip.jobs.evaluate import EvaluateOptions, evaluate
+from scclip.jobs.evaluate import run_evaluation
 from scclip.jobs.label import label
-from scclip.jobs.report import ReportOptions, write_report
-from scclip.jobs.setup.labeling import LabelOptions
-from scclip.jobs.setup.models import SegmentationOptions
+from scclip.jobs.options.demo import SHARDS, DemoOptions
+from scclip.jobs.options.evaluate import EvaluateOptions
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.report import ReportOptions
+from scclip.jobs.report import write_report
 from scclip.metrics import mean_iou
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
@@ -36,42 +36,10 @@ from scclip.pipeline.inputs.readers.webdataset import count_images
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import create, exists, info, join
 
-SHARDS = 4
 FIRST_SEED = 3_000_000  # scclip/demo/pool.py has the ranges of training, development and test below it
 SIZES = ((240, 320), (320, 240), (300, 300), (240, 426), (272, 360))  # height, width, in turn
 TRUTH = "seg.png"
 RUNS: tuple[tuple[Method, str, str], ...] = (("scclip", "labels", "SC-CLIP"), ("clip", "labels-clip", "plain CLIP"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
-    """Demo."""
-
-    output: str = "demo-run"
-    """Directory for shards, labels and report."""
-    images: int = 64
-    """Scenes to draw, in four shards."""
-    model: str = "demo"
-    """Model to label with, as `scclip label --model` takes it."""
-    split: Literal["demo", "test", "development"] = "demo"
-    """Scenes to draw: the demo's own, or those that scclip/demo/README.md reports (test) or chooses settings on."""
-    shards_only: bool = False
-    """Draw the scenes, and stop."""
-
-    def __post_init__(self) -> None:
-        if not SHARDS <= self.images <= 100_000:
-            raise UserError(f"--images {self.images} must be {SHARDS} to 100000: there are {SHARDS} shards to fill")
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    return OptionParser("demo", "Draw scenes, label them, compare with the truth.", [DemoOptions])
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the demo; returns 0."""
-    (options,) = parser().parse(argv)
-    return demo(options)
 
 
 def demo(options: DemoOptions) -> int:
@@ -143,7 +111,7 @@ def measure(output: str) -> Evaluation:
 def evaluated(labels: str, shards: str) -> Evaluation:
     """A run's labels of scenes against the truth in their shards; JobFailed as `measure`."""
     options = EvaluateOptions(labels=labels, truth=(shards,), truth_indices="categories")
-    evaluation = evaluate(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
+    evaluation = run_evaluation(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
     if evaluation.failed:
         raise JobFailed(f"{options.output}: {evaluation.failed} scenes have no labels or no truth; see images/")
     return evaluation

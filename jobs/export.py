@@ -9,8 +9,8 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, fields
+from typing import Any
 
 import ray
 import yaml
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, repeated, unexported
 from scclip.pipeline.export.filter import FilterError, parse_filter
@@ -34,74 +34,6 @@ from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated keys in an error line
-EXAMPLE = """examples:
-  scclip export labels/ coco/ --format coco --images --val 0.1
-  scclip export labels/ sure/ --format png --images --confidence-floor 0.4 --filter "coverage > 0.5"
-  scclip export labels/ yolo/ --format yolo --images --classes mapping.yaml --min-area 64
-
-mapping.yaml holds `old name: new name`, or null to drop a class; thresholds.yaml `name: 0.3`.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """Run and form."""
-
-    run: str = positional("RUN")
-    """Directory of a labeling run, any fsspec URL."""
-    output: str = positional("OUTPUT")
-    """Directory of the export, any fsspec URL; the same command again goes on where it stopped."""
-    format: Literal["coco", "coco-panoptic", "png", "yolo", "parquet"] = "coco"
-    """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. yolo: text files. parquet:
-    Hugging Face's layout."""
-    images: bool = False
-    """Copy the pictures beside the labels, from the run's input."""
-    segmentation: Literal["rle", "uncompressed", "polygons"] = "rle"
-    """How coco writes masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
-    components: bool = False
-    """Things (the vocabulary says which) become one segment per connected component."""
-    address: str | None = None
-    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine, for more than 8 units]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionOptions:
-    """What is kept."""
-
-    filter: str = ""
-    """Only images for which this holds, over the columns of images/: "coverage > 0.5 and mean_confidence > 0.4"."""
-    val: float = 0.0
-    """Fraction of the images that go to the split val, by a hash of the key."""
-    classes: str = ""
-    """YAML file: old class name: new name, or null to drop it."""
-    min_area: int = 0
-    """Pixels; smaller segments lose their class."""
-    thresholds: str = ""
-    """YAML file: class name: confidence below which its pixels lose it. Needs a run with --save-confidence."""
-    confidence_threshold: float | None = None
-    """The same for all classes that neither this file nor the vocabulary names, as `scclip label` has it."""
-    confidence_floor: float = 0.0
-    """Pixels below this confidence become ignore. Needs a run with --save-confidence."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.val < 1:
-            raise UserError(f"--val {self.val:g} must be 0 or more and below 1, e.g. 0.1")
-        if self.min_area < 0:
-            raise UserError(f"--min-area {self.min_area} must be 0 or more")
-        for name in ("confidence_threshold", "confidence_floor"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"--{name.replace('_', '-')} {value:g} must lie between 0 and 1")
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    return OptionParser("export", "A run's labels for trainers.", [ExportOptions, SelectionOptions], EXAMPLE)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Writes the export; returns 0."""
-    return export(*parser().parse(argv))
 
 
 def export(options: ExportOptions, selection: SelectionOptions) -> int:

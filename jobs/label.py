@@ -17,13 +17,12 @@ from scclip.encoder.config import ModelConfig
 from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.errors import cause
-from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import Progress, duration
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import (
     CPU_CHUNK,
     GPU_CHUNK,
-    LabelOptions,
     create_run,
     fingerprint,
     known_units,
@@ -33,7 +32,6 @@ from scclip.jobs.setup.labeling import (
     writers,
 )
 from scclip.jobs.setup.models import (
-    SegmentationOptions,
     build_spec,
     find_model,
     load_vocabulary,
@@ -58,23 +56,6 @@ from scclip.pipeline.storage.files import exists, join, read_bytes
 from scclip.pipeline.storage.retries import retries_used
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
-
-EXAMPLE = """examples:
-  scclip label photos/ labels/ --vocabulary voc21 --model ViT-B-16-quickgelu --pretrained openai
-  scclip label 's3://bucket/shards/*.tar' s3://bucket/labels --vocabulary street.yaml \\
-      --model ViT-B-16-quickgelu --pretrained openai --actors 4
-"""
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
-    return OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Parses the options and runs the job; returns the exit code."""
-    return label(*parser().parse(argv))
 
 
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:

@@ -3,33 +3,16 @@
 scclip status s3://bucket/labels
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Totals, unit_totals
 
 
-@dataclass(frozen=True, kw_only=True)
-class StatusOptions:
-    """Run."""
-
-    output: str = positional("OUTPUT")
-    """Directory of a labeling run, any fsspec URL."""
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    return OptionParser("status", "Progress of a run, read from its files alone.", [StatusOptions])
-
-
-def main(argv: Sequence[str]) -> int:
+def status(options: StatusOptions) -> int:
     """Prints what is planned, finished and in work; returns 0."""
-    (options,) = parser().parse(argv)
     print(describe(RunFiles(options.output.rstrip("/"))))
     return 0
 

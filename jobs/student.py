@@ -12,8 +12,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +22,16 @@ from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train
 from scclip.encoder.config import ModelConfig
-from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.demo import TRUTH, evaluated
-from scclip.jobs.export import ExportOptions, SelectionOptions, export
+from scclip.jobs.export import export
 from scclip.jobs.label import label
+from scclip.jobs.options.export import ExportOptions, SelectionOptions
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.report import ReportOptions
+from scclip.jobs.options.student import StudentOptions
 from scclip.jobs.pages.curation import THRESHOLDS
-from scclip.jobs.report import ReportOptions, write_report
-from scclip.jobs.setup.labeling import LabelOptions
-from scclip.jobs.setup.models import SegmentationOptions
+from scclip.jobs.report import write_report
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
@@ -43,39 +42,6 @@ FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach t
 TRAINING_SIZES = ((240, 320), (320, 240), (240, 426), (300, 400), (400, 280), (200, 400))  # height, width, in turn
 SCENES_PER_SHARD = 100
 DEMO_ROWS = len(CLASSES) + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentOptions:
-    """Student."""
-
-    output: str = "student-run"
-    """Directory for shards, labels and exports; the same command again finds them done."""
-    scenes: int = 1000
-    """Scenes to label and to learn from."""
-    test: int = 300
-    """Scenes of the test split that teacher and student are measured on."""
-    steps: int = 3000
-    """Training steps of each student."""
-    keep: float = 0.8
-    """Share of every class's pixels that teach the second student: the most confident ones (thresholds.yaml)."""
-
-    def __post_init__(self) -> None:
-        if self.scenes < 1 or self.test < 1 or self.steps < 1:
-            raise UserError("--scenes, --test and --steps must be at least 1")
-        if not 0 < self.keep <= 1:
-            raise UserError(f"--keep {self.keep:g} must lie above 0 and be at most 1, e.g. 0.8")
-
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    return OptionParser("student", "Train a student on the demo's labels.", [StudentOptions])
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the comparison; returns 0."""
-    (options,) = parser().parse(argv)
-    return student(options)
 
 
 def student(options: StudentOptions) -> int:

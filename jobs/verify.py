@@ -4,12 +4,11 @@ scclip verify s3://bucket/labels
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from scclip.errors import JobFailed, UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.options.verify import VerifyOptions
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_labeling_run
@@ -20,28 +19,17 @@ from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
 SHOWN = 20  # problems printed; the last line counts all
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
-    """Run."""
+def verify(options: VerifyOptions) -> int:
+    """Checks all finished units, the plan's completeness and what was left behind.
 
-    output: str = positional("OUTPUT")
-    """Directory of a labeling run, any fsspec URL."""
+    Returns:
+        0; prints what was found.
 
-
-def parser() -> OptionParser:
-    """The verb's options."""
-    description = "Check a run: complete, digests and counts agree, ids unique, RLEs decode."
-    return OptionParser("verify", description, [VerifyOptions])
-
-
-def main(argv: Sequence[str]) -> int:
-    """Prints what was found; returns 0, raises JobFailed where anything is wrong."""
-    (options,) = parser().parse(argv)
-    return verify(RunFiles(options.output.rstrip("/") or "/"))
-
-
-def verify(files: RunFiles) -> int:
-    """Checks all finished units, the plan's completeness and what was left behind."""
+    Raises:
+        JobFailed: something is wrong or missing.
+        UserError: OUTPUT holds no run.
+    """
+    files = RunFiles(options.output.rstrip("/") or "/")
     try:
         run, units = read_labeling_run(files), read_plan(files)
     except FileNotFoundError:

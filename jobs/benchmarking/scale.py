@@ -29,15 +29,15 @@ from scclip.errors import JobFailed
 from scclip.jobs.benchmarking.measuring import memory_mib, report
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.options import OptionParser
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.labeling import (
-    LabelOptions,
     create_run,
     fingerprint,
     known_units,
     new_units,
     writers,
 )
-from scclip.jobs.setup.models import SegmentationOptions, find_model, load_vocabulary, segmenter_config
+from scclip.jobs.setup.models import find_model, load_vocabulary, segmenter_config
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig

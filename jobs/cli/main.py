@@ -28,6 +28,8 @@ VERBS = {
     "demo": "drawn scenes, labeled and compared with their truth: the whole product in two minutes",
 }
 
+READ_WORDS = ("submit", "bench")  # these read their words themselves
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit code."""
@@ -46,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(verb: str, words: Sequence[str]) -> int:
-    """Runs a verb's module and maps what it raises to an exit code."""
+    """Parses the words by `jobs/options/VERB.py`, runs `jobs/VERB.py`, maps what they raise to an exit code."""
     try:
-        return int(importlib.import_module(f"scclip.jobs.{verb}").main(words))
+        if verb in READ_WORDS:
+            return int(importlib.import_module(f"scclip.jobs.{verb}").main(words))
+        options = importlib.import_module(f"scclip.jobs.options.{verb}").parser().parse(words)
+        return int(getattr(importlib.import_module(f"scclip.jobs.{verb}"), verb)(*options))
     except KeyboardInterrupt as interrupted:
         return fail(f"scclip {verb}", str(interrupted) or "interrupted; run the same command again to go on", 130)
     except JobFailed as error:

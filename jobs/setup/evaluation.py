@@ -6,20 +6,21 @@ job = setup.job(files, cluster, here=False)
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.options.evaluate import EvaluateOptions
+from scclip.jobs.options.label import SegmentationOptions
 from scclip.jobs.setup.labeling import CPU_CHUNK, GPU_CHUNK, fingerprint
 from scclip.jobs.setup.models import (
     Architecture,
-    SegmentationOptions,
     architecture,
     build_spec,
     find_model,
@@ -32,6 +33,7 @@ from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, d
 from scclip.pipeline.evaluation.predictions import find_labels
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores
+from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
@@ -44,9 +46,6 @@ from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from scclip.jobs.evaluate import EvaluateOptions
 
 TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
 
@@ -109,7 +108,7 @@ class Setup:
 
 
 def model_setup(
-    options: "EvaluateOptions",
+    options: EvaluateOptions,
     model: ModelConfig,
     segmentation: SegmentationOptions,
     compute: ComputeConfig,
@@ -126,7 +125,7 @@ def model_setup(
     segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
     limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cuda else CPU_CHUNK))
     categories = vocabulary.categories
-    scoring = Scoring(categories=categories, variants=variants, truth=options.truth_config(0 in categories))
+    scoring = Scoring(categories=categories, variants=variants, truth=truth_config(options, categories))
     run = fingerprint(options.as_label(), source, vocabulary, segmenter, limits)
     run["evaluation"] = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
     published = benchmark and backbone and architecture(source) == TOWERS[backbone]
@@ -147,12 +146,12 @@ def model_setup(
     )
 
 
-def labels_setup(options: "EvaluateOptions", compute: ComputeConfig) -> Setup:
+def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Setup:
     """The labels of a finished run."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
     categories, method = run_categories(run), run["model"]["method"]
-    scoring = Scoring(categories=categories, variants=(method,), truth=options.truth_config(0 in categories))
+    scoring = Scoring(categories=categories, variants=(method,), truth=truth_config(options, categories))
     limits = ChunkLimits(images=options.chunk_size or CPU_CHUNK)
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
     facts = {name: run[name] for name in ("model", "segmentation", "vocabulary")} | {
@@ -195,7 +194,13 @@ def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
     return hashlib.sha256(b"\n".join(digests)).hexdigest()
 
 
-def scoring_facts(scoring: Scoring, options: "EvaluateOptions") -> dict[str, Any]:
+def truth_config(options: EvaluateOptions, names: Container[int]) -> TruthConfig:
+    """What the values of the truth mean, for a vocabulary with or without a background (category 0)."""
+    offset = 0 if 0 in names or options.truth_indices == "categories" else 1
+    return TruthConfig(offset=offset, ignore=options.truth_ignore)
+
+
+def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, Any]:
     """What of the comparison changes the matrices, for run.json."""
     truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
     return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
@@ -275,7 +280,7 @@ def deviations(
     backbone: Backbone,
     source: WeightsSource,
     segmenter: SegmenterConfig,
-    options: "EvaluateOptions",
+    options: EvaluateOptions,
 ) -> list[str]:
     """In what these settings are not the protocol's, each in a few words."""
     protocol, ours = asdict(protocol_config(benchmark, backbone)), asdict(segmenter)

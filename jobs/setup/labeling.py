@@ -6,12 +6,12 @@ units = new_units(options, known_units(files, run), files)
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from scclip.encoder.checkpoints import WeightsSource
 from scclip.errors import UserError, one_line
-from scclip.jobs.cli.options import positional
+from scclip.jobs.options.label import LabelOptions
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
@@ -27,48 +27,6 @@ from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """Input and output."""
-
-    inputs: tuple[str, ...] = positional("INPUT")
-    """WebDataset tars, Parquet files, image folders, COCO images.json, globs, .txt lists of these; any fsspec URL."""
-    output: str = positional("OUTPUT")
-    """Directory of the run; the same command again goes on where it stopped."""
-    vocabulary: str = "demo"
-    """Built-in name (voc21, coco_stuff, cityscapes, …), a .txt with one class a line, or a .yaml."""
-    masks: Literal["none", "png"] = "none"
-    """png also writes masks/UUUUUUU.tar with KEY.seg.png."""
-    save_confidence: bool = False
-    """Also write KEY.argmax.png and KEY.conf.png, for later re-thresholding."""
-    image_ids: Literal["plan", "key"] = "plan"
-    """plan numbers images by unit and place; key takes the digits of the image's key (COCO's own ids)."""
-    exif: Literal["apply", "ignore"] = "apply"
-    """Turn pictures as their EXIF orientation says, or leave them as stored."""
-    reduced_decode: bool = False
-    """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
-    limit: int | None = None
-    """Label the first N images only."""
-    chunk_size: int | None = None
-    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
-    max_failed: float = 0.05
-    """Share of images that may fail before the job ends with exit code 1."""
-    dry_run: bool = False
-    """Write nothing; show what the run would read, need and write, from a sample of it."""
-    retry_failed: bool = False
-    """Label the units that hold failed images again."""
-    address: str | None = None
-    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_failed <= 1:
-            raise UserError(f"--max-failed {self.max_failed} is no share; give 0 to 1, e.g. 0.05")
-        for name in ("chunk_size", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
 
 
 def fingerprint(

@@ -15,6 +15,7 @@ import open_clip
 from scclip.encoder.checkpoints import LoadedCLIP, WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
+from scclip.jobs.options.label import SegmentationOptions
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.pipeline.run.files import RunFiles
@@ -24,28 +25,6 @@ from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationOptions:
-    """Segmentation; what is not given comes from the vocabulary or the model."""
-
-    logit_scale: float | None = None
-    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
-    confidence_threshold: float | None = None
-    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
-    area_threshold: float | None = None
-    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
-    short_side: int | None = None
-    """Pixels of the short side after the resize [336]."""
-    window: int | None = None
-    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
-    stride: int | None = None
-    """Pixels between two windows [112]."""
-    window_batch: int | None = None
-    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
-    pamr_steps: int = 0
-    """Steps of pixel-adaptive refinement (slow)."""
 
 
 def load_vocabulary(source: str) -> Vocabulary:

@@ -88,7 +88,7 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
     if not words or words[0] not in names:
         given = repr(words[0]) if words else "nothing"
         raise UserError(f"after -- comes a verb and its options, not {given}; choose {', '.join(names)}")
-    parser: OptionParser = importlib.import_module(f"scclip.jobs.{words[0]}").parser()
+    parser: OptionParser = importlib.import_module(f"scclip.jobs.options.{words[0]}").parser()
     return words[0], parser.parse(words[1:])
 
 

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations.schemas import OK
-from scclip.pipeline.annotations.statistics import LEVELS, IntArray
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles
 from scclip.pipeline.storage.files import info, join, open_stream, replace
+
+HIGHEST = 255  # a confidence of 1, quantised
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def totals(images: pa.Table, segments: pa.Table) -> Totals:
         anomaly_tokens=int(_integers(labeled["anomaly_tokens"]).sum()),
         class_images=_by_category(category, np.ones(category.size, np.int64)),
         class_pixels=_by_category(category, area),
-        class_confidence=_by_category(category, _numerators(segments["mean_confidence"], area * (LEVELS - 1))),
+        class_confidence=_by_category(category, _numerators(segments["mean_confidence"], area * HIGHEST)),
     )
 
 
@@ -159,7 +163,7 @@ def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_
 def mean_confidence(totals: Totals, category: int) -> float | None:
     """Mean confidence of a category's pixels in 0..1, None where it has none."""
     pixels = totals.class_pixels[category]
-    return totals.class_confidence[category] / 255 / pixels if pixels else None
+    return totals.class_confidence[category] / HIGHEST / pixels if pixels else None
 
 
 def write_summary(files: RunFiles, summary: Mapping[str, Any]) -> None:

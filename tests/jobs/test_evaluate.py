@@ -19,8 +19,9 @@ from processes import QUICK, QUICK_WINDOWS, run, said, start
 from scclip.encoder.checkpoints import WeightsSource
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
+from scclip.jobs.options.label import SegmentationOptions
 from scclip.jobs.setup.evaluation import deviations, protocol_options
-from scclip.jobs.setup.models import SegmentationOptions, architecture, load_vocabulary, segmenter_config
+from scclip.jobs.setup.models import architecture, load_vocabulary, segmenter_config
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
 from scclip.pipeline.labeling.graph import UnitTracker
 

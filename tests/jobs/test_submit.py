@@ -121,7 +121,7 @@ def test_every_verb_can_be_submitted(verb: str) -> None:
     """Its module tells its options (`parser()`), which is how they are checked before anything travels."""
     from importlib import import_module
 
-    assert import_module(f"scclip.jobs.{verb}").parser().prog == f"scclip {verb}"
+    assert import_module(f"scclip.jobs.options.{verb}").parser().prog == f"scclip {verb}"
 
 
 def test_words_travel_in_full_and_files_with_them(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Options of `scclip label`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
+from scclip.jobs.cli.options import OptionParser, positional
+from scclip.pipeline.cluster.resources import ComputeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Input and output."""
+
+    inputs: tuple[str, ...] = positional("INPUT")
+    """WebDataset tars, Parquet files, image folders, COCO images.json, globs, .txt lists of these; any fsspec URL."""
+    output: str = positional("OUTPUT")
+    """Directory of the run; the same command again goes on where it stopped."""
+    vocabulary: str = "demo"
+    """Built-in name (voc21, coco_stuff, cityscapes, …), a .txt with one class a line, or a .yaml."""
+    masks: Literal["none", "png"] = "none"
+    """png also writes masks/UUUUUUU.tar with KEY.seg.png."""
+    save_confidence: bool = False
+    """Also write KEY.argmax.png and KEY.conf.png, for later re-thresholding."""
+    image_ids: Literal["plan", "key"] = "plan"
+    """plan numbers images by unit and place; key takes the digits of the image's key (COCO's own ids)."""
+    exif: Literal["apply", "ignore"] = "apply"
+    """Turn pictures as their EXIF orientation says, or leave them as stored."""
+    reduced_decode: bool = False
+    """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
+    limit: int | None = None
+    """Label the first N images only."""
+    chunk_size: int | None = None
+    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
+    max_failed: float = 0.05
+    """Share of images that may fail before the job ends with exit code 1."""
+    dry_run: bool = False
+    """Write nothing; show what the run would read, need and write, from a sample of it."""
+    retry_failed: bool = False
+    """Label the units that hold failed images again."""
+    address: str | None = None
+    """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_failed <= 1:
+            raise UserError(f"--max-failed {self.max_failed} is no share; give 0 to 1, e.g. 0.05")
+        for name in ("chunk_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """Segmentation; what is not given comes from the vocabulary or the model."""
+
+    logit_scale: float | None = None
+    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
+    confidence_threshold: float | None = None
+    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
+    area_threshold: float | None = None
+    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
+    short_side: int | None = None
+    """Pixels of the short side after the resize [336]."""
+    window: int | None = None
+    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
+    stride: int | None = None
+    """Pixels between two windows [112]."""
+    window_batch: int | None = None
+    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
+    pamr_steps: int = 0
+    """Steps of pixel-adaptive refinement (slow)."""
+
+
+EXAMPLE = """examples:
+  scclip label photos/ labels/ --vocabulary voc21 --model ViT-B-16-quickgelu --pretrained openai
+  scclip label 's3://bucket/shards/*.tar' s3://bucket/labels --vocabulary street.yaml \\
+      --model ViT-B-16-quickgelu --pretrained openai --actors 4
+"""
+
+
+def parser() -> OptionParser:
+    """The verb's options."""
+    groups = [LabelOptions, ModelConfig, SegmentationOptions, ComputeConfig]
+    return OptionParser("label", "Label image shards: COCO masks and Parquet statistics.", groups, EXAMPLE)
