@@ -16,7 +16,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.compare_pictures import draw_changed
 from scclip.pipeline.review.drift import Classes, Drift, Side, compare_runs, pair_units
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.fingerprint import read_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import replace
 
@@ -55,7 +55,7 @@ def open_side(name: str) -> tuple[Side, dict[str, Any], list[Unit]]:
     except FileNotFoundError:
         raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
     finished = files.finished()
-    return Side(files=files, names=category_names(run)), run, [unit for unit in units if unit.number in finished]
+    return Side(files=files, names=run_categories(run)), run, [unit for unit in units if unit.number in finished]
 
 
 def describe(drift: Drift, classes: Classes) -> str:

@@ -28,7 +28,7 @@ from scclip.pipeline.export.source import ExportError, Source
 from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.fingerprint import read_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
@@ -64,10 +64,11 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
 
 def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: dict[str, Any]) -> ExportJob:
     """The job; UserError for a filter, a class or an option that does not fit the run."""
+    categories = run_categories(run)
     try:
         if selection.filter:
             parse_filter(selection.filter, IMAGES_SCHEMA.names)
-        target = Target.of(run, yaml_file("--classes", selection.classes))
+        target = Target.of(categories, yaml_file("--classes", selection.classes))
         rules = Rules(
             thresholds=thresholds(selection, run),
             floor=selection.confidence_floor,
@@ -78,12 +79,12 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         raise UserError(str(error)) from None
     if rules.needs_confidence and not run["options"]["save_confidence"]:
         raise UserError(f"RUN {files.output} has no saved confidence; label with --save-confidence to use thresholds")
-    if options.components and True not in target.things.values():
+    if options.components and True not in target.categories.things.values():
         warning = "--components: the vocabulary calls no class a thing (thing: true); every class stays one segment"
         print(f"scclip export: {warning}", file=sys.stderr)
     source = Source(
         files=files,
-        names=category_names(run),
+        categories=categories,
         condition=selection.filter,
         val=selection.val,
         pictures=options.images,
@@ -119,7 +120,7 @@ def thresholds(selection: SelectionOptions, run: dict[str, Any]) -> dict[int, fl
     """The run's category → threshold as `label` would have it; None where none was asked for."""
     if not selection.thresholds and selection.confidence_threshold is None:
         return None
-    names, segmentation = category_names(run), run["segmentation"]
+    names, segmentation = run_categories(run), run["segmentation"]
     given = yaml_file("--thresholds", selection.thresholds)
     refuse_unknown(given, [name for category, name in names.items() if category], "--thresholds")
     own = {int(category): float(value) for category, value in segmentation["category_thresholds"]}

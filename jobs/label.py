@@ -87,7 +87,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         compare_runs(read_run(files), run, files.output)  # another driver may have begun another run meanwhile
         progress = follow([unit for unit in units if unit.number not in finished], job)
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
-    summary = summarise(totals, vocabulary.category_names, progress.seconds, progress.labeled)
+    summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
     summary |= {"units": len(units), "worker_deaths": progress.faults["worker_deaths"]}
     summary |= stage_summary(progress.faults["stage_seconds"], job.resources, progress.seconds)
     summary |= {"storage_retries": progress.faults["storage_retries"] + retries_used()}
@@ -155,7 +155,7 @@ def report_nothing_to_do(files: RunFiles, vocabulary: Vocabulary, options: Label
     if exists(url):
         return exceeded(json.loads(read_bytes(url)), options)
     totals = sum(unit_totals(files, files.finished()).values(), Totals())
-    summary = summarise(totals, vocabulary.category_names, 0.0, 0)
+    summary = summarise(totals, vocabulary.categories, 0.0, 0)
     if not options.dry_run:
         write_summary(files, summary)
     return exceeded(summary, options)

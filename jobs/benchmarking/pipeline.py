@@ -20,6 +20,7 @@ import numpy as np
 import ray
 import torch
 
+from scclip.categories import Categories
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.jobs.benchmarking.measuring import report
@@ -93,12 +94,12 @@ def write_shard(path: Path, images: Sequence[np.ndarray], count: int) -> Unit:
 def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resources: Resources) -> LabelJob:
     """The labeling job of these pictures, written to `output`."""
     empty, arrays = SelfCalibratedCLIP(subject.clip.visual, subject.calibration).to_arrays()
-    names = {index: f"class {index}" for index in range(1, options.queries + 1)}
+    categories = Categories({index: f"class {index}" for index in range(1, options.queries + 1)})
     spec = LabelerSpec(
         empty=empty,
         arrays=arrays,
         text_features=drawn_text(options.queries, subject.clip.visual.output_dim).numpy(),
-        query_category=tuple(names),
+        query_category=tuple(categories),
         segmenter=subject.config,
         precision=subject.precision,
         device=resources.device,
@@ -110,8 +111,8 @@ def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resou
         resources=resources,
         limits=ChunkLimits(images=options.chunk_size),
         decode=DecodeConfig(),
-        commit=functools.partial(commit_chunk, options=CommitOptions()),
-        finish=functools.partial(finish_unit, categories=coco.categories(names), info={}),
+        commit=functools.partial(commit_chunk, options=CommitOptions(dtype=categories.dtype)),
+        finish=functools.partial(finish_unit, categories=coco.categories(categories), info={}),
         done={},
     )
 

@@ -72,7 +72,7 @@ def worst_section(pictures: Sequence[tuple[float, Picture]], notes: Sequence[str
     if not pictures:
         return said
     articles = "".join(
-        article(place, picture, scoring.names, f"mean IoU {100 * value:.1f} %")
+        article(place, picture, scoring.categories, f"mean IoU {100 * value:.1f} %")
         for place, (value, picture) in enumerate(pictures)
     )
     about = "The lowest mean IoU over the classes of one image's truth and labels, the worst first."

@@ -41,7 +41,7 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
-from scclip.pipeline.run.fingerprint import category_names, library_versions, read_labeling_run
+from scclip.pipeline.run.fingerprint import library_versions, read_labeling_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.segmentation.types import SegmenterConfig
@@ -99,7 +99,7 @@ class Setup:
         return Evaluation(
             title=self.title,
             model=self.model,
-            names=self.scoring.names,
+            names=self.scoring.categories,
             matrices=dict(zip(self.scoring.variants, matrices, strict=True)),
             statuses=dict(totals.statuses),
             published=self.published,
@@ -124,8 +124,8 @@ def model_setup(
         segmentation = protocol_options(benchmark, backbone, segmentation)
     segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
     limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cuda else CPU_CHUNK))
-    names = vocabulary.category_names
-    scoring = Scoring(names=names, variants=variants, truth=truth_config(options, names))
+    categories = vocabulary.categories
+    scoring = Scoring(categories=categories, variants=variants, truth=truth_config(options, categories))
     run = fingerprint(options.as_label(), source, vocabulary, segmenter, limits)
     run["evaluation"] = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
     published = benchmark and backbone and architecture(source) == TOWERS[backbone]
@@ -150,8 +150,8 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Setup:
     """The labels of a finished run."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
-    names = category_names(run)
-    scoring = Scoring(names=names, variants=(run["model"]["method"],), truth=truth_config(options, names))
+    categories, method = run_categories(run), run["model"]["method"]
+    scoring = Scoring(categories=categories, variants=(method,), truth=truth_config(options, categories))
     limits = ChunkLimits(images=options.chunk_size or CPU_CHUNK)
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
     facts = {name: run[name] for name in ("model", "segmentation", "vocabulary")} | {

@@ -92,7 +92,7 @@ def sample_inputs(units: Sequence[Unit]) -> list[str]:
 
 def writers(options: LabelOptions, source: WeightsSource, vocabulary: Vocabulary) -> tuple[Commit, Finish]:
     """What writes a labeled chunk's part, and what makes a unit's files of its parts."""
-    categories, info = coco.categories(vocabulary.category_names, things(vocabulary)), document_info(source, vocabulary)
+    categories, info = coco.categories(vocabulary.categories), document_info(source, vocabulary)
     return (
         functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
         functools.partial(finish_unit, categories=categories, info=info),
@@ -105,13 +105,8 @@ def commit_options(options: LabelOptions, vocabulary: Vocabulary) -> CommitOptio
         masks=options.masks == "png",
         save_confidence=options.save_confidence,
         image_ids=options.image_ids,
-        wide=len(vocabulary.classes) > 254,
+        dtype=vocabulary.categories.dtype,
     )
-
-
-def things(vocabulary: Vocabulary) -> dict[int, bool | None]:
-    """Category index → thing, stuff or not said."""
-    return {index: entry.thing for index, entry in enumerate(vocabulary.classes, start=1)}
 
 
 def document_info(source: WeightsSource, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scclip.categories import BACKGROUND
+from scclip.categories import Categories
 
 UNIT_BITS, INDEX_BITS, CATEGORY_BITS = 21, 20, 12
 IMAGE_ID_LIMIT = 1 << (UNIT_BITS + INDEX_BITS)  # 2^41, so that every annotation id stays below 2^53, exact in JSON
@@ -45,16 +45,14 @@ def annotation_id(image_id: int, category_id: int) -> int:
     return (image_id << CATEGORY_BITS) + category_id
 
 
-def categories(names: Mapping[int, str], things: Mapping[int, bool | None] | None = None) -> list[dict[str, Any]]:
-    """COCO's categories, ids 1..N, from the vocabulary's names by category index (a background, 0, is left out).
+def categories(vocabulary: Categories) -> list[dict[str, Any]]:
+    """COCO's categories, ids 1..N; a background, 0, is left out.
 
-    `supercategory` is "thing", "stuff" or, where `things` does not say, "unknown"; `isthing` is there where known.
-    Raises ValueError where the ids have a gap.
+    `supercategory` is "thing", "stuff" or, where the vocabulary does not say, "unknown"; there is no `isthing` then.
     """
-    ids = sorted(category for category in names if category != BACKGROUND)
-    if ids != list(range(1, len(ids) + 1)):
-        raise ValueError(f"category ids {ids} are not 1..{len(ids)}: number the classes in vocabulary order")
-    return [_category(category, names[category], (things or {}).get(category)) for category in ids]
+    return [
+        _category(category, vocabulary[category], vocabulary.things.get(category)) for category in vocabulary.classes
+    ]
 
 
 def _category(category: int, name: str, thing: bool | None) -> dict[str, Any]:

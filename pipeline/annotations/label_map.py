@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations import rle
 from scclip.pipeline.annotations.schemas import MAPS
 
 
-def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, names: Mapping[int, str]) -> Labels:
-    """The label map (H, W) of an image, from its rows of segments/; uint16 where there are more than 254 classes.
+def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, categories: Categories) -> Labels:
+    """The label map (H, W) of an image, from its rows of segments/.
 
-    `names` are the vocabulary's by category: what no segment covers is background where it has one, else ignored.
+    What no segment covers is background where the categories have one, else ignored.
     """
-    dtype = np.uint16 if max(names) > 254 else np.uint8
-    labels = np.full((height, width), BACKGROUND if BACKGROUND in names else ignore_value(dtype), dtype)
+    labels = np.full((height, width), categories.unlabeled, categories.dtype)
     for segment in segments:
         labels[rle.decode(segment["rle"])] = segment["category_id"]
     return labels
@@ -37,9 +37,9 @@ class LabelMaps:
     windows: int
 
 
-def label_maps(row: Mapping[str, Any], wide: bool) -> LabelMaps:
-    """The maps of a labeled row; `wide`: category maps are uint16."""
-    shape, kind = (row["height"], row["width"]), np.uint16 if wide else np.uint8
-    kinds = {name: np.uint8 if name in ("confidence", "margin") else kind for name in MAPS}
-    maps: dict[str, Any] = {name: np.frombuffer(row[name], kinds[name]).reshape(shape) for name in MAPS}
+def label_maps(row: Mapping[str, Any], dtype: npt.DTypeLike) -> LabelMaps:
+    """The maps of a labeled row; `dtype` (uint8 or uint16) is that of the maps that hold categories."""
+    dtypes = {name: np.uint8 if name in ("confidence", "margin") else dtype for name in MAPS}
+    shape = row["height"], row["width"]
+    maps: dict[str, Any] = {name: np.frombuffer(row[name], dtypes[name]).reshape(shape) for name in MAPS}
     return LabelMaps(**maps, **{name: row[name] for name in ("entropy", "anomaly_tokens", "windows")})

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scclip.categories import Categories
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.evaluation.scoring import predicted_chunk
@@ -26,7 +27,7 @@ from scclip.pipeline.inputs.chunks import is_sentinel, unnest
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.fingerprint import read_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import read_bytes
 
@@ -40,8 +41,8 @@ class LabelsSpec:
 
     run: RunFiles
     """The labeling run."""
-    names: Mapping[int, str]
-    """Category index → name."""
+    categories: Categories
+    """Of the run."""
     same_shard: Mapping[int, tuple[int, ...]]
     """Unit of the truth → units of the run that were read from the same shard."""
     by_key: Mapping[str, tuple[int, ...]]
@@ -69,7 +70,7 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
                     by_key[key].append(unit.number)
     return LabelsSpec(
         run=run,
-        names=category_names(read_run(run)),
+        categories=run_categories(read_run(run)),
         same_shard=same,
         by_key={key: tuple(units) for key, units in by_key.items()},
     )
@@ -110,7 +111,7 @@ class LabelsReader:
         if size != (row["width"], row["height"]):
             error = f"its labels are {size[0]} × {size[1]} pixels, the image {row['width']} × {row['height']}"
             return row | {"status": "label_size", "error": error}
-        labels = label_map(self.segments_of(number, image["image_id"]), size[1], size[0], self.spec.names)
+        labels = label_map(self.segments_of(number, image["image_id"]), size[1], size[0], self.spec.categories)
         measured = {name: image[name] for name in ("windows", "anomaly_tokens")}
         return row | measured | {"predictions": [np.ascontiguousarray(labels).tobytes()]}
 

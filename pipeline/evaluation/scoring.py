@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scclip.categories import Categories
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
@@ -77,8 +78,8 @@ SCORED_SCHEMA = pa.schema(
 class Scoring:
     """How predictions are compared with the truth."""
 
-    names: Mapping[int, str]
-    """Category index → name; 0 only where there is a background."""
+    categories: Categories
+    """Of the predictions and the truth."""
     variants: tuple[str, ...]
     """V names, in the order of the predictions."""
     truth: TruthConfig
@@ -89,13 +90,8 @@ class Scoring:
     @property
     def shape(self) -> tuple[int, int, int]:
         """V, C, C + 1."""
-        classes = max(self.names) + 1
+        classes = max(self.categories) + 1
         return len(self.variants), classes, classes + 1
-
-    @property
-    def dtype(self) -> npt.DTypeLike:
-        """Of label maps."""
-        return np.uint16 if max(self.names) > 254 else np.uint8
 
 
 def predicted_chunk(chunk: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -127,10 +123,10 @@ def score_image(row: Mapping[str, Any], scoring: Scoring) -> tuple[dict[str, Any
         return kept, None
     shape = (row["height"], row["width"])
     try:
-        truth = read_truth(row["truth"], shape, scoring.truth, scoring.names)
+        truth = read_truth(row["truth"], shape, scoring.truth, scoring.categories)
     except TruthError as error:
         return kept | {"status": error.status, "error": str(error)}, None
-    maps = [np.frombuffer(data, scoring.dtype).reshape(shape) for data in row["predictions"]]
+    maps = [np.frombuffer(data, scoring.categories.dtype).reshape(shape) for data in row["predictions"]]
     matrices = np.stack([confusion(truth, labels, scoring.shape[1]) for labels in maps])
     measured = {
         "truth_pixels": int(matrices[0].sum()),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scclip.categories import Labels, ignore_value
+from scclip.categories import Labels, ignore_value, label_dtype
 from scclip.pipeline.annotations.png import read_plane
 
 SHOWN = 5  # wrong values in a message
@@ -60,7 +60,7 @@ def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Lab
         remedy = "name it in --truth-ignore, or see --truth-indices"
         raise TruthError("bad_truth", f"the ground truth holds {named}, which is no class: {remedy}")
     indices = [value + config.offset for value in values if value not in left_out]
-    dtype = np.uint16 if max(indices, default=0) > 254 else np.uint8
+    dtype = label_dtype(max(indices, default=0))
     table = np.full(ignore_value(plane.dtype) + 1, ignore_value(dtype), dtype)
     table[np.subtract(indices, config.offset).astype(int)] = indices
     return table[plane]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import ray
 import ray.data
 
+from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.formats import coco as export_coco
@@ -197,7 +198,7 @@ def assemble(units: Sequence[Unit], job: ExportJob) -> Counter[str]:
             create_stream(job.merged(split), partial(merged_document, units, job, split))
     if job.format == "yolo":
         create(join(job.output, "data.yaml"), export_yolo.data_yaml(job.target, "val" in splits))
-    names = {str(category): name for category, name in sorted(job.target.names.items())}
+    names = {str(category): name for category, name in sorted(job.target.categories.items())}
     summary = {"format": job.format, "categories": names, "counts": dict(sorted(counts.items())), "units": len(units)}
     create(join(job.output, "summary.json"), json.dumps(summary, indent=1).encode())
     remove((file.url for file in list_files(join(job.output, WORK))), prune=True)
@@ -207,7 +208,7 @@ def assemble(units: Sequence[Unit], job: ExportJob) -> Counter[str]:
 def merged_document(units: Sequence[Unit], job: ExportJob, split: str) -> Iterator[bytes]:
     """The merged JSON of a split, fragment by fragment."""
     panoptic = job.format == "coco-panoptic"
-    categories = export_panoptic.panoptic_categories(job.target) if panoptic else job.target.categories
+    categories = export_panoptic.panoptic_categories(job.target) if panoptic else coco.categories(job.target.categories)
     head = {"info": job.info, "licenses": [], "categories": categories}
     lists = {kind: partial(fragments, units, job, split, kind) for kind in ("images", "annotations")}
     return export_coco.merged(head, lists)

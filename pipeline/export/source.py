@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from scclip.categories import Labels
+from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
 from scclip.pipeline.export.filter import parse_filter, split_of
@@ -52,8 +52,8 @@ class Source:
 
     files: RunFiles
     """Where the run lies."""
-    names: Mapping[int, str]
-    """The run's categories."""
+    categories: Categories
+    """Of the run."""
     condition: str = ""
     """Expression over the columns of images/; empty keeps all."""
     val: float = 0.0
@@ -72,8 +72,8 @@ class Exported:
     """Its row of images/."""
     segments: list[dict[str, Any]]
     """Its rows of segments/."""
-    names: Mapping[int, str]
-    """The run's categories."""
+    categories: Categories
+    """Of the run."""
     split: str
     """train or val."""
     argmax: Labels | None = None
@@ -97,7 +97,9 @@ class Exported:
     def labels(self, target: Target, rules: Rules) -> Labels:
         """The label map (H, W) of the export; made once."""
         if self._labels is None:
-            plain = np.empty(0) if rules.thresholds is not None else label_map(self.segments, *self.shape, self.names)
+            plain = (
+                np.empty(0) if rules.thresholds is not None else label_map(self.segments, *self.shape, self.categories)
+            )
             self._labels = refine(Planes(plain, self.argmax, self.confidence), target, rules)
         return self._labels
 
@@ -121,7 +123,7 @@ def unit_images(source: Source, unit: Unit) -> Iterator[Exported]:
         image = Exported(
             row=row,
             segments=by_image.get(row["image_id"], []),
-            names=source.names,
+            categories=source.categories,
             split=split_of(row["key"], source.val),
         )
         if maps is not None:

@@ -1,6 +1,6 @@
 """What a run's labels become on their way out: thresholds, floor, classes, components.
 
-    target = Target.of(run, mapping={"sedan": "car", "lamp": None})      # the categories of the export
+    target = Target.of(categories, mapping={"sedan": "car", "lamp": None})      # the categories of the export
     labels = refine(planes, target, rules)                               # (H, W) in the target's categories
     for instance in instances(labels, target, components=True): ...
 
@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.categories import BACKGROUND, Categories, Labels, ignore_value
 from scclip.errors import UserError
-from scclip.pipeline.annotations import coco
 
 Quantised = npt.NDArray[np.uint8]  # (H, W), 255 = 1.0
 
 LEVELS = 255  # of a quantised confidence
-WIDE = 254  # more categories than that need 16 bits
 
 
 class MappingError(UserError):
@@ -34,78 +32,50 @@ class MappingError(UserError):
 class Target:
     """The categories of an export, and which of them each category of the run becomes."""
 
-    names: Mapping[int, str]
-    """Category index → name; 0 only where there is a background."""
-    things: Mapping[int, bool | None]
-    """Classes that are countable; None where the vocabulary does not say."""
+    source: Categories
+    """Of the run."""
+    categories: Categories
+    """Of the export."""
     becomes: Mapping[int, int]
-    """The run's category index → the target's; IGNORE for dropped classes without a background."""
-    source_dtype: type
-    """uint8 or uint16: of the run's own maps."""
-    dtype: type
-    """Of the export's maps."""
+    """The run's category index → the export's, or its ignore value."""
 
     @property
     def identity(self) -> bool:
         """True where every category stays what it is."""
-        return all(old == new for old, new in self.becomes.items()) and self.source_dtype is self.dtype
-
-    @property
-    def ignore(self) -> int:
-        """The label of ignored pixels."""
-        return ignore_value(self.dtype)
-
-    @property
-    def fallback(self) -> int:
-        """What a pixel becomes that loses its class: background where there is one, else ignore."""
-        return BACKGROUND if BACKGROUND in self.names else self.ignore
-
-    @property
-    def categories(self) -> list[dict[str, Any]]:
-        """COCO's categories."""
-        return coco.categories(dict(self.names), self.things)
+        return all(old == new for old, new in self.becomes.items()) and self.source.dtype is self.categories.dtype
 
     @staticmethod
-    def of(run: Mapping[str, Any], mapping: Mapping[str, str | None] | None = None) -> "Target":
-        """The target of a run.json under a class mapping (old name → new name, or None to drop the class).
+    def of(source: Categories, mapping: Mapping[str, str | None] | None = None) -> "Target":
+        """The target of a run's categories under a class mapping (old name → new name, or None to drop the class).
 
         Classes that the mapping does not name stay. `background` and `ignore` may be new names. MappingError for a
         name that the vocabulary does not have.
         """
-        vocabulary, mapping = run["vocabulary"], dict(mapping or {})
-        known = [str(entry["name"]) for entry in vocabulary["classes"]]
+        mapping, known = mapping or {}, [source[category] for category in source.classes]
         refuse_unknown(mapping, known, "class mapping")
         new = [mapping.get(name, name) for name in known]
-        background = bool(vocabulary["background"]) or "background" in mapping.values()
+        background = BACKGROUND in source or "background" in mapping.values()
         kept = list(dict.fromkeys(name for name in new if name is not None and name not in ("background", "ignore")))
         if not kept:
             raise MappingError("class mapping: no class is left; drop fewer")
-        dtype = np.uint16 if len(kept) > WIDE else np.uint8
-        ignore = ignore_value(dtype)
-        place = {name: index for index, name in enumerate(kept, start=1)}
-        place |= {"background": 0, "ignore": ignore} if background else {"ignore": ignore}
-        lost = 0 if background else ignore
-        things = {place[name]: _thing(vocabulary["classes"], new, name) for name in kept}
-        return Target(
-            names=({0: "background"} if background else {}) | {place[name]: name for name in kept},
-            things=things,
-            becomes={0: 0} | {old: lost if name is None else place[name] for old, name in enumerate(new, start=1)},
-            source_dtype=np.uint16 if len(known) > WIDE else np.uint8,
-            dtype=dtype,
-        )
+        categories = Categories.of(((name, _thing(source, new, name)) for name in kept), background=background)
+        index = {name: category for category, name in categories.items()} | {"ignore": categories.ignore}
+        becomes = {old: categories.unlabeled if name is None else index[name] for old, name in enumerate(new, start=1)}
+        return Target(source=source, categories=categories, becomes={BACKGROUND: BACKGROUND} | becomes)
 
     def convert(self, labels: Labels) -> Labels:
         """The run's label map in the target's categories."""
-        table: Labels = np.full(ignore_value(self.source_dtype) + 1, self.ignore, self.dtype)
+        ignore = self.categories.ignore
+        table: Labels = np.full(self.source.ignore + 1, ignore, self.categories.dtype)
         for old, new in self.becomes.items():
             table[old] = new
-        table[-1] = self.ignore
+        table[-1] = ignore
         return table[labels]
 
 
-def _thing(classes: list[Mapping[str, Any]], new: list[str | None], name: str) -> bool | None:
+def _thing(source: Categories, new: list[str | None], name: str) -> bool | None:
     """What the classes that became `name` agree on."""
-    said = {entry.get("thing") for entry, target in zip(classes, new, strict=True) if target == name}
+    said = {source.things.get(old) for old, target in enumerate(new, start=1) if target == name}
     return said.pop() if len(said) == 1 else None
 
 
@@ -154,12 +124,16 @@ def refine(planes: Planes, target: Target, rules: Rules) -> Labels:
     labels = planes.labels
     if rules.thresholds is not None:
         assert planes.argmax is not None and planes.confidence is not None
-        background = any(old == 0 and new == 0 for old, new in target.becomes.items()) and 0 in target.names
+        background = (
+            any(old == 0 and new == 0 for old, new in target.becomes.items()) and BACKGROUND in target.categories
+        )
         labels = rethreshold(planes.argmax, planes.confidence, rules.thresholds, background)
     labels = target.convert(labels)
     if rules.floor > 0:
         assert planes.confidence is not None
-        labels = np.where(below(planes.confidence, rules.floor), target.ignore, labels).astype(target.dtype)
+        labels = np.where(below(planes.confidence, rules.floor), target.categories.ignore, labels).astype(
+            target.categories.dtype
+        )
     return drop_small(labels, target, rules) if rules.min_area > 1 else labels
 
 
@@ -182,7 +156,7 @@ def drop_small(labels: Labels, target: Target, rules: Rules) -> Labels:
     labels = labels.copy()
     for instance in instances(labels.copy(), target, components=rules.components):
         if instance.area < rules.min_area:
-            labels[instance.rows, instance.columns][instance.mask] = target.fallback
+            labels[instance.rows, instance.columns][instance.mask] = target.categories.unlabeled
     return labels
 
 
@@ -230,9 +204,9 @@ def instances(labels: Labels, target: Target, *, components: bool) -> Iterator[I
     for category, place in enumerate(ndimage.find_objects(classes_only(labels, target)), start=1):
         if place is not None:
             whole = Instance(category, place[0], place[1], labels[place] == category)
-            yield from whole.parts() if components and target.things.get(category) else (whole,)
+            yield from whole.parts() if components and target.categories.things.get(category) else (whole,)
 
 
 def classes_only(labels: Labels, target: Target) -> npt.NDArray[np.int32]:
     """The map with ignored pixels as 0, so that 1..N are the classes."""
-    return np.where(labels == target.ignore, 0, labels).astype(np.int32)
+    return np.where(labels == target.categories.ignore, 0, labels).astype(np.int32)

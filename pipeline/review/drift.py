@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from scclip.categories import BACKGROUND, Labels, ignore_value
+from scclip.categories import BACKGROUND, Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.export.source import segments_by_image
@@ -139,7 +139,7 @@ class Side:
     """One run of a comparison."""
 
     files: RunFiles
-    names: Mapping[int, str]
+    names: Categories
     """Category index → name."""
 
 
@@ -195,7 +195,7 @@ def labeled_rows(files: RunFiles, unit: int) -> dict[tuple[str, int], dict[str, 
 def placed_map(
     segments: Sequence[Mapping[str, Any]],
     row: Mapping[str, Any],
-    names: Mapping[int, str],
+    names: Categories,
     places: Mapping[int, int],
     ignored: int,
 ) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.categories import Labels, ignore_value
+from scclip.categories import Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
 from scclip.pipeline.inputs.readers.unit import read_rows
@@ -86,7 +86,7 @@ class Limits(Protocol):
 class Frame:
     """What is the same for all pictures of a run."""
 
-    names: Mapping[int, str]
+    names: Categories
     decode: DecodeConfig
     side: int
 
@@ -97,7 +97,7 @@ def draw_pictures(
     units: Sequence[Unit],
     chosen: Sequence[Choice],
     limits: Limits,
-    names: Mapping[int, str],
+    names: Categories,
     truth: str | None,
 ) -> tuple[list[Picture], list[str]]:
     """The pictures of the chosen images, in their order, and one note for every reason why some are missing."""

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scclip.categories import Categories
 from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
@@ -33,7 +34,7 @@ from scclip.pipeline.review.curation import (
 from scclip.pipeline.review.curation import conclude as curate
 from scclip.pipeline.review.gallery import Choice, Picture, draw_pictures
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_labeling_run
+from scclip.pipeline.run.fingerprint import read_labeling_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
@@ -94,9 +95,9 @@ class ReportContent:
     """What the sample's statistics say about the labels; None where nothing is finished."""
 
     @property
-    def names(self) -> dict[int, str]:
+    def names(self) -> Categories:
         """Category index → name, 0 only where the vocabulary has a background."""
-        return category_names(self.run)
+        return run_categories(self.run)
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:

@@ -38,7 +38,7 @@ def worst_pictures(
     by_unit: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in chosen:
         by_unit[row["unit"]].append(row)
-    planned, frame = {unit.number: unit for unit in units}, Frame(scoring.names, DecodeConfig(exif=exif), SIDE)
+    planned, frame = {unit.number: unit for unit in units}, Frame(scoring.categories, DecodeConfig(exif=exif), SIDE)
     drawn: dict[int, Picture] = {}
     notes = []
     for number, rows in by_unit.items():
@@ -78,8 +78,8 @@ def draw_unit(
         row = wanted.get(image["index"])
         if row is None or row["key"] != image["key"] or labels[row["image_id"]] is None:
             continue
-        plane = np.asarray(Image.open(io.BytesIO(labels[row["image_id"]]))).astype(scoring.dtype)
+        plane = np.asarray(Image.open(io.BytesIO(labels[row["image_id"]]))).astype(scoring.categories.dtype)
         rgb = decode_image(image["data"], frame.decode).rgb
-        real = read_truth(image["truth"], plane.shape, scoring.truth, scoring.names)
+        real = read_truth(image["truth"], plane.shape, scoring.truth, scoring.categories)
         place = {name: row[name] for name in ("image_id", "unit", "index", "key", "width", "height")}
         yield row["image_id"], compose(Choice(**place, category=0, confidence=0.0), rgb, plane, real, (), frame)

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -55,8 +57,8 @@ class CommitOptions:
     """PNGs of the class before thresholds and of its confidence."""
     image_ids: str = "plan"
     """plan (unit · 2^20 + index) or key (the key's own digits)."""
-    wide: bool = False
-    """Category maps are uint16: the vocabulary has more than 254 classes."""
+    dtype: npt.DTypeLike = np.uint8
+    """Of the maps that hold categories: uint8 or uint16."""
 
 
 def commit_chunk(labeled: pa.Table, files: RunFiles, options: CommitOptions) -> pa.Table:
@@ -80,7 +82,7 @@ def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str
     if image_id is None:
         error = f"key {row['key']!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
         return failed_row(identity, status="bad_id", error=error, seconds=row["seconds"])
-    result = label_maps(row, options.wide)
+    result = label_maps(row, options.dtype)
     return labeled_row(identity, result, seconds=row["seconds"], masks=mask_pngs(result, options))
 
 

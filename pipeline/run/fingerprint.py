@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from scclip.categories import Categories
 from scclip.errors import UserError
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan
@@ -101,8 +102,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def category_names(run: Mapping[str, Any]) -> dict[int, str]:
-    """Category index → name of the vocabulary in a run.json."""
+def run_categories(run: Mapping[str, Any]) -> Categories:
+    """The categories of the vocabulary in a run.json."""
     vocabulary = run["vocabulary"]
-    background = {0: "background"} if vocabulary["background"] else {}
-    return background | {index: str(entry["name"]) for index, entry in enumerate(vocabulary["classes"], start=1)}
+    classes = ((str(entry["name"]), entry.get("thing")) for entry in vocabulary["classes"])
+    return Categories.of(classes, background=bool(vocabulary["background"]))

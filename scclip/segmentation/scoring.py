@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scclip.categories import ignore_value, label_dtype
+
 if TYPE_CHECKING:
     from scclip.segmentation.types import SegmenterConfig
 
@@ -83,8 +85,8 @@ class QueryScorer:
             raise ValueError(f"categories {self.categories[0]}…{self.categories[-1]} must lie within 0…65534")
         self.config = config
         device = text_features.device
-        self.dtype = np.uint8 if self.categories[-1] <= 254 else np.uint16
-        self.ignore = int(np.iinfo(self.dtype).max)
+        self.dtype = label_dtype(self.categories[-1])
+        self.ignore = ignore_value(self.dtype)
         distinct, self.distinct_of_query = distinct_rows(text_features)
         self.text_features = text_features[distinct]
         self.log_count = torch.bincount(self.distinct_of_query, minlength=len(distinct)).float().log().to(device)

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scclip.categories import Categories
 from scclip.vocabulary.files import read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
 from scclip.vocabulary.text_features import encode_queries
@@ -108,16 +109,15 @@ class Vocabulary:
         return (0,) * len(self.background) + tuple(index for index, entry in classes for _ in entry.synonyms)
 
     @property
-    def category_names(self) -> dict[int, str]:
-        """Category index → name; 0 only where there is a background."""
-        background = {0: "background"} if self.background else {}
-        return background | {index: entry.name for index, entry in enumerate(self.classes, start=1)}
+    def categories(self) -> Categories:
+        """The classes, and a background where there is one."""
+        return Categories.of(((entry.name, entry.thing) for entry in self.classes), background=bool(self.background))
 
     @property
     def thresholds(self) -> dict[int, float]:
-        """Category index → confidence threshold in [0, 1], for the categories of `category_names`."""
+        """Category index → confidence threshold in [0, 1], for all `categories`."""
         own = {index: entry.threshold for index, entry in enumerate(self.classes, start=1)}
-        return {index: self.threshold if (value := own.get(index)) is None else value for index in self.category_names}
+        return {index: self.threshold if (value := own.get(index)) is None else value for index in self.categories}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able and complete but for the warnings; as JSON or YAML text it is a vocabulary file again."""

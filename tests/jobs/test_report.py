@@ -18,7 +18,7 @@ from scclip.jobs.pages.run import render
 from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names
+from scclip.pipeline.run.fingerprint import run_categories
 from scclip.pipeline.run.totals import Totals
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -118,7 +118,7 @@ def test_the_page_tells_what_the_files_hold(page: str, output: Path) -> None:
     segments = pq.read_table(output / "segments")
     content = gather(RunFiles(str(output)), ReportLimits())
     assert sum(int(counts.sum()) for counts in content.confidence.values()) == len(segments)
-    for category, name in category_names(run).items():
+    for category, name in run_categories(run).items():
         assert name in text and css_colour(category) in page
 
 

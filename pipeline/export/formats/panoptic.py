@@ -50,4 +50,4 @@ def colours(ids: np.ndarray) -> np.ndarray:
 
 def panoptic_categories(target: Target) -> list[dict[str, Any]]:
     """COCO's categories with the `isthing` that panoptic readers demand; unsaid counts as stuff."""
-    return [entry | {"isthing": int(entry.get("isthing", 0))} for entry in target.categories]
+    return [entry | {"isthing": int(entry.get("isthing", 0))} for entry in coco.categories(target.categories)]

@@ -44,7 +44,7 @@ def parquet_schema(target: Target, pictures: bool) -> pa.Schema:
     fields = [*((name, IMAGE) for name in kinds), *((name, kind) for name, (kind, _) in COLUMNS.items())]
     features: dict[str, Any] = {name: {"_type": "Image"} for name in kinds}
     features |= {name: {"dtype": text, "_type": "Value"} for name, (_, text) in COLUMNS.items()}
-    names = json.dumps({str(category): name for category, name in sorted(target.names.items())})
+    names = json.dumps({str(category): name for category, name in sorted(target.categories.items())})
     described = {"huggingface": json.dumps({"info": {"features": features}}), "categories": names}
     return pa.schema(fields, metadata=described)
 

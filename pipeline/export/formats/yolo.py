@@ -29,6 +29,6 @@ def yolo_lines(image: Exported, target: Target, rules: Rules) -> tuple[str, int]
 
 def data_yaml(target: Target, val: bool) -> bytes:
     """data.yaml beside the folders images/ and labels/."""
-    names = {category - 1: name for category, name in sorted(target.names.items()) if category}
+    names = {category - 1: name for category, name in sorted(target.categories.items()) if category}
     content = {"path": ".", "train": "images/train", "val": "images/val" if val else "images/train", "names": names}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()

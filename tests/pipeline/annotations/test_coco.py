@@ -11,7 +11,7 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from scclip.categories import ignore_value
+from scclip.categories import Categories, ignore_value
 from scclip.pipeline.annotations import coco, rle
 
 
@@ -131,13 +131,15 @@ def test_key_image_id(key, expected):
 
 
 def test_categories():
-    assert coco.categories({0: "background", 1: "car", 2: "road", 3: "x"}, {1: True, 2: False, 3: None}) == [
+    assert coco.categories(
+        Categories({0: "background", 1: "car", 2: "road", 3: "x"}, {1: True, 2: False, 3: None})
+    ) == [
         {"id": 1, "name": "car", "supercategory": "thing", "isthing": 1},
         {"id": 2, "name": "road", "supercategory": "stuff", "isthing": 0},
         {"id": 3, "name": "x", "supercategory": "unknown"},
     ]
     with pytest.raises(ValueError, match=r"\[1, 3\]"):
-        coco.categories({1: "a", 3: "b"})
+        Categories({1: "a", 3: "b"})
 
 
 def test_document_loads_in_pycocotools(tmp_path: Path):
@@ -155,7 +157,7 @@ def test_document_loads_in_pycocotools(tmp_path: Path):
         }
         for category, segment in rle.encode_label_map(labels).items()
     ]
-    names = {category: f"class {category}" for category in range(13)}
+    names = Categories({category: f"class {category}" for category in range(13)})
     document = coco.document([image, failed], rows, categories=coco.categories(names), info={"description": "test"})
     path = tmp_path / "document.json"
     path.write_bytes(coco.dump(document))

@@ -56,7 +56,7 @@ def test_equal_queries_give_the_lower_class_on_every_path() -> None:
     by_text = {query: random.standard_normal(64) for query in sorted(set(vocabulary.queries))}
     features = np.array([by_text[query] for query in vocabulary.queries], np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    bed = next(index for index, name in vocabulary.category_names.items() if name == "bed")
+    bed = next(index for index, name in vocabulary.categories.items() if name == "bed")
     image = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     model = SelfCalibratedCLIP(clip().visual)
     for config in (

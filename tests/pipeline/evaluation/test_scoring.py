@@ -9,6 +9,7 @@ import pytest
 import torch
 from towers import GOLDEN, clip
 
+from scclip.categories import Categories
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.encoder.variants import variant
@@ -32,8 +33,8 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import SegmenterConfig
 
-NAMES = {index: f"class {index}" for index in range(6)}  # 4 is in no map, 5 in predictions alone
-SCORING = Scoring(names=NAMES, variants=("one", "two"), truth=TruthConfig(), worst=3)
+CATEGORIES = Categories({index: f"class {index}" for index in range(6)})  # 4 is in no map, 5 in predictions alone
+SCORING = Scoring(categories=CATEGORIES, variants=("one", "two"), truth=TruthConfig(), worst=3)
 IMAGES = 14
 
 
@@ -68,14 +69,14 @@ def evaluated(output: Path, parts: int, order: int) -> RunFiles:
 
 def test_one_part_and_seven_give_the_naive_sum(tmp_path: Path) -> None:
     expected = np.zeros((2, 6, 7), np.int64)
-    sets: dict[tuple[int, int], list[int]] = {(v, c): [0, 0] for v in range(2) for c in NAMES}
+    sets: dict[tuple[int, int], list[int]] = {(v, c): [0, 0] for v in range(2) for c in CATEGORIES}
     for index in range(IMAGES):
         truth, *predictions = planes(index)
         for place, plane in enumerate(predictions):
             for wanted, found in zip(truth.ravel().tolist(), plane.ravel().tolist(), strict=True):
                 if wanted != 255:
                     expected[place, wanted, 6 if found == 255 else found] += 1
-            for category in NAMES:
+            for category in CATEGORIES:
                 real, mine = truth == category, (plane == category) & (truth != 255)
                 sets[place, category][0] += int((real & mine).sum())
                 sets[place, category][1] += int((real | mine).sum())
@@ -88,7 +89,7 @@ def test_one_part_and_seven_give_the_naive_sum(tmp_path: Path) -> None:
         assert not list(Path(files.output).glob("_parts/**/*.parquet"))
         tables.append(pq.read_table(files.unit_file("images", 1)).to_pylist())
         for place in range(2):
-            wanted = [hits / union if union else np.nan for hits, union in (sets[place, c] for c in NAMES)]
+            wanted = [hits / union if union else np.nan for hits, union in (sets[place, c] for c in CATEGORIES)]
             np.testing.assert_allclose(iou(matrices[place]), wanted, rtol=1e-12)
             assert np.isnan(wanted[4]) and wanted[5] == 0
             assert mean_iou(matrices[place]) == pytest.approx(np.nanmean(wanted), rel=1e-12)

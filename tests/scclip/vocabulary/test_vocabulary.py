@@ -56,7 +56,7 @@ def test_builtin_equals_oracle(name: str) -> None:
     assert list(zip(vocabulary.queries, vocabulary.query_category, strict=True)) == expected
     assert bool(vocabulary.background) == (name in WITH_BACKGROUND)
     things = sum(entry.thing is True for entry in vocabulary.classes)
-    assert (len(vocabulary.category_names), things) == COUNTS[name]
+    assert (len(vocabulary.categories), things) == COUNTS[name]
     settings = (vocabulary.logit_scale, vocabulary.threshold, vocabulary.area_threshold)
     assert settings == SETTINGS.get(name, (40, 0, 0))
     assert vocabulary.name == name and vocabulary.templates == imagenet_templates()
@@ -105,7 +105,7 @@ def test_yaml_fields_and_category_arithmetic() -> None:
     )
     assert street.queries == ("sky", "wall", "car", "sedan", "road")
     assert street.query_category == (0, 0, 1, 1, 2)
-    assert street.category_names == {0: "background", 1: "car", 2: "road"}
+    assert dict(street.categories) == {0: "background", 1: "car", 2: "road"}
     assert street.thresholds == {0: 0.1, 1: 0.3, 2: 0.1}
     assert replace(street, threshold=0.2).thresholds == {0: 0.2, 1: 0.3, 2: 0.2}
     assert street.warnings == ()
@@ -122,7 +122,7 @@ def test_text_form_skips_comments_and_blanks(tmp_path: Path) -> None:
         ("C# code", ("C# code",)),
     ]
     assert (vocabulary.name, vocabulary.background, vocabulary.logit_scale) == ("words", (), 40.0)
-    assert vocabulary.category_names == {1: "car", 2: "Straße", 3: "C# code"}
+    assert dict(vocabulary.categories) == {1: "car", 2: "Straße", 3: "C# code"}
     assert Vocabulary.from_text(path.read_text("utf-8-sig"), "words.txt") == vocabulary
 
 
