@@ -1,12 +1,13 @@
-"""How the benchmarks measure and report: alternation, medians with their spread, one JSON line, a short table.
+"""How the benchmarks measure and report: rounds in turn, medians with their spread, a short table, one JSON line.
 
     times = alternate({"plain": plain, "ours": ours}, repeats=5)
     report("model.encode", options, figures, rows, device)
 
-Two things are compared in turn in one process, so that whatever else the machine does falls on both. Beside the wall
-clock the CPU seconds of the process are kept: on a machine that others use they are the steadier figure.
+What is compared runs in turn in one process, so that other load on the machine slows both. The CPU seconds of the
+process are kept beside the wall clock: on a shared machine they vary less.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -14,25 +15,28 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 LIBRARIES = ("scclip-pipeline", "torch", "open_clip_torch", "numpy", "pillow", "pycocotools", "pyarrow", "ray")
 
+Rows: TypeAlias = Sequence[Sequence[object]]
+
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of every repetition of one thing, in order."""
+    """Seconds of every round of one function, in order."""
 
     wall: list[float]
+    """Seconds by the clock."""
     cpu: list[float]
     """CPU seconds of all threads of this process."""
 
-    def summary(self, unit: float = 1.0) -> dict[str, Any]:
-        """Median and spread, `unit` (images, say) divided by nothing: seconds per repetition, and units per second."""
+    def summary(self, items: float = 1.0) -> dict[str, float]:
+        """Median and extremes in seconds per round, and the rate of `items` (images, say) that one round handles."""
         median = statistics.median(self.wall)
         return {
             "median_s": round(median, 6),
@@ -40,12 +44,12 @@ class Times:
             "max_s": round(max(self.wall), 6),
             "cpu_s": round(statistics.median(self.cpu), 6),
             "repeats": len(self.wall),
-            "per_second": round(unit / median, 3),
+            "per_second": round(items / median, 3),
         }
 
 
 def alternate(functions: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, Times]:
-    """Runs every function once to warm up, then `repeats` rounds of one after the other."""
+    """Runs every function once to warm up, then `repeats` rounds of all functions in turn."""
     for function in functions.values():
         function()
     times = {name: Times([], []) for name in functions}
@@ -58,7 +62,7 @@ def alternate(functions: Mapping[str, Callable[[], Any]], repeats: int, device: 
 
 
 def timed(function: Callable[[], Any], device: str = "cpu") -> tuple[float, float]:
-    """Wall and CPU seconds of one call; on a GPU until its queue is empty."""
+    """Wall and CPU seconds of one call; on a GPU until all its work is done."""
     synchronize(device)
     wall, cpu = time.perf_counter(), time.process_time()
     function()
@@ -73,7 +77,7 @@ def synchronize(device: str) -> None:
 
 
 def ratio(slow: Times, fast: Times) -> dict[str, float]:
-    """How many times as fast `fast` is: median over the rounds of wall and of CPU seconds, and their extremes."""
+    """How many times as fast `fast` is: the median over the rounds by wall and by CPU seconds, the wall's extremes."""
     wall = [a / b for a, b in zip(slow.wall, fast.wall, strict=True)]
     cpu = [a / b for a, b in zip(slow.cpu, fast.cpu, strict=True)]
     return {
@@ -84,9 +88,9 @@ def ratio(slow: Times, fast: Times) -> dict[str, float]:
     }
 
 
-def hardware(device: str = "cpu") -> dict[str, Any]:
-    """What the machine says of itself."""
-    facts: dict[str, Any] = {
+def hardware(device: str = "cpu") -> dict[str, object]:
+    """Processor, cores, threads, instruction set, load, and the GPU's name where it is used."""
+    facts: dict[str, object] = {
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
@@ -100,7 +104,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name."""
+    """The processor's name as Linux or Python knows it."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -109,23 +113,21 @@ def cpu_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that are installed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of those of `LIBRARIES` that are installed."""
+    installed = {"python": platform.python_version()}
     for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    return installed
 
 
 def peak_mib() -> int:
-    """The most memory this process has held, MiB."""
+    """The most memory that this process has held, in MiB."""
     return memory_mib("VmHWM")
 
 
 def memory_mib(what: str = "VmRSS", process: int | str = "self") -> int:
-    """A memory figure of a process from Linux's /proc, MiB; 0 elsewhere."""
+    """A memory figure of a process from Linux's /proc, in MiB; 0 on other systems."""
     try:
         with open(f"/proc/{process}/status") as lines:
             return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(what))
@@ -133,23 +135,31 @@ def memory_mib(what: str = "VmRSS", process: int | str = "self") -> int:
         return 0
 
 
-def report(bench: str, options: Any, figures: Mapping[str, Any], rows: Sequence[Sequence[Any]], device: str) -> None:
-    """Prints a table whose first row is its head, then the JSON line."""
+def report(bench: str, options: object, figures: Mapping[str, object], rows: Rows, device: str) -> None:
+    """Prints the table and then one line of JSON with the hardware, versions, options and figures.
+
+    Args:
+        bench: name of the measurement, e.g. `model.encode`.
+        options: a dataclass or a mapping of what was measured.
+        figures: the results, added to the line as they are.
+        rows: the table; its first row is the head.
+        device: `cpu` or `cuda`.
+    """
     print(table(rows))
     line = {
         "bench": bench,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "hardware": hardware(device),
         "versions": versions(),
-        "options": options if isinstance(options, Mapping) else asdict(options),
+        "options": asdict(options) if is_dataclass(options) and not isinstance(options, type) else options,
         **figures,
     }
     print(json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str))
     sys.stdout.flush()
 
 
-def table(rows: Sequence[Sequence[Any]]) -> str:
-    """Rows as aligned columns."""
+def table(rows: Rows) -> str:
+    """Rows as aligned columns, a line below the head."""
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts]

@@ -3,9 +3,9 @@
     scclip bench model --model ViT-B-16 --random                 # pseudo-random weights, no download
     scclip bench model --model demo --parts naive
 
-Three parts. `encode`: dense encode against open_clip's own `encode_image` on the same windows. `images`: whole image to
-label map, images/s and every stage's share. `naive`: the same labels one window at a time. Imports PyTorch and
-open_clip only, so that it runs on a GPU machine without Ray.
+Three parts. `encode`: calibrated patch features against open_clip's own `encode_image`, on the same windows. `images`:
+images per second from image to label map, and the share of each stage. `naive`: the same labels by the implementation
+that takes one window at a time. It imports PyTorch and open_clip only, so that it runs on a GPU machine without Ray.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,17 +24,16 @@ from PIL import Image
 
 from scclip.demo.scenes import scene
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.encoder.checkpoints import DTYPES, find_weights, load_clip, quiet, resolve_precision
+from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, quiet, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.cuda import GraphedTower
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import UserError
-from scclip.jobs.benchmarking.measuring import Times, alternate, peak_mib, ratio, report, synchronize
+from scclip.jobs.benchmarking.measuring import alternate, peak_mib, ratio, report, synchronize, timed
 from scclip.jobs.cli.options import OptionParser
 from scclip.reference import NaiveSegmenter
-from scclip.segmentation.scoring import QueryScorer, Tile
 from scclip.segmentation.segmenter import Segmenter
-from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -45,25 +45,25 @@ class BenchModelOptions:
     """What is measured."""
 
     parts: tuple[Part, ...] = ("encode", "images", "naive")
-    """encode, images, naive."""
+    """Measurements to run: encode, images, naive."""
     random: bool = False
-    """Draw the weights instead of loading them: any open_clip ViT without a download."""
+    """Use pseudo-random weights instead of trained ones: works for any open_clip ViT, without a download."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes the GPU where there is one."""
+    """Device to measure on; auto takes the GPU where there is one."""
     batch: int = 24
-    """Windows per forward pass of `encode`."""
+    """Windows per forward pass in `encode`."""
     dtypes: tuple[Literal["float32", "bf16", "fp16"], ...] = ("float32", "bf16")
-    """Arithmetic that `encode` is measured in."""
+    """Arithmetic types to measure in `encode`."""
     sizes: tuple[str, ...] = ("640x480", "4000x3000")
-    """Pictures of `images`, WIDTHxHEIGHT; `naive` takes the first."""
+    """Image sizes in `images`, WIDTHxHEIGHT; `naive` takes the first."""
     queries: tuple[int, ...] = (21, 171, 1000)
-    """Vocabulary sizes of `images`; `naive` takes 171, or the demo model's own vocabulary."""
+    """Numbers of queries in `images`; `naive` takes 171, or the demo model's own vocabulary."""
     pictures: int = 4
-    """Pictures labeled in one call: their windows share batches. One of those above four megapixels."""
+    """Images labeled in one call, where windows of several images share a batch; one image above four megapixels."""
     repeats: int = 5
-    """Rounds; the median counts."""
+    """Rounds of each measurement; the median is reported."""
     threads: int = 0
-    """PyTorch's threads; 0 leaves its own choice."""
+    """Threads of PyTorch; 0 leaves PyTorch's own choice."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "pictures", "repeats"):
@@ -87,18 +87,20 @@ class Subject:
 
     name: str
     clip: Any
+    """The open_clip model, both towers in float32 on the CPU."""
     calibration: CalibrationConfig
     config: SegmenterConfig
     precision: str
+    """Arithmetic of the tower: float32, bf16 or fp16."""
     device: str
-    source: Any = None
+    """`cpu` or `cuda`."""
+    loaded: LoadedCLIP | None = None
+    """The model with its tokenizer; None where the weights are pseudo-random."""
 
     def tower(self, precision: str) -> SelfCalibratedCLIP:
-        """The calibrated tower in an arithmetic of its own, as an actor builds it."""
+        """A copy of the calibrated tower in another precision, built as an actor builds it."""
         empty, arrays = SelfCalibratedCLIP(self.clip.visual, self.calibration).to_arrays()
-        tower = SelfCalibratedCLIP.from_arrays(empty, arrays, DTYPES[precision], self.device)
-        assert isinstance(tower, SelfCalibratedCLIP)
-        return tower
+        return SelfCalibratedCLIP.from_arrays(empty, arrays, DTYPES[precision], self.device)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -114,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def load_subject(options: BenchModelOptions, model: ModelConfig) -> Subject:
-    """The model with its weights, loaded or drawn."""
+    """The model with trained or pseudo-random weights, as the options ask for."""
     cuda = torch.cuda.is_available() if options.device == "auto" else options.device == "cuda"
     if cuda and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no GPU that PyTorch can use; choose cpu")
@@ -126,16 +128,14 @@ def load_subject(options: BenchModelOptions, model: ModelConfig) -> Subject:
         return Subject(model.model, clip, calibration, config, precision, device)
     source = find_weights(model)
     loaded = load_clip(source)
-    windows: dict[str, Any] = dict(source.windows())
-    config = replace(config, **windows, mean=loaded.mean, std=loaded.std)
-    calibration = loaded.visual().calibration
-    return Subject(model.model, loaded.model, calibration, config, precision, device, loaded)
+    config = replace(config, **source.windows(), mean=loaded.mean, std=loaded.std)
+    return Subject(model.model, loaded.model, loaded.visual().calibration, config, precision, device, loaded)
 
 
 def drawn_clip(name: str, seed: int = 11) -> Any:
-    """An open_clip architecture with pseudo-random weights whose patches differ from each other as a photograph's do.
+    """An open_clip model with pseudo-random weights whose patch features differ as those of a photograph do.
 
-    open_clip's own initialisation gives residual branches so weak that all patches end up alike.
+    The residual branches of open_clip's own initialisation are so weak that all patches end up alike.
     """
     if name not in open_clip.list_models():
         raise UserError(f"--model {name} is unknown to open_clip; with --random give a ViT such as ViT-B-16")
@@ -158,13 +158,13 @@ def drawn_clip(name: str, seed: int = 11) -> Any:
 
 
 def drawn_text(queries: int, width: int) -> torch.Tensor:
-    """(Q, E) unit vectors."""
+    """Pseudo-random text features: (Q, E) float32 of unit norm."""
     drawn = torch.randn(queries, width, generator=torch.Generator().manual_seed(queries))
     return torch.nn.functional.normalize(drawn, dim=-1)
 
 
 def pictures(count: int, side: tuple[int, int]) -> list[np.ndarray]:
-    """Drawn scenes of a size; large ones are small ones enlarged."""
+    """Drawn scenes, uint8 RGB (H, W, 3) with `side` = (H, W); above 640 × 480 they are enlarged."""
     height, width = side
     factor = max(1.0, (height * width / 640 / 480) ** 0.5)
     small = max(16, round(height / factor)), max(16, round(width / factor))
@@ -173,40 +173,35 @@ def pictures(count: int, side: tuple[int, int]) -> list[np.ndarray]:
 
 
 def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
-    """(a) Dense encode as actors do it (on a GPU one graph) against open_clip's `encode_image`: same windows, dtype."""
+    """Calibrated patch features as actors compute them against open_clip's `encode_image`: same windows, same dtype."""
     side = subject.clip.visual.image_size
     windows = torch.randn(options.batch, 3, *side, generator=torch.Generator().manual_seed(0)).to(subject.device)
     rows: list[list[Any]] = [["encode", "dtype", "windows/s", "median s", "spread s", "ratio", "CPU ratio", "TFLOP/s"]]
-    figures: dict[str, Any] = {}
+    figures = {}
     for precision in options.dtypes:
         dtype, tower = DTYPES[precision], subject.tower(precision)
-        forward = GraphedTower(tower, (tower.calibration,), side[0])
         plain = copy.deepcopy(subject.clip).to(subject.device, dtype)
         pixels = windows.to(dtype)
-
-        def encode_image(plain: Any = plain, pixels: torch.Tensor = pixels) -> Any:
-            with torch.inference_mode():
-                return plain.encode_image(pixels)
-
-        def dense(forward: GraphedTower = forward, pixels: torch.Tensor = pixels) -> Any:
-            return forward(pixels)
-
-        times = alternate({"plain": encode_image, "dense": dense}, options.repeats, subject.device)
-        found, limit = ratio(times["plain"], times["dense"]), matmul_rate(dtype, subject.device)
-        figures[precision] = {name: time.summary(options.batch) for name, time in times.items()}
-        rate = arithmetic(tower, side) * options.batch / figures[precision]["dense"]["median_s"]
-        figures[precision] |= {"ratio": found, "flop_per_s": round(rate), "matmul_flop_per_s": round(limit)}
-        figures[precision]["fraction_of_matmul"] = round(rate / limit, 3)
-        for name, shown in (("plain", ["", ""]), ("dense", [found["wall"], found["cpu"]])):
-            entry = figures[precision][name]
+        functions = {
+            "plain": partial(torch.inference_mode()(plain.encode_image), pixels),
+            "dense": partial(GraphedTower(tower, (tower.calibration,), side[0]), pixels),
+        }
+        times = alternate(functions, options.repeats, subject.device)
+        speedup, limit = ratio(times["plain"], times["dense"]), matmul_rate(dtype, subject.device)
+        summaries = {name: time.summary(options.batch) for name, time in times.items()}
+        rate = arithmetic(tower, side) * options.batch / summaries["dense"]["median_s"]
+        rates = {"flop_per_s": round(rate), "matmul_flop_per_s": round(limit)}
+        figures[precision] = {**summaries, "ratio": speedup, **rates, "fraction_of_matmul": round(rate / limit, 3)}
+        of_limit = f"{rate / 1e12:.3f} of {limit / 1e12:.3f}"
+        for name, cells in (("plain", ["", "", ""]), ("dense", [speedup["wall"], speedup["cpu"], of_limit])):
+            entry = summaries[name]
             spread = f"{entry['min_s']:.3f}–{entry['max_s']:.3f}"
-            flops = f"{rate / 1e12:.3f} of {limit / 1e12:.3f}" if name == "dense" else ""
-            rows.append([name, precision, entry["per_second"], entry["median_s"], spread, *shown, flops])
-    report("model.encode", described(subject, options), {"figures": figures}, rows, subject.device)
+            rows.append([name, precision, entry["per_second"], entry["median_s"], spread, *cells])
+    report("model.encode", summary(subject, options), {"figures": figures}, rows, subject.device)
 
 
 def arithmetic(tower: SelfCalibratedCLIP, side: tuple[int, int]) -> float:
-    """Floating-point operations of plain CLIP on one window, two a multiply-add: the work a dense encode stands for."""
+    """Floating-point operations of plain CLIP on one window of `side` pixels; a multiply-add counts as two."""
     visual, (gh, gw) = tower.visual, tower.grid(*side)
     tokens, width = gh * gw + 1, visual.conv1.out_channels
     hidden = visual.transformer.resblocks[0].mlp[0].out_features
@@ -216,7 +211,7 @@ def arithmetic(tower: SelfCalibratedCLIP, side: tuple[int, int]) -> float:
 
 
 def matmul_rate(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
-    """Operations a second of one large matrix product, the limit of what this machine does."""
+    """Floating-point operations per second of one large matrix product: the most that this machine reaches."""
     size = 8192 if device == "cuda" else 1536
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times = alternate({"product": lambda: a @ b}, repeats, device)["product"]
@@ -224,81 +219,23 @@ def matmul_rate(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
 
 
 class StageClock:
-    """Seconds by stage, a stage's time without that of the stages inside it."""
+    """Adds up the seconds of each stage of a `Segmenter`; on a GPU it waits for the work before and after a stage."""
 
     def __init__(self, device: str) -> None:
-        self.device, self.seconds, self.open = device, defaultdict[str, float](float), list[float]()
+        self.device, self.seconds = device, defaultdict[str, float](float)
 
-    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
-
-        def timed(*args: Any, **options: Any) -> Any:
-            with self.running(stage):
-                return function(*args, **options)
-
-        return timed
-
-    def running(self, stage: str) -> "Stage":
-        return Stage(self, stage)
-
-    def shares(self) -> dict[str, float]:
-        """Each stage's share of all seconds."""
-        total = sum(self.seconds.values())
-        return {stage: round(seconds / total, 4) for stage, seconds in self.seconds.items()}
-
-
-class Stage:
-    """One run of a stage; on a GPU its queue is emptied before and after."""
-
-    def __init__(self, clock: StageClock, name: str) -> None:
-        self.clock, self.name = clock, name
-
-    def __enter__(self) -> None:
-        synchronize(self.clock.device)
-        self.clock.open.append(0.0)
-        self.began = time.perf_counter()
-
-    def __exit__(self, *exception: object) -> None:
-        synchronize(self.clock.device)
-        elapsed, inner = time.perf_counter() - self.began, self.clock.open.pop()
-        self.clock.seconds[self.name] += elapsed - inner
-        if self.clock.open:
-            self.clock.open[-1] += elapsed
-
-
-class TimedSegmenter(Segmenter):
-    """A `Segmenter` whose stages are timed: resize, encode, cosines, stitch, score, maps, and the rest."""
-
-    def __init__(self, *args: Any, clock: StageClock) -> None:
-        super().__init__(*args)
-        self.clock = clock
-        self._load = clock.wrap("resize", self._load)  # type: ignore[method-assign]
-        self._forward = clock.wrap("encode", self._forward)  # type: ignore[assignment]
-
-    def segment(
-        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Segmentation]:
-        with self.clock.running("other"):
-            return super().segment(images, sizes)
-
-    def _scorer(self, text_features: torch.Tensor, query_category: Sequence[int]) -> QueryScorer:
-        scorer = super()._scorer(text_features, query_category)
-        for stage, name in (("cosines", "cosines"), ("score", "write_scores"), ("maps", "label_maps")):
-            setattr(scorer, name, self.clock.wrap(stage, getattr(scorer, name)))
-        return scorer
-
-    def _tiles(self, image: Any, scorer: QueryScorer, scale: float = 1.0, variant: int = 0) -> Iterator[Tile]:
-        tiles = super()._tiles(image, scorer, scale, variant)
-        while True:
-            with self.clock.running("stitch"):
-                tile = next(tiles, None)
-            if tile is None:
-                return
-            yield tile
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Times what runs inside the context."""
+        synchronize(self.device)
+        began = time.perf_counter()
+        yield
+        synchronize(self.device)
+        self.seconds[stage] += time.perf_counter() - began
 
 
 def bench_images(subject: Subject, options: BenchModelOptions) -> None:
-    """(b) Whole image to label map: images/s and the stages' shares."""
+    """From image to label map: images per second and the share of each stage."""
     rows: list[list[Any]] = [["size", "queries", "images/s", "s/image", "spread s", "peak MiB", "shares"]]
     figures = []
     for size in options.sizes:
@@ -306,49 +243,32 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
         count = options.pictures if side[0] * side[1] <= 4_000_000 else 1
         images = pictures(count, side)
         for queries in options.queries:
-            text, clock = drawn_text(queries, subject.clip.visual.output_dim), StageClock(subject.device)
+            text = drawn_text(queries, subject.clip.visual.output_dim)
             segmenter = Segmenter(subject.tower(subject.precision), text, range(1, queries + 1), subject.config)
-            arguments = segmenter.model, text, range(1, queries + 1), subject.config
-            times = measure_images(segmenter, images, options.repeats, subject.device)
-            with one_thread():  # so one lane: the stages of two would be mixed
-                staged = TimedSegmenter(*arguments, clock=clock)
-                if subject.device == "cuda":  # what is done once, such as recording the graph, is no stage's
-                    staged.segment(images[:1])
-                    clock.seconds.clear()
-                staged.segment(images)
-            summary = times.summary(count)
-            entry = {"size": size, "queries": queries, "images": count, **summary, "shares": clock.shares()}
-            figures.append(entry | {"peak_mib": peak_mib(), "gpu_peak_mib": gpu_peak_mib(subject.device)})
-            spread = f"{summary['min_s'] / count:.3f}–{summary['max_s'] / count:.3f}"
-            seconds = f"{summary['median_s'] / count:.3f}"
-            shares = ", ".join(f"{stage} {share:.0%}" for stage, share in clock.shares().items())
-            rows.append([size, queries, summary["per_second"], seconds, spread, peak_mib(), shares])
-    report("model.images", described(subject, options), {"figures": figures}, rows, subject.device)
+            times = alternate({"segment": partial(segmenter.segment, images)}, options.repeats, subject.device)
+            seconds, shares = times["segment"].summary(count), stage_shares(segmenter, images, subject.device)
+            entry = {"size": size, "queries": queries, "images": count, **seconds, "shares": shares}
+            gpu_peak = torch.cuda.max_memory_reserved() // 2**20 if subject.device == "cuda" else 0
+            figures.append(entry | {"peak_mib": peak_mib(), "gpu_peak_mib": gpu_peak})
+            low, median, high = (f"{seconds[name] / count:.3f}" for name in ("min_s", "median_s", "max_s"))
+            shown = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+            rows.append([size, queries, seconds["per_second"], median, f"{low}–{high}", peak_mib(), shown])
+    report("model.images", summary(subject, options), {"figures": figures}, rows, subject.device)
 
 
-def gpu_peak_mib(device: str) -> int:
-    """The most memory this process has held on the GPU, MiB; 0 without one."""
-    return torch.cuda.max_memory_reserved() // 2**20 if device == "cuda" else 0
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch with one thread."""
-    threads = torch.get_num_threads()
+def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str) -> dict[str, float]:
+    """Share of each stage in the time of labeling these images once, on one thread: stages of two would be mixed."""
+    threads, clock = torch.get_num_threads(), StageClock(device)
+    segmenter.stage = clock
     torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def measure_images(segmenter: Segmenter, images: list[np.ndarray], repeats: int, device: str) -> Times:
-    """Times of labeling these pictures in one call."""
-    return alternate({"segment": lambda: segmenter.segment(images)}, repeats, device)["segment"]
+    total, _ = timed(partial(segmenter.segment, images), device)
+    torch.set_num_threads(threads)
+    seconds = {**clock.seconds, "other": total - sum(clock.seconds.values())}
+    return {stage: round(spent / total, 4) for stage, spent in seconds.items()}
 
 
 def bench_naive(subject: Subject, options: BenchModelOptions) -> None:
-    """(c) Against the naive implementation: speed, and the share of pixels with the same category."""
+    """The product against the naive implementation: speed, and the share of pixels with the same category."""
     images = pictures(options.pictures, picture_side(options.sizes[0]))
     text, categories, scale = naive_vocabulary(subject)
     config = replace(subject.config, logit_scale=scale)
@@ -356,36 +276,37 @@ def bench_naive(subject: Subject, options: BenchModelOptions) -> None:
     visual = copy.deepcopy(subject.clip.visual).to(subject.device)
     naive = NaiveSegmenter(visual, subject.calibration, text, categories, config)
 
-    def slowly() -> list[np.ndarray]:
+    def label_naively() -> list[np.ndarray]:
         return [naive.label(image)[0] for image in images]
 
-    times = alternate({"naive": slowly, "ours": lambda: segmenter.segment(images)}, options.repeats, subject.device)
-    pairs = zip(slowly(), segmenter.segment(images), strict=True)
+    functions: dict[str, Callable[[], object]] = {"naive": label_naively, "ours": partial(segmenter.segment, images)}
+    times = alternate(functions, options.repeats, subject.device)
+    pairs = zip(label_naively(), segmenter.segment(images), strict=True)
     agreement = float(np.mean([(labels == result.argmax).mean() for labels, result in pairs]))
-    summaries, found = {name: time.summary(len(images)) for name, time in times.items()}, ratio(*times.values())
-    figures = {"figures": summaries, "ratio": found, "agreement": round(agreement, 5), "queries": len(text)}
+    summaries, speedup = {name: time.summary(len(images)) for name, time in times.items()}, ratio(*times.values())
+    figures = {"figures": summaries, "ratio": speedup, "agreement": round(agreement, 5), "queries": len(text)}
     rows: list[list[Any]] = [["", "images/s", "s/image", "CPU s/image", "ratio", "CPU ratio", "agreement"]]
-    for name, precision, shown in (
+    for name, precision, cells in (
         ("naive", "float32", ["", "", ""]),
-        ("ours", subject.precision, [found["wall"], found["cpu"], f"{agreement:.2%}"]),
+        ("ours", subject.precision, [speedup["wall"], speedup["cpu"], f"{agreement:.2%}"]),
     ):
         each = [round(summaries[name][key] / len(images), 3) for key in ("median_s", "cpu_s")]
-        rows.append([f"{name} {precision}", summaries[name]["per_second"], *each, *shown])
-    report("model.naive", described(subject, options), figures, rows, subject.device)
+        rows.append([f"{name} {precision}", summaries[name]["per_second"], *each, *cells])
+    report("model.naive", summary(subject, options), figures, rows, subject.device)
 
 
-def naive_vocabulary(subject: Subject) -> tuple[Any, Sequence[int], float]:
-    """171 drawn queries, or the demo model's own vocabulary: text features, categories, logit scale."""
-    if subject.source is None or subject.name != "demo":
+def naive_vocabulary(subject: Subject) -> tuple[np.ndarray | torch.Tensor, Sequence[int], float]:
+    """Text features, categories and logit scale: the demo model's own vocabulary, else 171 pseudo-random queries."""
+    if subject.loaded is None or subject.name != "demo":
         return drawn_text(171, subject.clip.visual.output_dim), range(1, 172), subject.config.logit_scale
     vocabulary = Vocabulary.load("demo")
-    features = encode_queries(subject.clip, subject.source.tokenizer, vocabulary)
+    features = encode_queries(subject.clip, subject.loaded.tokenizer, vocabulary)
     return features, vocabulary.query_category, vocabulary.logit_scale
 
 
-def described(subject: Subject, options: BenchModelOptions) -> dict[str, Any]:
-    """Model and options for the JSON line."""
+def summary(subject: Subject, options: BenchModelOptions) -> dict[str, object]:
+    """The model and the options, for the line of JSON."""
     names = ("batch", "pictures", "repeats", "sizes", "queries")
-    facts = {"model": subject.name, "weights": "loaded" if subject.source else "drawn", "precision": subject.precision}
+    facts = {"model": subject.name, "weights": "loaded" if subject.loaded else "drawn", "precision": subject.precision}
     config = {name: getattr(subject.config, name) for name in ("window", "stride", "short_side", "window_batch")}
     return facts | {"device": subject.device} | config | {name: getattr(options, name) for name in names}

@@ -40,7 +40,7 @@ def build_segmenter(clip: LoadedCLIP, vocabulary: Vocabulary, precision: str = "
     """The segmenter of a loaded model with its own windows, on the CPU."""
     text = encode_queries(clip.model, clip.tokenizer, vocabulary)
     config = SegmenterConfig(mean=clip.mean, std=clip.std, logit_scale=vocabulary.logit_scale)
-    config = replace(config, **clip.source.windows())  # type: ignore[arg-type]
+    config = replace(config, **clip.source.windows())
     return Segmenter(clip.visual().to(DTYPES[precision]), text, vocabulary.query_category, config)
 
 

@@ -11,13 +11,12 @@ import contextlib
 import difflib
 import functools
 import hashlib
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import open_clip
 import torch
@@ -30,10 +29,20 @@ from scclip.errors import ModelError, one_line
 
 DEMO_DIRECTORY = Path(__file__).parents[1] / "demo" / "weights"
 CALIBRATION_FILE = "calibration.yaml"  # beside a local directory's weights: its own settings
-WINDOW_KEYS = ("window", "stride", "short_side")  # a calibration file may also say how its model slides
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class WindowSettings(TypedDict, total=False):
+    """What a calibration file may also say: how its model slides, in the words of `SegmenterConfig`."""
+
+    window: int
+    stride: int
+    short_side: int
+
+
+WINDOW_KEYS = tuple(WindowSettings.__annotations__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +61,9 @@ class WeightsSource:
     settings: dict[str, Any]
     """What the calibration file says, empty without one."""
 
-    def windows(self) -> dict[str, int]:
-        """The model's own window, stride and short side where its calibration file has them."""
-        return {key: int(self.settings[key]) for key in WINDOW_KEYS if key in self.settings}
+    def windows(self) -> WindowSettings:
+        """The model's own window, stride and short side, as far as its calibration file has them."""
+        return cast(WindowSettings, {key: int(self.settings[key]) for key in WINDOW_KEYS if key in self.settings})
 
     def calibration(self, layers: int) -> CalibrationConfig:
         """Settings for a tower of `layers` blocks: published ones, the calibration file's, then the method's switches.
@@ -263,11 +272,6 @@ def load_clip(source: WeightsSource) -> LoadedCLIP:
     preprocess = open_clip.get_model_preprocess_cfg(model)
     mean, std = (tuple(float(value) for value in preprocess[key]) for key in ("mean", "std"))
     return LoadedCLIP(model.eval().requires_grad_(False).float(), tokenizer, source, mean, std)  # type: ignore[arg-type]
-
-
-def describe(calibration: CalibrationConfig) -> str:
-    """The settings as canonical JSON, for a run's fingerprint."""
-    return json.dumps(asdict(calibration), sort_keys=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from scclip.encoder.calibration import (
     repair,
     repair_rows,
 )
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class UnsupportedTower(ValueError):
@@ -150,13 +152,13 @@ class SelfCalibratedCLIP(nn.Module):
         tokens = self.visual.ln_post(tokens)
         return tokens if self.visual.proj is None else tokens @ self.visual.proj
 
-    def to_arrays(self) -> tuple[nn.Module, dict[str, np.ndarray]]:
+    def to_arrays(self) -> tuple["SelfCalibratedCLIP", dict[str, np.ndarray]]:
         """The tower as an empty module (meta device) and its float32 weights: what travels to other processes."""
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in self.state_dict().items()}
         return copy.deepcopy(self).to("meta"), arrays
 
     @staticmethod
-    def from_arrays(empty: nn.Module, arrays: Mapping[str, np.ndarray], dtype: torch.dtype, device: str) -> nn.Module:
+    def from_arrays(empty: Module, arrays: Mapping[str, np.ndarray], dtype: torch.dtype, device: str) -> Module:
         """The model again, on `device` in `dtype`; float32 weights on the CPU share the arrays' memory."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -5,10 +5,13 @@
 A step is switched by itself: `scclip-fusion` is the method without it, `maskclip+fusion` the value path with it alone.
 """
 
-from dataclasses import replace
-from typing import Any
+from __future__ import annotations
 
-from scclip.encoder.calibration import CalibrationConfig
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scclip.encoder.calibration import CalibrationConfig
 
 METHODS = ("clip", "maskclip", "scclip")
 STEPS: dict[str, tuple[str, Any]] = {

@@ -7,8 +7,9 @@
 Queries with equal text are scored once and shared by their categories, so that equal scores are exactly equal and the
 lowest category wins on every device.
 
-Shapes: Q queries, U distinct queries, C categories that have queries (ascending), M pairs of a category and one of its
-distinct queries (ascending), N patches, R × W pixels of a tile.
+Shapes: B windows, N patches, E joint embedding, Q queries, U distinct queries, C categories that have queries
+(ascending), M members: pairs of a category and one of its distinct queries (ascending), K categories that can still
+win, R × W pixels of a tile, g grid columns that a tile reads.
 """
 
 from collections.abc import Sequence
@@ -34,9 +35,9 @@ class PixelScores:
     """What is known of every pixel of one image before thresholds; all (H, W) on the device."""
 
     best: Tensor
-    """int16 position among the C categories of the highest score."""
+    """int16 index, among the C categories, of the highest score."""
     second: Tensor
-    """int16 position of the second highest score; equals `best` where there is none."""
+    """int16 index of the second highest score; equals `best` where there is none."""
     best_score: Tensor
     """float32 softmax score in [0, 1]; 0 where every category was dropped."""
     second_score: Tensor
@@ -45,9 +46,9 @@ class PixelScores:
     @classmethod
     def empty(cls, size: tuple[int, int], device: torch.device) -> "PixelScores":
         """Uninitialised scores of an image of `size` (H, W)."""
-        positions = (torch.empty(size, dtype=torch.int16, device=device) for _ in range(2))
+        indices = (torch.empty(size, dtype=torch.int16, device=device) for _ in range(2))
         scores = (torch.empty(size, device=device) for _ in range(2))
-        return cls(*positions, *scores)
+        return cls(*indices, *scores)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Tile:
     """(R, g, U), the product's other side."""
 
     def select(self, queries: Tensor) -> Tensor:
-        """A copy of some queries' logits, (R, W, K): made again, which costs less than gathering them."""
+        """A copy of the logits of `queries` (K,) int64: (R, W, K); computed again, which costs less than a gather."""
         if self.across is None or self.down is None:
             return self.logits[..., queries]
         return self.across @ self.down[..., queries]
@@ -74,9 +75,15 @@ class QueryScorer:
     """Scores of categories from logits of queries; built once per vocabulary."""
 
     def __init__(self, text_features: Tensor, query_category: Sequence[int], config: "SegmenterConfig") -> None:
-        """`text_features` (Q, E) float32 of unit norm; `query_category` (Q,) category index of each query.
+        """Groups equal queries and the queries of each category.
 
-        ValueError where the two do not match or a category is negative or above 65,534.
+        Args:
+            text_features: (Q, E) float32 of unit norm, on the device that scores.
+            query_category: (Q,) category index of each query.
+            config: thresholds and the area filter.
+
+        Raises:
+            ValueError: the two do not match, or a category is negative or above 65,534.
         """
         if len(query_category) != len(text_features) or not query_category:
             raise ValueError(f"{len(text_features)} text features for {len(query_category)} queries; give one each")
@@ -93,68 +100,74 @@ class QueryScorer:
         self.repeated = len(distinct) < len(text_features)
         self.category_index = torch.tensor(self.categories, device=device)
         owner = self.distinct_of_query.tolist()
-        place = {category: index for index, category in enumerate(self.categories)}
-        members = sorted({(place[category], owner[query]) for query, category in enumerate(query_category)})
-        self.member_place, self.member_query = torch.tensor(members, device=device).T.contiguous()
-        self.direct = members == [(index, index) for index in range(len(distinct))]
+        index = {category: position for position, category in enumerate(self.categories)}
+        members = sorted({(index[category], owner[query]) for query, category in enumerate(query_category)})
+        self.member_category, self.member_query = torch.tensor(members, device=device).T.contiguous()
+        self.direct = members == [(query, query) for query in range(len(distinct))]
         override = dict(config.category_thresholds)
         limits = [override.get(category, config.confidence_threshold) for category in self.categories]
         self.thresholds = torch.tensor(limits, device=device)
 
     def cosines(self, features: Tensor) -> Tensor:
-        """Patch features (B, N, E) in any dtype → cosines with the distinct queries (B, U, N) float32."""
+        """Cosines of patch features with the distinct queries: (B, N, E) in any dtype → (B, U, N) float32."""
         unit_BNE = torch.nn.functional.normalize(features.float(), dim=-1)
         return self.text_features.float() @ unit_BNE.transpose(1, 2)
 
     def write_scores(self, tile: Tile, dropped: Tensor | None, scores: PixelScores) -> Tensor:
-        """Scores a tile of scaled logits into its place in `scores`; returns log Σ exp over all queries (R, W).
+        """Scores a tile of scaled logits and writes the result into its rectangle of `scores`.
 
-        `dropped` (C,) bool: categories that cannot win.
+        Args:
+            tile: logits (R, W, U), the cosines times the logit scale.
+            dropped: (C,) bool, the categories that cannot win; None: all can.
+            scores: the image's scores, changed in place.
+
+        Returns:
+            log Σ exp over all Q queries, (R, W) float32.
         """
         weighted_RWU = tile.logits + self.log_count if self.repeated else tile.logits
         log_total_RW = weighted_RWU.amax(-1) - weighted_RWU.softmax(-1).amax(-1).log_()
-        logits_RWC, position_C = self._contenders(tile, dropped)
-        place = tile.rows, tile.cols
-        if not len(position_C):
+        logits_RWK, category_K = self._contenders(tile, dropped)
+        area = tile.rows, tile.cols
+        if not len(category_K):
             for plane in (scores.best, scores.second, scores.best_score, scores.second_score):
-                plane[place] = 0
+                plane[area] = 0
             return log_total_RW
-        best, index = logits_RWC.max(-1)
-        scores.best[place] = position_C[index]
-        scores.best_score[place] = (best - log_total_RW).exp_()
-        second, index = logits_RWC.scatter_(-1, index[..., None], -torch.inf).max(-1)
-        scores.second[place] = position_C[index]
-        scores.second_score[place] = (second - log_total_RW).exp_()
+        best, index = logits_RWK.max(-1)
+        scores.best[area] = category_K[index]
+        scores.best_score[area] = (best - log_total_RW).exp_()
+        second, index = logits_RWK.scatter_(-1, index[..., None], -torch.inf).max(-1)
+        scores.second[area] = category_K[index]
+        scores.second_score[area] = (second - log_total_RW).exp_()
         return log_total_RW
 
     def _contenders(self, tile: Tile, dropped: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logits (R, W, K) of the K categories that can be best or second in the tile, and their positions (K,).
+        """The categories that can be best or second in the tile: a copy of their logits (R, W, K), their indices (K,).
 
-        Ascending, so that the lowest of equals wins. The logits are a copy.
+        The indices ascend, so that the lowest of equals wins.
         """
         kept_M = self._contending_members(tile, dropped)
-        if kept_M is None:
-            queries, places = self.member_query, self.member_place
-        else:
-            queries, places = self.member_query[kept_M], self.member_place[kept_M]
+        queries, categories = self.member_query, self.member_category
+        if kept_M is not None:
+            queries, categories = queries[kept_M], categories[kept_M]
         if len(queries) == tile.logits.shape[-1] and self.direct:
-            return tile.logits.clone(), places
+            return tile.logits.clone(), categories
         distinct, column_M = queries.unique(return_inverse=True)
         repeated = len(distinct) < len(queries)  # a product's equal columns may differ in their last bit
         logits_RWM = tile.select(distinct)[..., column_M] if repeated else tile.select(queries)
-        place_K, counts = places.unique_consecutive(return_counts=True)
-        if len(place_K) == len(places):
-            return logits_RWM, place_K
+        category_K, counts = categories.unique_consecutive(return_counts=True)
+        if len(category_K) == len(categories):
+            return logits_RWM, category_K
         groups = logits_RWM.split(counts.tolist(), -1)
-        return torch.stack([group[..., 0] if group.shape[-1] == 1 else group.amax(-1) for group in groups], -1), place_K
+        highest = [group[..., 0] if group.shape[-1] == 1 else group.amax(-1) for group in groups]
+        return torch.stack(highest, -1), category_K
 
     def _contending_members(self, tile: Tile, dropped: Tensor | None) -> Tensor | None:
-        """(M,) bool: members that can win or come second at any pixel of the tile; None: all. Exact.
+        """The members that can win or come second at any pixel of the tile: (M,) bool, or None for all. Exact.
 
         Every logit of the tile is a weighted mean of logits in `down`, so a query lies between its smallest and its
         largest one there; whoever stays below the second best category's smallest is out.
         """
-        kept_M = None if dropped is None else ~dropped[self.member_place]
+        kept_M = None if dropped is None else ~dropped[self.member_category]
         if tile.down is None or len(self.member_query) < PREFILTER_FROM:
             return kept_M
         down_SU = tile.down.flatten(0, 1)
@@ -162,7 +175,8 @@ class QueryScorer:
         low_M = low_U[self.member_query]
         if kept_M is not None:
             low_M = low_M.masked_fill(~kept_M, -torch.inf)
-        low_C = low_M.new_full((len(self.categories),), -torch.inf).scatter_reduce_(0, self.member_place, low_M, "amax")
+        low_C = low_M.new_full((len(self.categories),), -torch.inf)
+        low_C.scatter_reduce_(0, self.member_category, low_M, "amax")
         limit = low_C.topk(min(2, len(low_C)))[0][-1] - ROUNDING
         possible_M = high_U[self.member_query] >= limit
         return possible_M if kept_M is None else possible_M & kept_M
@@ -174,7 +188,7 @@ class QueryScorer:
         return (log_total - (probability * logits).sum(-1)).clamp_min_(0)
 
     def small_categories(self, best: Tensor) -> Tensor:
-        """(H, W) positions → (C,) bool: classes with at most `area_threshold` of all non-background pixels."""
+        """The classes with at most `area_threshold` of all non-background pixels: (H, W) indices → (C,) bool."""
         area = torch.bincount(best.flatten().long(), minlength=len(self.categories))
         is_class = self.category_index != 0
         return is_class & (area <= self.config.area_threshold * area[is_class].sum())
@@ -189,11 +203,11 @@ class QueryScorer:
     def _block_maps(self, scores: PixelScores, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """Maps of some rows: labels, argmax and runner-up in the maps' dtype; confidence and margin as uint8."""
         best_score, second_score = scores.best_score[rows], scores.second_score[rows]
-        place = scores.best[rows].long()
+        index = scores.best[rows].long()
         fallback = 0 if self.categories[0] == 0 else self.ignore
         lost = best_score == 0
-        best = self.category_index[place].masked_fill_(lost, fallback)
-        labels = best.masked_fill((best_score < self.thresholds[place]) | lost, fallback)
+        best = self.category_index[index].masked_fill_(lost, fallback)
+        labels = best.masked_fill((best_score < self.thresholds[index]) | lost, fallback)
         second = self.category_index[scores.second[rows].long()].masked_fill_(second_score == 0, self.ignore)
         kind = torch.uint8 if self.dtype == np.uint8 else torch.int32
         categories = torch.stack([plane.to(kind) for plane in (labels, best, second)])
@@ -202,18 +216,17 @@ class QueryScorer:
 
 
 def quantised(score: Tensor) -> Tensor:
-    """round(255 · score) as uint8."""
+    """round(255 · score) of scores in [0, 1], as uint8."""
     return (score * 255).round_().to(torch.uint8)
 
 
 def distinct_rows(features: Tensor) -> tuple[list[int], Tensor]:
-    """Positions of the first of each set of equal rows, and for every row its place among those, (Q,) int64."""
+    """Groups equal rows of (Q, E) features.
+
+    Returns:
+        The index of each distinct row's first occurrence (U,), and for every row its index among those, (Q,) int64.
+    """
     seen: dict[bytes, int] = {}
-    firsts: list[int] = []
-    places: list[int] = []
-    for position, row in enumerate(features.cpu().contiguous().numpy()):
-        place = seen.setdefault(row.tobytes(), len(seen))
-        if place == len(firsts):
-            firsts.append(position)
-        places.append(place)
-    return firsts, torch.tensor(places, device=features.device)
+    group = [seen.setdefault(row.tobytes(), len(seen)) for row in features.cpu().contiguous().numpy()]
+    _, first = np.unique(group, return_index=True)
+    return first.tolist(), torch.tensor(group, device=features.device)

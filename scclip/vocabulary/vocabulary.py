@@ -17,22 +17,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from scclip.categories import Categories
 from scclip.vocabulary.files import read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
-from scclip.vocabulary.text_features import encode_queries
-
-__all__ = ["Vocabulary", "VocabularyClass", "VocabularyError", "builtin_names", "encode_queries", "imagenet_templates"]
 
 BUILTIN = Path(__file__).with_name("builtin")
 
 
 @cache
 def imagenet_templates() -> tuple[str, ...]:
-    """The 80 sentences of OpenAI's ImageNet evaluation, as open_clip carries them, with {} for the class."""
-    from open_clip import OPENAI_IMAGENET_TEMPLATES  # takes seconds to import; mistakes in a file show before
-
-    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+    """The 80 sentences of OpenAI's ImageNet evaluation, with {} for the class."""
+    return tuple(yaml.safe_load(Path(__file__).with_name("imagenet_templates.yaml").read_text()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,10 @@ def test_builtin_names_lists_the_folder() -> None:
     assert set(COUNTS) <= set(builtin_names()) and len(imagenet_templates()) == 80
 
 
+def test_imagenet_templates_are_open_clips() -> None:
+    assert imagenet_templates() == tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the original of the oracle is not here")
 def test_oracle_is_the_original() -> None:
     assert ORACLE.read_bytes() == SHARED.read_bytes()
