@@ -22,29 +22,30 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
 from scclip.pipeline.annotations.schemas import KILLED
-from scclip.pipeline.inputs.chunks import chunk_schema, nest, unnest
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.headers import header_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
 
-DECODED_FIELDS: list[pa.Field] = [
-    pa.field("index", pa.int32(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("file_name", pa.string(), nullable=False),
-    pa.field("truth", pa.large_binary()),
-    pa.field("metadata", pa.string()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("orientation", pa.int8()),
-    pa.field("rgb", pa.large_binary()),
-    pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
-    pa.field("rgb_height", pa.int32()),
-]
-DECODED_SCHEMA = chunk_schema(DECODED_FIELDS)
+DECODED_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("file_name", pa.string(), nullable=False),
+        pa.field("truth", pa.large_binary()),
+        pa.field("metadata", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("orientation", pa.int8()),
+        pa.field("rgb", pa.large_binary()),
+        pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
+        pa.field("rgb_height", pa.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,22 +216,22 @@ def _shown(head: bytes) -> str:
 
 
 def decode_chunk(
-    chunk: pa.Table, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
-) -> pa.Table:
-    """A chunk table of encoded images → one of decoded images, row by row; earlier failures and sentinels pass.
+    chunk: Chunk, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
+) -> Chunk:
+    """A chunk of encoded images → the same of decoded images; those that failed before pass.
 
     `excluded` is called with each image's index before the image is touched: a reason means that it stays undecoded.
     """
-    images = unnest(chunk)
+    images = chunk.images
     rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
     decoded = [_decoded_row(excluded(index), data, status, error, config) for index, data, status, error in rows]
     columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
     kept = ("index", "key", "file_name", "truth", "metadata")
     arrays = [images[name].combine_chunks() for name in kept]
-    arrays += [pa.array(column, field.type) for column, field in zip(columns, DECODED_FIELDS[len(kept) :], strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(DECODED_FIELDS))
-    outer = {name: chunk[name][0].as_py() for name in ("unit", "chunk", "chunks", "resume")}
-    return nest(outer["unit"], outer["chunk"], table, chunks=outer["chunks"], resume=outer["resume"])
+    arrays += [
+        pa.array(column, field.type) for column, field in zip(columns, list(DECODED_SCHEMA)[len(kept) :], strict=True)
+    ]
+    return chunk.with_images(pa.Table.from_arrays(arrays, schema=DECODED_SCHEMA))
 
 
 def _decoded_row(

@@ -20,7 +20,7 @@ from scclip.pipeline.annotations.label_map import LabelMaps, label_maps
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA
 from scclip.pipeline.annotations.statistics import ImageIdentity, failed_row, labeled_row, part_table, split_part
-from scclip.pipeline.inputs.chunks import ResumePoint, unnest
+from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import (
     DIGESTS_KEY,
@@ -59,14 +59,17 @@ class CommitOptions:
     """Category maps are uint16: the vocabulary has more than 254 classes."""
 
 
-def commit_chunk(labeled: pa.Table, files: RunFiles, options: CommitOptions) -> pa.Table:
+def commit_chunk(labeled: Chunk, files: RunFiles, options: CommitOptions) -> pa.Table:
     """Writes the part of a labeled chunk, once, and returns its PART_SCHEMA table."""
-    unit, chunk = labeled["unit"][0].as_py(), labeled["chunk"][0].as_py()
-    rows = [part_row(unit, row, options) for row in unnest(labeled).to_pylist()]
-    part = part_table(rows)
-    resume = labeled["resume"][0].as_py()
-    create(files.part(unit, chunk), parquet_bytes(part, {RESUME_KEY: resume.encode()} if resume else {}))
+    part = part_table([part_row(labeled.unit, row, options) for row in labeled.images.to_pylist()])
+    write_part(labeled, files, part, {})
     return part
+
+
+def write_part(chunk: Chunk, files: RunFiles, part: pa.Table, metadata: Metadata) -> None:
+    """Creates a chunk's part, with what `resume_after` needs and these keys in its metadata, unless it exists."""
+    resume = {RESUME_KEY: chunk.resume.to_json().encode()} if chunk.resume else {}
+    create(files.part(chunk.unit, chunk.number), parquet_bytes(part, {**metadata, **resume}))
 
 
 def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str, Any]:

@@ -8,17 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import pyarrow as pa
-
 from scclip.pipeline.inputs.chunks import (
+    Chunk,
     ChunkLimits,
     EncodedImage,
     ResumePoint,
     chunked,
     encoded_chunk,
-    is_sentinel,
-    sentinel,
-    unnest,
+    unit_end,
 )
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.readers import parquet, webdataset
@@ -36,8 +33,8 @@ def read_unit(
     done: Collection[int] = frozenset(),
     resume: ResumePoint | None = None,
     truth: str | None = None,
-) -> Iterator[pa.Table]:
-    """The chunks of a unit that are not in `done`, in order, then its sentinel; the same on every call.
+) -> Iterator[Chunk]:
+    """The chunks of a unit that are not in `done`, in order, then the unit's end; the same on every call.
 
     Args:
         limits: where chunks close.
@@ -74,7 +71,7 @@ def _compare(url: str, size: int, version: str) -> tuple[str, str] | None:
     return "changed", f"{redact(url)} has changed: {planned}; found {found.size:,} bytes, version {found.version!r}"
 
 
-def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[pa.Table]:
+def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[Chunk]:
     """The row that says why, in the first chunk that is missing; further gaps before done chunks become empty."""
     number = next(number for number in range(start.chunk, len(done) + start.chunk + 1) if number not in done)
     chunks = max([number, *done]) + 1
@@ -84,7 +81,7 @@ def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start:
         yield encoded_chunk(unit.number, number, [row], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
         for gap in (gap for gap in range(number + 1, chunks) if gap not in done):
             yield encoded_chunk(unit.number, gap, [], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
-    yield sentinel(unit.number, start.chunk if start.end else chunks)
+    yield unit_end(unit.number, start.chunk if start.end else chunks)
 
 
 def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
@@ -149,12 +146,12 @@ def _beside(url: str, truth: str) -> bytes | None:
 
 
 def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
-    """Encoded images of a unit from the first index to the last, as rows of chunks.IMAGE_FIELDS."""
+    """Encoded images of a unit from the first index to the last, as rows of chunks.ENCODED_SCHEMA."""
     limits = ChunkLimits(images=8)
     for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
-        if is_sentinel(chunk):
+        if chunk.last:
             return
-        rows = unnest(chunk).to_pylist()
+        rows = chunk.images.to_pylist()
         yield from rows
         if rows[-1]["index"] >= indices[-1]:
             return
