@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, positional
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
@@ -53,5 +54,5 @@ def describe(files: RunFiles) -> str:
         f"model     {run['model']['method']} with {run['model']['model']}, {run['model']['precision']}",
         f"classes   {run['vocabulary']['name']}: {len(run['vocabulary']['classes'])}",
     ]
-    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != "ok"]
+    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != Status.OK]
     return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])

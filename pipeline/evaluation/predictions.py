@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations.label_map import label_map
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.scoring import predicted_chunk
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.units import Unit
@@ -95,19 +95,19 @@ class LabelsReader:
 
     def labeled(self, unit: int, row: dict[str, Any]) -> dict[str, Any]:
         """An image's row with the run's labels, or why it has none."""
-        if row["status"] != OK:
+        if row["status"] != Status.OK:
             return row
         found = self.find(unit, row)
         if len(found) != 1:
             what = f"{len(found)} images of this key" if found else "no image of this key"
-            return row | {"status": "not_labeled", "error": f"{self.spec.run.output} holds {what}"}
+            return row | {"status": Status.NOT_LABELED, "error": f"{self.spec.run.output} holds {what}"}
         number, image = found[0]
-        if image["status"] != OK:
+        if image["status"] != Status.OK:
             return row | {"status": image["status"], "error": image["error"]}
         size = image["width"], image["height"]
         if size != (row["width"], row["height"]):
             error = f"its labels are {size[0]} × {size[1]} pixels, the image {row['width']} × {row['height']}"
-            return row | {"status": "label_size", "error": error}
+            return row | {"status": Status.LABEL_SIZE, "error": error}
         labels = label_map(self.segments_of(number, image["image_id"]), size[1], size[0], self.spec.names)
         measured = {name: image[name] for name in ("windows", "anomaly_tokens")}
         return row | measured | {"predictions": [np.ascontiguousarray(labels).tobytes()]}

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, OK
+from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, Status
 from scclip.pipeline.evaluation.truth import TruthConfig, TruthError, read_truth
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import decode_chunk
@@ -118,7 +118,7 @@ def commit_scores(predicted: Chunk, files: RunFiles, scoring: Scoring) -> pa.Tab
 def score_image(row: Mapping[str, Any], scoring: Scoring) -> tuple[dict[str, Any], IntArray | None]:
     """A row of PREDICTED_FIELDS → its columns of SCORED_SCHEMA and its matrices (V, C, C + 1), None where it failed."""
     kept = {name: row[name] for name in row if name in SCORED_SCHEMA.names}
-    if row["status"] != OK:
+    if row["status"] != Status.OK:
         return kept, None
     shape = (row["height"], row["width"])
     try:
@@ -161,7 +161,7 @@ def finish_scores(unit: int, chunks: int, files: RunFiles, scoring: Scoring) -> 
 
 def scored_totals(images: pa.Table) -> Totals:
     """Totals of a SCORED_SCHEMA table: statuses, pixels, windows, anomaly tokens."""
-    ok = images.filter(pc.equal(images["status"], OK))
+    ok = images.filter(pc.equal(images["status"], Status.OK))
     width, height = (ok[name].to_numpy().astype(np.int64) for name in ("width", "height"))
     windows, anomalies = (pc.sum(ok[name]).as_py() or 0 for name in ("windows", "anomaly_tokens"))
     return Totals(

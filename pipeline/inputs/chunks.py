@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.headers import header_pixels
 
 ENCODED_SCHEMA = pa.schema(
@@ -120,7 +121,7 @@ class EncodedImage(NamedTuple):
     data: bytes | None
     truth: bytes | None = None
     metadata: str | None = None
-    status: str = "ok"
+    status: str = Status.OK
     error: str | None = None
     offset: int | None = None
     skip: int = 0

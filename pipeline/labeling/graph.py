@@ -20,7 +20,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from scclip.errors import DeviceLost
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
@@ -129,7 +129,7 @@ def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -
         statuses = part["status"].to_pylist()
         report_images(statuses, part["windows"].to_pylist())
     resume = chunk.resume.to_json() if chunk.resume else None
-    outcome = Outcome(chunk.unit, chunk.number, chunk.last, len(statuses), statuses.count(OK), resume)
+    outcome = Outcome(chunk.unit, chunk.number, chunk.last, len(statuses), statuses.count(Status.OK), resume)
     return pa.Table.from_pylist([vars(outcome)], schema=OUTCOME_SCHEMA)
 
 

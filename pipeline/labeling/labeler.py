@@ -22,7 +22,7 @@ from scclip.encoder.checkpoints import DTYPES
 from scclip.encoder.cuda import free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
-from scclip.pipeline.annotations.schemas import CARRIED, KILLED, LABELED_FIELDS, MAPS
+from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, MAPS, Status
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import Segmenter
@@ -177,8 +177,8 @@ def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
 def failed_columns(error: Exception) -> dict[str, Any]:
     """The columns of an image that has no labels."""
     if isinstance(error, KilledWorker):
-        return {"status": KILLED, "error": str(error)}
-    return {"status": "label_failed", "error": f"{type(error).__name__}: {one_line(error)}"}
+        return {"status": Status.KILLED_WORKER, "error": str(error)}
+    return {"status": Status.LABEL_FAILED, "error": f"{type(error).__name__}: {one_line(error)}"}
 
 
 def labeled_columns(labels: Segmentation) -> dict[str, Any]:

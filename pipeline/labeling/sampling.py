@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.plan import count_images
@@ -82,7 +82,7 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     statuses = [status for part in parts for status in part["status"].to_pylist()]
     return Sample(
         images=sum(len(chunk.images) for chunk in chunks),
-        labeled=statuses.count(OK),
+        labeled=statuses.count(Status.OK),
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
         cpu_seconds=clock.seconds,
         label_seconds=label_seconds,

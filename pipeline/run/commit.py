@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.label_map import LabelMaps, label_maps
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA
+from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA, Status
 from scclip.pipeline.annotations.statistics import ImageIdentity, failed_row, labeled_row, part_table, split_part
 from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
@@ -82,7 +82,7 @@ def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str
         return failed_row(identity, status=row["status"], error=row["error"], seconds=row["seconds"])
     if image_id is None:
         error = f"key {row['key']!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
-        return failed_row(identity, status="bad_id", error=error, seconds=row["seconds"])
+        return failed_row(identity, status=Status.BAD_ID, error=error, seconds=row["seconds"])
     result = label_maps(row, options.wide)
     return labeled_row(identity, result, seconds=row["seconds"], masks=mask_pngs(result, options))
 
@@ -166,7 +166,7 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     """The part with every image whose id came before in the unit turned into a `bad_id` row (--image-ids key)."""
     ids, seen, repeated = part["image_id"].to_pylist(), set[int](), list[int]()
     for place, (image_id, status) in enumerate(zip(ids, part["status"].to_pylist(), strict=True)):
-        if status == "ok" and image_id in seen:
+        if status == Status.OK and image_id in seen:
             repeated.append(place)
         elif status == "ok":
             seen.add(image_id)
@@ -176,7 +176,7 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     for place in repeated:
         identity = ImageIdentity(**{name: rows[place][name] for name in ImageIdentity.__dataclass_fields__})
         error = f"image id {ids[place]} of key {rows[place]['key']!r} occurs before in this unit; use --image-ids plan"
-        rows[place] = failed_row(identity, status="bad_id", error=error, seconds=rows[place]["seconds"])
+        rows[place] = failed_row(identity, status=Status.BAD_ID, error=error, seconds=rows[place]["seconds"])
     return part_table(rows)
 
 

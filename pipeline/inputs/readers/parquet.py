@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.readers.webdataset import MAX_METADATA
@@ -93,7 +94,7 @@ def read_rows(
             raise
         except _DATA as error:
             yield EncodedImage(
-                0, name, name, None, status="bad_shard", error=f"not a Parquet file of images: {_line(error)}"
+                0, name, name, None, status=Status.BAD_SHARD, error=f"not a Parquet file of images: {_line(error)}"
             )
             return
         begin = 0
@@ -121,7 +122,7 @@ def _group_rows(
     except _DATA as error:
         end = begin + parquet.metadata.row_group(group).num_rows
         reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
-        yield EncodedImage(row, f"{name}:{row}", name, None, status="bad_shard", error=reason)
+        yield EncodedImage(row, f"{name}:{row}", name, None, status=Status.BAD_SHARD, error=reason)
 
 
 def _encoded(values: dict[str, Any], row: int, image: str, truth: str | None) -> EncodedImage:
@@ -135,7 +136,7 @@ def _encoded(values: dict[str, Any], row: int, image: str, truth: str | None) ->
     if data is not None:
         return EncodedImage(row, key, str(name or key), data, label, _metadata(values))
     reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
-    return EncodedImage(row, key, str(name or key), None, label, _metadata(values), "unreadable", reason)
+    return EncodedImage(row, key, str(name or key), None, label, _metadata(values), Status.UNREADABLE, reason)
 
 
 def _bytes_and_path(value: Any) -> tuple[bytes | None, str | None]:

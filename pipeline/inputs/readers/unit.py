@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import (
     Chunk,
     ChunkLimits,
@@ -53,25 +54,28 @@ def read_unit(
     yield from chunked(unit.number, rows, limits, done, start)
 
 
-def _difference(unit: Unit) -> tuple[str, str] | None:
+def _difference(unit: Unit) -> tuple[Status, str] | None:
     """(status, reason) where the shard is not what was planned, None where it is (files are looked at one by one)."""
     return None if unit.kind == "files" else _compare(unit.url, unit.size, unit.version)
 
 
-def _compare(url: str, size: int, version: str) -> tuple[str, str] | None:
+def _compare(url: str, size: int, version: str) -> tuple[Status, str] | None:
     planned = f"planned with {size:,} bytes, version {version!r}"
     if size < 0:
-        return "missing", f"{redact(url)} did not exist when the run was planned"
+        return Status.MISSING, f"{redact(url)} did not exist when the run was planned"
     try:
         found = storage.info(url)
     except FileNotFoundError:
-        return "missing", f"{redact(url)} is gone; {planned}"
+        return Status.MISSING, f"{redact(url)} is gone; {planned}"
     if (found.size, found.version) == (size, version):
         return None
-    return "changed", f"{redact(url)} has changed: {planned}; found {found.size:,} bytes, version {found.version!r}"
+    return (
+        Status.CHANGED,
+        f"{redact(url)} has changed: {planned}; found {found.size:,} bytes, version {found.version!r}",
+    )
 
 
-def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[Chunk]:
+def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[Chunk]:
     """The row that says why, in the first chunk that is missing; further gaps before done chunks become empty."""
     number = next(number for number in range(start.chunk, len(done) + start.chunk + 1) if number not in done)
     chunks = max([number, *done]) + 1
@@ -100,7 +104,7 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
             reason = (
                 f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
             )
-            yield row._replace(data=None, truth=None, status="bad_shard", error=reason)
+            yield row._replace(data=None, truth=None, status=Status.BAD_SHARD, error=reason)
             return
         yield row
 
@@ -133,7 +137,7 @@ def _file_row(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
     try:
         data = storage.read_bytes(file.url, expected_size=file.size)
     except PermissionError as error:
-        return EncodedImage(index, file.key, file.file_name, None, status="unreadable", error=str(error))
+        return EncodedImage(index, file.key, file.file_name, None, status=Status.UNREADABLE, error=str(error))
     return EncodedImage(index, file.key, file.file_name, data, _beside(file.url, truth) if truth else None)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import (
     IMAGE_EXTENSIONS,
@@ -100,13 +101,13 @@ def _placed(rows: Iterator[EncodedImage], start: ResumePoint, plain: bool, name:
     except TarError as error:
         if index >= first:
             offset = error.offset if plain else None
-            yield EncodedImage(index, name, name, None, status="bad_shard", error=str(error), offset=offset)
+            yield EncodedImage(index, name, name, None, status=Status.BAD_SHARD, error=str(error), offset=offset)
 
 
 def _rows(stream: Any, size: int | None, late: "_Late", truth: str | None, bodies: bool) -> Iterator[EncodedImage]:
     for sample in _samples(stream, size, truth, bodies):
         for skip, (member, data, error) in enumerate(sample.images):
-            status = "ok" if error is None else "unsupported" if member.kind != "file" else "too_large"
+            status = Status.OK if error is None else Status.UNSUPPORTED if member.kind != "file" else Status.TOO_LARGE
             label, metadata = late.join(sample, truth) if bodies else (None, None)
             key = sample.key
             yield EncodedImage(0, key, member.name, data, label, metadata, status, error, sample.offset, skip)
