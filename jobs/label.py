@@ -38,6 +38,7 @@ from scclip.jobs.setup.models import (
     load_warnings,
     segmenter_config,
 )
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits
@@ -177,7 +178,7 @@ def exceeded(summary: dict[str, Any], options: LabelOptions) -> int:
     read, failed = summary["images_read"], summary["images_failed"]
     if failed <= options.max_failed * read:
         return 0
-    reasons = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items() if status != "ok")
+    reasons = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items() if status != Status.OK)
     raise JobFailed(
         f"{failed:,} of {read:,} images failed ({reasons}), a larger share than --max-failed "
         f"{options.max_failed:g} allows; images/*.parquet tells why, --retry-failed tries them again"

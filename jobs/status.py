@@ -5,6 +5,7 @@ scclip status s3://bucket/labels
 
 from scclip.errors import UserError
 from scclip.jobs.options.status import StatusOptions
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
@@ -36,5 +37,5 @@ def describe(files: RunFiles) -> str:
         f"model     {run['model']['method']} with {run['model']['model']}, {run['model']['precision']}",
         f"classes   {run['vocabulary']['name']}: {len(run['vocabulary']['classes'])}",
     ]
-    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != "ok"]
+    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != Status.OK]
     return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])

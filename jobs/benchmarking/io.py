@@ -22,7 +22,7 @@ from scclip.jobs.benchmarking.model import picture_side, pictures
 from scclip.jobs.benchmarking.scale import StandIn
 from scclip.jobs.cli.options import OptionParser
 from scclip.pipeline.annotations import rle
-from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk
@@ -113,7 +113,7 @@ def bench_stages(options: BenchIoOptions, folder: Path) -> None:
         commit_chunk(labeled, RunFiles(str(folder / f"run{next(counter)}")), CommitOptions())
 
     functions = {
-        "read": lambda: [table for table in read_unit(unit, limits) if not is_sentinel(table)],
+        "read": lambda: [chunk.to_arrow() for chunk in read_unit(unit, limits)],
         "decode": lambda: decode_chunk(chunk, DecodeConfig()),
         "encode and write": commit,
     }

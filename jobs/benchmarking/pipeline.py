@@ -31,7 +31,7 @@ from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.options import OptionParser
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
-from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
@@ -122,8 +122,8 @@ def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, in
     labeler = job.spec.start()
     for unit in units:
         for chunk in read_unit(unit, job.limits):
-            if is_sentinel(chunk):
-                job.finish(unit.number, chunk["chunks"][0].as_py(), job.files)
+            if chunk.last:
+                job.finish(unit.number, chunk.number, job.files)
             else:
                 part = job.commit(labeler(decode_chunk(chunk, job.decode)), job.files)
                 yield time.perf_counter(), len(part)
@@ -132,7 +132,7 @@ def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, in
 def ray_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:
     """The Ray job: (time, images) of every committed chunk as the driver sees it."""
     for outcome in label_units(units, job):
-        if outcome.chunks is None:
+        if not outcome.last:
             yield time.perf_counter(), outcome.images
 
 

@@ -205,7 +205,7 @@ def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, Any]:
     began, images, chunks, memory = time.perf_counter(), 0, 0, [memory_mib()]
     first, first_cpu, first_images = began, time.process_time(), 0
     for number, outcome in enumerate(label_units(units, job)):
-        images, chunks = images + outcome.images, chunks + (outcome.chunks is None)
+        images, chunks = images + outcome.images, chunks + (not outcome.last)
         if number == 0:
             first, first_cpu, first_images = time.perf_counter(), time.process_time(), images
         if number % SAMPLE_EVERY == 0:

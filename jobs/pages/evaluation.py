@@ -14,7 +14,7 @@ from scclip.jobs.pages.parts import share, text
 from scclip.jobs.pages.run import DEMO_NOTE, page
 from scclip.jobs.pages.scores import confusion_section, score_section
 from scclip.metrics import mean_iou, pixel_accuracy
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.results import Evaluation, percent
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.inputs.units import Unit
@@ -86,7 +86,7 @@ def failed_images(files: RunFiles, units: Sequence[Unit]) -> list[dict[str, Any]
     for unit in units:
         source = pa.BufferReader(read_bytes(files.unit_file("images", unit.number)))
         rows = pq.read_table(source, columns=["file_name", "status", "error"]).to_pylist()
-        found += [row for row in rows if row["status"] != OK]
+        found += [row for row in rows if row["status"] != Status.OK]
         if len(found) >= FAILURES_SHOWN:
             break
     return found[:FAILURES_SHOWN]

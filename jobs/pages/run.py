@@ -15,7 +15,7 @@ from scclip.jobs.pages.curation import curation_section
 from scclip.jobs.pages.gallery import gallery_section
 from scclip.jobs.pages.parts import bar, share, text
 from scclip.jobs.pages.scores import confusion_section, score_section
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.review.report import ReportContent
 from scclip.pipeline.run.totals import Totals
@@ -129,9 +129,9 @@ def status_section(content: ReportContent) -> str:
     """Images by status, and the failed ones with their reasons."""
     totals = content.totals
     rows = [
-        f"<tr><td>{text(status)}{bar(count / totals.read, None if status == OK else 'var(--bad)')}</td>"
+        f"<tr><td>{text(status)}{bar(count / totals.read, None if status == Status.OK else 'var(--bad)')}</td>"
         f'<td class="num">{count:,}</td><td class="num">{share(count, totals.read)}</td></tr>'
-        for status, count in sorted(totals.statuses.items(), key=lambda item: (item[0] != OK, -item[1], item[0]))
+        for status, count in sorted(totals.statuses.items(), key=lambda item: (item[0] != Status.OK, -item[1], item[0]))
     ]
     head = '<tr><th>Status</th><th class="num">Images</th><th class="num">Share</th></tr>'
     columns = '<colgroup><col><col class="n"><col class="n"></colgroup>'

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scclip.categories import Categories
+from scclip.pipeline.annotations.schemas import Status
 
 UNIT_BITS, INDEX_BITS, CATEGORY_BITS = 21, 20, 12
 IMAGE_ID_LIMIT = 1 << (UNIT_BITS + INDEX_BITS)  # 2^41, so that every annotation id stays below 2^53, exact in JSON
@@ -96,7 +97,7 @@ def document(
         "info": dict(info),
         "licenses": [],
         "categories": categories,
-        "images": [image_entry(row) for row in images if row["status"] == "ok"],
+        "images": [image_entry(row) for row in images if row["status"] == Status.OK],
         "annotations": [annotation_entry(row) for row in segments],
     }
 

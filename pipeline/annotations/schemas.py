@@ -1,9 +1,48 @@
 """Arrow schemas of everything that is written about images and segments."""
 
+from enum import Enum
+
 import pyarrow as pa
 
-OK = "ok"
-KILLED = "killed_worker"
+
+class Status(str, Enum):
+    """What became of an image: the column `status`. A member is its text, wherever text is taken."""
+
+    OK = "ok", "The image has labels (in an evaluation: it was compared with its ground truth)."
+    EMPTY = "empty", "The image's file has no bytes."
+    UNSUPPORTED = "unsupported", "It is in a format that is not read, or it is a link or a device in a tar."
+    TOO_LARGE = "too_large", "It has more pixels or bytes than are read, or more than fit the memory."
+    UNDECODABLE = "undecodable", "Its bytes are broken, or they are no image."
+    UNREADABLE = "unreadable", "Its bytes could not be had: access was denied, or the row of the table holds none."
+    BAD_SHARD = (
+        "bad_shard",
+        "The shard or its row group cannot be read (any further), or has too many images.",
+    )
+    MISSING = "missing", "The file that was planned does not exist (any more)."
+    CHANGED = "changed", "The file is not the one that was planned: its size or its version is another."
+    BAD_ID = "bad_id", "With --image-ids key: the key is no COCO image id, or the unit has it twice."
+    KILLED_WORKER = "killed_worker", "Its process died twice while it alone was being worked on."
+    LABEL_FAILED = "label_failed", "The model raised an error for this image."
+    NO_TRUTH = "no_truth", "Evaluation: the input has no ground truth for this image."
+    BAD_TRUTH = "bad_truth", "Evaluation: the ground truth is no PNG of indices, or it holds a value that is no class."
+    TRUTH_SIZE = "truth_size", "Evaluation: the ground truth has another size than the image."
+    LABEL_SIZE = "label_size", "Evaluation of a run: its labels have another size than the image."
+    NOT_LABELED = "not_labeled", "Evaluation of a run: it has no image of this key, or several."
+
+    sentence: str
+    """What the status means, in one sentence."""
+
+    def __new__(cls, value: str, sentence: str) -> "Status":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+    def __str__(self) -> str:  # Enum's own would give "Status.OK"
+        return str.__str__(self)
+
+    def __format__(self, spec: str) -> str:
+        return str.__format__(self, spec)
 
 
 def _field(name: str, dtype: pa.DataType, *, nullable: bool = False) -> pa.Field:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from scclip.categories import BACKGROUND, Labels, ignore_value
 from scclip.pipeline.annotations import rle
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, PART_SCHEMA, SEGMENTS_SCHEMA
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, PART_SCHEMA, SEGMENTS_SCHEMA, Status
 
 LEVELS = 256  # of a quantised score
 BLOCK_PIXELS = 1 << 16  # measured: the int64 bin numbers of a block stay in the cache, 12 MP need no extra memory
@@ -124,7 +124,7 @@ def labeled_row(
     segments = _segment_rows(identity.image_id, labeled.labels, counts)
     return {
         **asdict(identity),
-        "status": OK,
+        "status": Status.OK,
         "categories": [segment["category_id"] for segment in segments],
         **_image_scalars(counts, labeled),
         "seconds": seconds,
@@ -137,8 +137,8 @@ def failed_row(
     identity: ImageIdentity, *, status: str, error: str | None, seconds: float | None = None
 ) -> dict[str, Any]:
     """An image that got no labels, as a row of PART_SCHEMA. Raises ValueError for the status "ok"."""
-    if status == OK:
-        raise ValueError(f'{identity.key}: status "{OK}" is for labeled images: name what failed')
+    if status == Status.OK:
+        raise ValueError(f'{identity.key}: status "{Status.OK}" is for labeled images: name what failed')
     return {**asdict(identity), "status": status, "error": error, "seconds": seconds, "segments": []}
 
 

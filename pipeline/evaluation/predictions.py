@@ -1,7 +1,7 @@
 """Labels of an earlier run as predictions: what `scclip evaluate --labels` puts in the model's place.
 
     spec = find_labels(RunFiles("labels"), truth_units)
-    predicted = spec.start()(decoded)     # one-row chunk tables, PREDICTED_FIELDS
+    predicted = spec.start()(decoded)     # chunks, whose images have PREDICTED_FIELDS then
 
 An image of the truth's shards finds its labels by key: in the unit of the same shard where the run was made from these
 shards, else in the whole run.
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from scclip.categories import Categories
 from scclip.pipeline.annotations.label_map import label_map
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.scoring import predicted_chunk
-from scclip.pipeline.inputs.chunks import is_sentinel, unnest
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.pipeline.run.files import RunFiles
@@ -89,28 +89,26 @@ class LabelsReader:
         self.images = functools.lru_cache(UNITS_KEPT)(self.load_images)
         self.segments = functools.lru_cache(UNITS_KEPT)(self.load_segments)
 
-    def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
+    def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the run's labels of its images; an image that has none becomes a row that says so."""
-        if is_sentinel(chunk):
-            return predicted_chunk(chunk, [])
-        rows = unnest(chunk).drop(["rgb"]).to_pylist()
-        return predicted_chunk(chunk, [self.labeled(chunk["unit"][0].as_py(), row) for row in rows])
+        rows = chunk.images.drop(["rgb"]).to_pylist()
+        return predicted_chunk(chunk, [self.labeled(chunk.unit, row) for row in rows])
 
     def labeled(self, unit: int, row: dict[str, Any]) -> dict[str, Any]:
         """An image's row with the run's labels, or why it has none."""
-        if row["status"] != OK:
+        if row["status"] != Status.OK:
             return row
         found = self.find(unit, row)
         if len(found) != 1:
             what = f"{len(found)} images of this key" if found else "no image of this key"
-            return row | {"status": "not_labeled", "error": f"{self.spec.run.output} holds {what}"}
+            return row | {"status": Status.NOT_LABELED, "error": f"{self.spec.run.output} holds {what}"}
         number, image = found[0]
-        if image["status"] != OK:
+        if image["status"] != Status.OK:
             return row | {"status": image["status"], "error": image["error"]}
         size = image["width"], image["height"]
         if size != (row["width"], row["height"]):
             error = f"its labels are {size[0]} × {size[1]} pixels, the image {row['width']} × {row['height']}"
-            return row | {"status": "label_size", "error": error}
+            return row | {"status": Status.LABEL_SIZE, "error": error}
         labels = label_map(self.segments_of(number, image["image_id"]), size[1], size[0], self.spec.categories)
         measured = {name: image[name] for name in ("windows", "anomaly_tokens")}
         return row | measured | {"predictions": [np.ascontiguousarray(labels).tobytes()]}

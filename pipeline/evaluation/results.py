@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scclip.metrics import Confusion, iou, largest_confusions, mean_iou, pixel_accuracy
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 
 IntArray = npt.NDArray[np.int64]
 CONFUSIONS = 5  # the largest, as printed
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def images(self) -> int:
         """Images that were evaluated."""
-        return self.statuses.get(OK, 0)
+        return self.statuses.get(Status.OK, 0)
 
     @property
     def failed(self) -> int:

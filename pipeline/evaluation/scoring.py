@@ -25,14 +25,14 @@ from scclip.categories import Categories
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, OK
+from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, Status
 from scclip.pipeline.evaluation.truth import TruthConfig, TruthError, read_truth
-from scclip.pipeline.inputs.chunks import is_sentinel, nest, unnest
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.commit import read_parts
-from scclip.pipeline.run.files import RESUME_KEY, TOTALS_KEY, RunFiles, parquet_bytes
+from scclip.pipeline.run.commit import read_parts, write_part
+from scclip.pipeline.run.files import TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import create, remove
 
@@ -94,32 +94,27 @@ class Scoring:
         return len(self.variants), classes, classes + 1
 
 
-def predicted_chunk(chunk: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of PREDICTED_FIELDS (others are left out) as a chunk with this chunk's numbers; a sentinel has none."""
-    schema = pa.schema(PREDICTED_FIELDS)
-    table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
-    unit, number, chunks, resume = (chunk[name][0].as_py() for name in ("unit", "chunk", "chunks", "resume"))
-    return nest(unit, number, table, chunks=chunks, resume=resume)
+def predicted_chunk(chunk: Chunk, rows: Sequence[Mapping[str, Any]]) -> Chunk:
+    """The chunk with rows of PREDICTED_FIELDS as its images; other columns are left out."""
+    return chunk.with_images(pa.Table.from_pylist(list(rows), schema=pa.schema(PREDICTED_FIELDS)))
 
 
-def commit_scores(predicted: pa.Table, files: RunFiles, scoring: Scoring) -> pa.Table:
+def commit_scores(predicted: Chunk, files: RunFiles, scoring: Scoring) -> pa.Table:
     """Writes the part of a predicted chunk, once, and returns its SCORED_SCHEMA table."""
-    unit, chunk, resume = (predicted[name][0].as_py() for name in ("unit", "chunk", "resume"))
     rows, total = [], np.zeros(scoring.shape, np.int64)
-    for row in unnest(predicted).to_pylist():
+    for row in predicted.images.to_pylist():
         scored, matrices = score_image(row, scoring)
-        rows.append(scored | {"unit": unit, "image_id": coco.image_id(unit, row["index"])})
+        rows.append(scored | {"unit": predicted.unit, "image_id": coco.image_id(predicted.unit, row["index"])})
         total += 0 if matrices is None else matrices
     part = keep_worst(pa.Table.from_pylist(rows, schema=SCORED_SCHEMA), scoring.worst)
-    metadata = {CONFUSION_KEY: pack(total)} | ({RESUME_KEY: resume.encode()} if resume else {})
-    create(files.part(unit, chunk), parquet_bytes(part, metadata))
+    write_part(predicted, files, part, {CONFUSION_KEY: pack(total)})
     return part
 
 
 def score_image(row: Mapping[str, Any], scoring: Scoring) -> tuple[dict[str, Any], IntArray | None]:
     """A row of PREDICTED_FIELDS → its columns of SCORED_SCHEMA and its matrices (V, C, C + 1), None where it failed."""
     kept = {name: row[name] for name in row if name in SCORED_SCHEMA.names}
-    if row["status"] != OK:
+    if row["status"] != Status.OK:
         return kept, None
     shape = (row["height"], row["width"])
     try:
@@ -162,7 +157,7 @@ def finish_scores(unit: int, chunks: int, files: RunFiles, scoring: Scoring) -> 
 
 def scored_totals(images: pa.Table) -> Totals:
     """Totals of a SCORED_SCHEMA table: statuses, pixels, windows, anomaly tokens."""
-    ok = images.filter(pc.equal(images["status"], OK))
+    ok = images.filter(pc.equal(images["status"], Status.OK))
     width, height = (ok[name].to_numpy().astype(np.int64) for name in ("width", "height"))
     windows, anomalies = (pc.sum(ok[name]).as_py() or 0 for name in ("windows", "anomaly_tokens"))
     return Totals(
@@ -198,7 +193,7 @@ def evaluate_here(units: Iterable[Unit], job: "LabelJob") -> None:
     predict = job.spec.start()
     for unit in units:
         for chunk in read_unit(unit, job.limits, truth=job.truth):
-            if is_sentinel(chunk):
-                job.finish(unit.number, chunk["chunks"][0].as_py(), job.files)
+            if chunk.last:
+                job.finish(unit.number, chunk.number, job.files)
             else:
                 job.commit(predict(decode_chunk(chunk, job.decode)), job.files)

@@ -14,14 +14,15 @@ import numpy as np
 
 from scclip.categories import Labels, ignore_value, label_dtype
 from scclip.pipeline.annotations.png import read_plane
+from scclip.pipeline.annotations.schemas import Status
 
 SHOWN = 5  # wrong values in a message
 
 
 class TruthError(Exception):
-    """An image whose truth cannot be used: `status` is no_truth, bad_truth or truth_size."""
+    """An image whose ground truth cannot be used, with its status and a one-line reason."""
 
-    def __init__(self, status: str, message: str) -> None:
+    def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -39,14 +40,14 @@ class TruthConfig:
 def read_truth(data: bytes | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]) -> Labels:
     """The truth of an image of `shape` (H, W) as category indices and the dtype's ignore value; else TruthError."""
     if not data:
-        raise TruthError("no_truth", "the shard holds no ground truth for this image")
+        raise TruthError(Status.NO_TRUTH, "the shard holds no ground truth for this image")
     try:
         plane = read_plane(data)
     except Exception as error:  # Pillow's plugins raise anything on bad bytes
-        raise TruthError("bad_truth", " ".join(str(error).split())[:200]) from None
+        raise TruthError(Status.BAD_TRUTH, " ".join(str(error).split())[:200]) from None
     if plane.shape != shape:
         sizes = " × ".join(map(str, plane.shape[::-1])), " × ".join(map(str, shape[::-1]))
-        raise TruthError("truth_size", f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
+        raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
     return categories(plane, config, known)
 
 
@@ -58,7 +59,7 @@ def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Lab
     if strange:
         named = ", ".join(map(str, strange[:SHOWN]))
         remedy = "name it in --truth-ignore, or see --truth-indices"
-        raise TruthError("bad_truth", f"the ground truth holds {named}, which is no class: {remedy}")
+        raise TruthError(Status.BAD_TRUTH, f"the ground truth holds {named}, which is no class: {remedy}")
     indices = [value + config.offset for value in values if value not in left_out]
     dtype = label_dtype(max(indices, default=0))
     table = np.full(ignore_value(plane.dtype) + 1, ignore_value(dtype), dtype)

@@ -1,7 +1,7 @@
 """The actor of an evaluation: one tower's weights, several variants of the method, one pass over the images.
 
     predict = VariantsSpec(base=spec, calibrations=(settings, settings.maskclip())).start()
-    predicted = predict(decoded)      # one-row chunk tables, PREDICTED_FIELDS
+    predicted = predict(decoded)      # chunks, whose images have PREDICTED_FIELDS then
 
 The tower runs once for all variants; the labels of each are those that `scclip label` writes.
 """
@@ -9,12 +9,10 @@ The tower runs once for all variants; the labels of each are those that `scclip 
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.pipeline.annotations.schemas import CARRIED
 from scclip.pipeline.evaluation.scoring import predicted_chunk
-from scclip.pipeline.inputs.chunks import is_sentinel, unnest
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Outcome, failed_columns
 from scclip.pipeline.labeling.watch import FREE, Watch
 
@@ -36,11 +34,9 @@ class VariantsSpec:
 class VariantLabeler(Labeler):
     """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
 
-    def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
+    def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → its predictions."""
-        if is_sentinel(chunk):
-            return predicted_chunk(chunk, [])
-        return predicted_chunk(chunk, self.rows(unnest(chunk), watch, [*CARRIED, "truth"]))
+        return predicted_chunk(chunk, self.rows(chunk.images, watch, [*CARRIED, "truth"]))
 
     def describe(self, outcome: Outcome) -> dict[str, Any]:
         """The columns of one outcome; counts are those of the first variant."""

@@ -22,7 +22,7 @@ import ray
 import ray.data
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.formats import coco as export_coco
 from scclip.pipeline.export.formats import panoptic as export_panoptic
@@ -251,5 +251,7 @@ def repeated(source: Source, units: Sequence[Unit], column: str) -> list[str]:
 def unit_values(source: Source, unit: Unit, column: str) -> list[Any]:
     """A column of a unit's labeled images."""
     url = source.files.unit_file("images", unit.number)
-    table = pq.read_table(pa.BufferReader(read_bytes(url)), columns=[column, "status"], filters=[("status", "==", OK)])
+    table = pq.read_table(
+        pa.BufferReader(read_bytes(url)), columns=[column, "status"], filters=[("status", "==", Status.OK)]
+    )
     return list(table[column].to_pylist())

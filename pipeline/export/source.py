@@ -21,7 +21,7 @@ from PIL import Image
 
 from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations.label_map import label_map
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.transform import Planes, Quantised, Rules, Target, refine
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
@@ -137,7 +137,7 @@ def unit_images(source: Source, unit: Unit) -> Iterator[Exported]:
 def labeled_images(source: Source, unit: int) -> pa.Table:
     """Rows of images/ with status ok."""
     images = read_images(source.files, unit)
-    return images.filter(pc.equal(images["status"], OK))
+    return images.filter(pc.equal(images["status"], Status.OK))
 
 
 def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[dict[str, Any]]]:
@@ -182,7 +182,7 @@ def unit_pictures(unit: Unit, images: pa.Table) -> Iterator[tuple[int, bytes]]:
                 why = row["error"] or "another image stands at its place"
                 raise ExportError(f"unit {unit.number}: {redact(unit.url)}: {why}; the input is not what was labeled")
             yield row["index"], row["data"]
-        elif row["status"] in ("missing", "changed") and row["index"] == 0:
+        elif row["status"] in (Status.MISSING, Status.CHANGED) and row["index"] == 0:
             raise ExportError(f"unit {unit.number}: {row['error']}; leave --images out, or bring the input back")
 
 

@@ -1,44 +1,31 @@
-"""A chunk: a run of consecutive images of one unit, as one row of an Arrow table.
+"""A chunk: a run of consecutive images of one unit. It is what stages hand to each other, and one part on disk.
 
->>> for chunk in chunked(unit.number, rows, ChunkLimits(), done={0, 1}, start=resume_point({0: a, 1: b})): ...
+>>> for chunk in chunked(unit.number, rows, ChunkLimits(), done={0, 1}, start=ResumePoint(chunk=2, index=64)): ...
 """
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.headers import header_pixels
 
-IMAGE_FIELDS: list[pa.Field] = [
-    pa.field("index", pa.int32(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("file_name", pa.string(), nullable=False),
-    pa.field("data", pa.large_binary()),
-    pa.field("truth", pa.large_binary()),
-    pa.field("metadata", pa.string()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-]
-
-
-def chunk_schema(image_fields: list[pa.Field]) -> pa.Schema:
-    """Schema of a chunk table whose images have these fields; `chunks` is set in the unit's sentinel row only."""
-    return pa.schema(
-        [
-            pa.field("unit", pa.int32(), nullable=False),
-            pa.field("chunk", pa.int32(), nullable=False),
-            pa.field("images", pa.list_(pa.struct(image_fields)), nullable=False),
-            pa.field("chunks", pa.int32()),
-            pa.field("resume", pa.string()),
-        ]
-    )
-
-
-ENCODED_SCHEMA = chunk_schema(IMAGE_FIELDS)
+ENCODED_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("file_name", pa.string(), nullable=False),
+        pa.field("data", pa.large_binary()),
+        pa.field("truth", pa.large_binary()),
+        pa.field("metadata", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +47,7 @@ class ChunkLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ResumePoint:
-    """Where the reading of a unit goes on after chunk `chunk` - 1; each chunk table carries it as JSON in `resume`."""
+    """Where the reading of a unit goes on after chunk `chunk` - 1."""
 
     chunk: int = 0
     """Number of the chunk that begins here."""
@@ -71,7 +58,7 @@ class ResumePoint:
     skip: int = 0
     """Images of that sample which belong to the chunk before."""
     end: bool = False
-    """True: nothing follows but the sentinel."""
+    """True: no image follows."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
@@ -81,16 +68,52 @@ class ResumePoint:
         return ResumePoint(**json.loads(text))
 
 
-def resume_point(done: Mapping[int, str | None]) -> ResumePoint | None:
-    """Where to go on, given the `resume` text of every chunk that is done; None: at the start."""
-    last = -1
-    while done.get(last + 1) is not None:
-        last += 1
-    return ResumePoint.from_json(str(done[last])) if last >= 0 else None
+@dataclass(frozen=True)
+class Chunk:
+    """A run of consecutive images of one unit. Behind a unit's chunks comes one more, its end: it has no images."""
+
+    unit: int
+    """The unit's number."""
+    number: int
+    """Chunks of the unit before this one; for the end of the unit: all its chunks."""
+    images: pa.Table
+    """One row per image."""
+    resume: ResumePoint | None = None
+    """Where reading goes on after this chunk."""
+    last: bool = False
+    """True for the end of the unit."""
+
+    def with_images(self, images: pa.Table) -> "Chunk":
+        """The same chunk after a stage has worked on its images."""
+        return dataclasses.replace(self, images=images)
+
+    def to_arrow(self) -> pa.Table:
+        """The chunk as a table of one row, in which `images` is a list of structs. No bytes of images are copied."""
+        images = self.images.combine_chunks()
+        columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in images.columns]
+        structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
+        fields = [
+            pa.field("unit", pa.int32(), nullable=False),
+            pa.field("chunk", pa.int32(), nullable=False),
+            pa.field("images", pa.list_(structs.type), nullable=False),
+            pa.field("resume", pa.string()),
+            pa.field("last", pa.bool_(), nullable=False),
+        ]
+        resume = self.resume.to_json() if self.resume else None
+        lists = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
+        return pa.table([[self.unit], [self.number], lists, [resume], [self.last]], schema=pa.schema(fields))
+
+    @staticmethod
+    def from_arrow(table: pa.Table) -> "Chunk":
+        """The chunk that `to_arrow` made the table of. No bytes of images are copied."""
+        unit, number, resume, last = (table[name][0].as_py() for name in ("unit", "chunk", "resume", "last"))
+        structs = table["images"].chunk(0).flatten()
+        images = pa.table(structs.flatten(), schema=pa.schema(list(structs.type)))
+        return Chunk(unit, number, images, ResumePoint.from_json(resume) if resume else None, last)
 
 
 class EncodedImage(NamedTuple):
-    """One image as read: the fields of IMAGE_FIELDS, and where its reading begins."""
+    """One image as read: the columns of ENCODED_SCHEMA, and where its reading begins."""
 
     image_index: int
     key: str
@@ -98,7 +121,7 @@ class EncodedImage(NamedTuple):
     data: bytes | None
     truth: bytes | None = None
     metadata: str | None = None
-    status: str = "ok"
+    status: str = Status.OK
     error: str | None = None
     offset: int | None = None
     skip: int = 0
@@ -106,8 +129,8 @@ class EncodedImage(NamedTuple):
 
 def chunked(
     unit: int, rows: Iterator[EncodedImage], limits: ChunkLimits, done: Collection[int], start: ResumePoint
-) -> Iterator[pa.Table]:
-    """One-row tables of the chunks that are not in `done`, then the sentinel; boundaries depend on the images alone."""
+) -> Iterator[Chunk]:
+    """The chunks that are not in `done`, then the unit's end. Where they close depends on the images alone."""
     number, images, size, pixels = start.chunk, list[EncodedImage](), 0, 0
     for row in rows:
         row_size, row_pixels = len(row.data or b"") + len(row.truth or b""), header_pixels(row.data or b"")
@@ -121,44 +144,19 @@ def chunked(
         size, pixels = size + row_size, pixels + row_pixels
     if images:
         if number not in done:
-            yield encoded_chunk(
-                unit, number, images, ResumePoint(chunk=number + 1, index=images[-1].image_index + 1, end=True)
-            )
+            after = ResumePoint(chunk=number + 1, index=images[-1].image_index + 1, end=True)
+            yield encoded_chunk(unit, number, images, after)
         number += 1
-    yield sentinel(unit, number)
+    yield unit_end(unit, number)
 
 
-def encoded_chunk(unit: int, number: int, images: list[EncodedImage], after: ResumePoint) -> pa.Table:
-    """The chunk table of these images."""
-    columns = list(zip(*images, strict=True)) if images else [()] * len(IMAGE_FIELDS)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, IMAGE_FIELDS, strict=False)]
-    return nest(unit, number, pa.table(arrays, schema=pa.schema(IMAGE_FIELDS)), resume=after.to_json())
+def encoded_chunk(unit: int, number: int, images: list[EncodedImage], resume: ResumePoint) -> Chunk:
+    """The chunk of these images."""
+    columns = list(zip(*images, strict=True))[: len(ENCODED_SCHEMA)] if images else [()] * len(ENCODED_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, ENCODED_SCHEMA, strict=True)]
+    return Chunk(unit, number, pa.Table.from_arrays(arrays, schema=ENCODED_SCHEMA), resume)
 
 
-def sentinel(unit: int, chunks: int) -> pa.Table:
-    """The last row of a unit: how many chunks it has."""
-    return nest(unit, chunks, pa.schema(IMAGE_FIELDS).empty_table(), chunks=chunks)
-
-
-def is_sentinel(chunk: pa.Table) -> bool:
-    """True for a unit's last row."""
-    return chunk["chunks"][0].as_py() is not None
-
-
-def nest(unit: int, number: int, images: pa.Table, *, chunks: int | None = None, resume: str | None = None) -> pa.Table:
-    """A flat table of images (one row each) as a chunk table of one row."""
-    images = images.combine_chunks()
-    columns = [c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in images.columns]
-    structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
-    lists = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
-    schema = chunk_schema(list(images.schema))
-    values = [pa.array([unit], pa.int32()), pa.array([number], pa.int32()), lists.cast(schema.field("images").type)]
-    return pa.table([*values, pa.array([chunks], pa.int32()), pa.array([resume], pa.string())], schema=schema)
-
-
-def unnest(chunk: pa.Table) -> pa.Table:
-    """The flat table of images, one row each, of a chunk table of one row."""
-    images = chunk["images"].combine_chunks()
-    lists = images.chunk(0) if isinstance(images, pa.ChunkedArray) else images
-    structs = lists.flatten()
-    return pa.table(structs.flatten(), schema=pa.schema(list(structs.type)))
+def unit_end(unit: int, chunks: int) -> Chunk:
+    """What follows the last chunk of a unit: no images, and how many chunks there are."""
+    return Chunk(unit, chunks, ENCODED_SCHEMA.empty_table(), last=True)

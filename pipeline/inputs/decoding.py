@@ -21,30 +21,31 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from scclip.pipeline.annotations.schemas import KILLED
-from scclip.pipeline.inputs.chunks import chunk_schema, nest, unnest
+from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.headers import header_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
 
-DECODED_FIELDS: list[pa.Field] = [
-    pa.field("index", pa.int32(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("file_name", pa.string(), nullable=False),
-    pa.field("truth", pa.large_binary()),
-    pa.field("metadata", pa.string()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("orientation", pa.int8()),
-    pa.field("rgb", pa.large_binary()),
-    pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
-    pa.field("rgb_height", pa.int32()),
-]
-DECODED_SCHEMA = chunk_schema(DECODED_FIELDS)
+DECODED_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("file_name", pa.string(), nullable=False),
+        pa.field("truth", pa.large_binary()),
+        pa.field("metadata", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("orientation", pa.int8()),
+        pa.field("rgb", pa.large_binary()),
+        pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
+        pa.field("rgb_height", pa.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ class DecodeConfig:
 
 
 class DecodeError(Exception):
-    """An image that cannot be decoded: `status` is empty, unsupported, too_large or undecodable."""
+    """An image that cannot be decoded, with its status and a one-line reason."""
 
-    def __init__(self, status: str, message: str) -> None:
+    def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -91,7 +92,7 @@ class DecodedImage:
 def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
     """Decodes the bytes of one image; whatever goes wrong is a DecodeError with status and a one-line reason."""
     if not data:
-        raise DecodeError("empty", "0 bytes")
+        raise DecodeError(Status.EMPTY, "0 bytes")
     _refuse_bomb(header_size(data), config)
     try:
         with warnings.catch_warnings():
@@ -102,19 +103,19 @@ def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
     except UnidentifiedImageError:
         raise DecodeError(*_unidentified(data)) from None
     except MemoryError:
-        raise DecodeError("too_large", "not enough memory to decode it") from None
+        raise DecodeError(Status.TOO_LARGE, "not enough memory to decode it") from None
     except (
         Exception
     ) as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ... on bad bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DecodeError("undecodable", reason) from None
+        raise DecodeError(Status.UNDECODABLE, reason) from None
 
 
 def _refuse_bomb(size: tuple[int, int] | None, config: DecodeConfig) -> None:
     width, height = size or (1, 1)
     if width * height > config.max_pixels:
         count = f"{width} x {height} = {width * height:,} pixels"
-        raise DecodeError("too_large", f"{count} by the header; at most {config.max_pixels:,} are decoded")
+        raise DecodeError(Status.TOO_LARGE, f"{count} by the header; at most {config.max_pixels:,} are decoded")
 
 
 def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
@@ -131,7 +132,7 @@ def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
         rgb = _turned(rgb, orientation)
         size = size[::-1] if orientation >= 5 else size
     if 0 in rgb.shape:
-        raise DecodeError("undecodable", f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
+        raise DecodeError(Status.UNDECODABLE, f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
     return DecodedImage(np.ascontiguousarray(rgb), orientation, size)
 
 
@@ -191,23 +192,23 @@ _FOREIGN = {
 }
 
 
-def _unidentified(data: bytes) -> tuple[str, str]:
+def _unidentified(data: bytes) -> tuple[Status, str]:
     """(status, reason) for bytes that no decoder recognises, naming what they look like."""
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     lower = head.lower()
     if lower.startswith((b"<svg", b"<?xml")):
-        return "unsupported", "an SVG or XML document, not an image of pixels"
+        return Status.UNSUPPORTED, "an SVG or XML document, not an image of pixels"
     if lower.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return "undecodable", f"starts with {_shown(head)}: an HTML page, not an image"
+        return Status.UNDECODABLE, f"starts with {_shown(head)}: an HTML page, not an image"
     if data[4:8] == b"ftyp":
         return (
-            "unsupported",
+            Status.UNSUPPORTED,
             f"{data[8:12].decode('latin-1').strip()} (HEIF, AVIF or video) is not supported; convert it",
         )
     if header_size(data) or data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "undecodable", f"the image's header is broken or cut ({len(data):,} bytes)"
+        return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
     kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
-    return "unsupported" if kind else "undecodable", f"starts with {_shown(head)}: {kind or 'not an image'}"
+    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"starts with {_shown(head)}: {kind or 'not an image'}"
 
 
 def _shown(head: bytes) -> str:
@@ -215,22 +216,22 @@ def _shown(head: bytes) -> str:
 
 
 def decode_chunk(
-    chunk: pa.Table, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
-) -> pa.Table:
-    """A chunk table of encoded images → one of decoded images, row by row; earlier failures and sentinels pass.
+    chunk: Chunk, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
+) -> Chunk:
+    """A chunk of encoded images → the same of decoded images; those that failed before pass.
 
     `excluded` is called with each image's index before the image is touched: a reason means that it stays undecoded.
     """
-    images = unnest(chunk)
+    images = chunk.images
     rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
     decoded = [_decoded_row(excluded(index), data, status, error, config) for index, data, status, error in rows]
     columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
     kept = ("index", "key", "file_name", "truth", "metadata")
     arrays = [images[name].combine_chunks() for name in kept]
-    arrays += [pa.array(column, field.type) for column, field in zip(columns, DECODED_FIELDS[len(kept) :], strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(DECODED_FIELDS))
-    outer = {name: chunk[name][0].as_py() for name in ("unit", "chunk", "chunks", "resume")}
-    return nest(outer["unit"], outer["chunk"], table, chunks=outer["chunks"], resume=outer["resume"])
+    arrays += [
+        pa.array(column, field.type) for column, field in zip(columns, list(DECODED_SCHEMA)[len(kept) :], strict=True)
+    ]
+    return chunk.with_images(pa.Table.from_arrays(arrays, schema=DECODED_SCHEMA))
 
 
 def _decoded_row(
@@ -239,12 +240,12 @@ def _decoded_row(
     """(status, error, width, height, orientation, rgb and its sides) of one image; `aside`: why it is not touched."""
     nothing = (None,) * 6
     if aside:
-        return KILLED, aside, *nothing
-    if status != "ok" or data is None:
+        return Status.KILLED_WORKER, aside, *nothing
+    if status != Status.OK or data is None:
         return status, error, *nothing
     try:
         image = decode_image(data, config)
     except DecodeError as failure:
         return failure.status, str(failure), *nothing
     (height, width), (rgb_height, rgb_width, _) = image.size, image.rgb.shape
-    return "ok", None, width, height, image.orientation, image.rgb.data.cast("B"), rgb_width, rgb_height
+    return Status.OK, None, width, height, image.orientation, image.rgb.data.cast("B"), rgb_width, rgb_height

@@ -1,7 +1,7 @@
 """A unit of input: a shard, a range of a table's rows, or a group of image files.
 
 >>> units = plan_from_table(plan_to_table(units))      # as the run's plan/ keeps them
->>> difference(units[0])                               # None, or ("changed", "s3://bucket/a.tar has changed: …")
+>>> difference(units[0])                               # None, or (Status.CHANGED, "s3://bucket/a.tar has changed: …")
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.storage.files import info
 from scclip.pipeline.storage.retries import redact
 
@@ -96,16 +97,16 @@ def plan_from_table(table: pa.Table) -> list[Unit]:
     return [Unit(**{**row, "files": tuple(PlannedFile(**file) for file in row["files"])}) for row in rows]
 
 
-def difference(planned: Unit | PlannedFile) -> tuple[str, str] | None:
+def difference(planned: Unit | PlannedFile) -> tuple[Status, str] | None:
     """(status, reason) where a shard or file is not what was planned, None where it is."""
     url = redact(planned.url)
     if planned.size < 0:
-        return "missing", f"{url} did not exist when the run was planned"
+        return Status.MISSING, f"{url} did not exist when the run was planned"
     was = f"planned with {planned.size:,} bytes, version {planned.version!r}"
     try:
         now = info(planned.url)
     except FileNotFoundError:
-        return "missing", f"{url} is gone; {was}"
+        return Status.MISSING, f"{url} is gone; {was}"
     if (now.size, now.version) == (planned.size, planned.version):
         return None
-    return "changed", f"{url} has changed: {was}; found {now.size:,} bytes, version {now.version!r}"
+    return Status.CHANGED, f"{url} has changed: {was}; found {now.size:,} bytes, version {now.version!r}"

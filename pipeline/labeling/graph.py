@@ -20,9 +20,9 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from scclip.errors import DeviceLost
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.ray_data import configure_ray_data
-from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel
+from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
@@ -40,7 +40,7 @@ OUTCOME_SCHEMA = pa.schema(
     [
         pa.field("unit", pa.int32()),
         pa.field("chunk", pa.int32()),
-        pa.field("chunks", pa.int32()),
+        pa.field("last", pa.bool_()),
         pa.field("images", pa.int32()),
         pa.field("labeled", pa.int32()),
         pa.field("resume", pa.string()),
@@ -87,51 +87,50 @@ class LabelingActor:
     def __init__(self, spec: list[ray.ObjectRef], ledger: Any) -> None:
         self.labeler, self.ledger, self.gate = ray.get(spec[0]).start(), ledger, Gate()
 
-    def __call__(self, chunk: pa.Table) -> pa.Table:
+    def __call__(self, batch: pa.Table) -> pa.Table:
         """The chunk, labeled; beside others unless its images must be watched.
 
         Ends its process where the GPU is lost: Ray starts another and tries again, the ledger counts the death.
         """
-        with attempt(self.ledger, "label", *place(chunk)) as watch, self.gate.entered(alone=watch.one_by_one):
+        chunk = Chunk.from_arrow(batch)
+        announced = attempt(self.ledger, "label", chunk.unit, chunk.number)
+        with announced as watch, self.gate.entered(alone=watch.one_by_one):
             try:
-                return self.labeler(chunk, watch)
+                return self.labeler(chunk, watch).to_arrow()
             except DeviceLost as error:
                 print(f"scclip: the GPU is lost ({error}); this actor starts anew", file=sys.stderr, flush=True)
                 os._exit(1)
 
 
-def place(chunk: pa.Table) -> tuple[int, int]:
-    """Numbers of unit and chunk of a chunk table."""
-    return chunk["unit"][0].as_py(), chunk["chunk"][0].as_py()
-
-
 def read_stage(
     batch: pa.Table, plan: ray.ObjectRef, limits: ChunkLimits, files: RunFiles, truth: str | None, ledger: Any
 ) -> Iterator[pa.Table]:
-    """A unit's number → its chunks that are not done, then its sentinel."""
+    """A unit's number → its chunks that are not done, then its end."""
     number = batch["unit"][0].as_py()
     unit, done = ray.get(plan)[number]
     with attempt(ledger, "read", number, 0) as watch:
-        yield from watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done), truth))
+        for chunk in watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done), truth)):
+            yield chunk.to_arrow()
 
 
-def decode_stage(chunk: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
+def decode_stage(batch: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
     """A chunk of encoded images → of RGB arrays."""
-    with attempt(ledger, "decode", *place(chunk)) as watch:
-        return decode_chunk(chunk, config, watch)
+    chunk = Chunk.from_arrow(batch)
+    with attempt(ledger, "decode", chunk.unit, chunk.number) as watch:
+        return decode_chunk(chunk, config, watch).to_arrow()
 
 
-def commit_stage(labeled: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
-    """Commits a labeled chunk and tells what became of it; a sentinel only passes the number of chunks on."""
-    names = ("unit", "chunk", "chunks", "resume")
-    outcome = {name: labeled[name][0].as_py() for name in names} | {"images": 0, "labeled": 0}
-    if not is_sentinel(labeled):
-        with attempt(ledger, "commit", *place(labeled)):
-            part = write(labeled, files)
+def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
+    """Commits a labeled chunk and tells what became of it. The end of a unit is passed on."""
+    chunk, statuses = Chunk.from_arrow(batch), list[str]()
+    if not chunk.last:
+        with attempt(ledger, "commit", chunk.unit, chunk.number):
+            part = write(chunk, files)
         statuses = part["status"].to_pylist()
         report_images(statuses, part["windows"].to_pylist())
-        outcome |= {"images": len(statuses), "labeled": statuses.count(OK)}
-    return pa.Table.from_pylist([outcome], schema=OUTCOME_SCHEMA)
+    resume = chunk.resume.to_json() if chunk.resume else None
+    outcome = Outcome(chunk.unit, chunk.number, chunk.last, len(statuses), statuses.count(Status.OK), resume)
+    return pa.Table.from_pylist([vars(outcome)], schema=OUTCOME_SCHEMA)
 
 
 def report_images(statuses: Sequence[str], windows: Sequence[int | None]) -> None:
@@ -170,10 +169,10 @@ class UnitTracker:
 
     def add(self, outcome: Outcome) -> None:
         """Takes note of an outcome; waits only while too many units are being finished."""
-        if outcome.chunks is None:
-            self.present.setdefault(outcome.unit, set()).add(outcome.chunk)
+        if outcome.last:
+            self.expected[outcome.unit] = outcome.chunk
         else:
-            self.expected[outcome.unit] = outcome.chunks
+            self.present.setdefault(outcome.unit, set()).add(outcome.chunk)
         expected = self.expected.get(outcome.unit)
         if expected is not None and self.present.get(outcome.unit, set()) >= set(range(expected)):
             job = self.job

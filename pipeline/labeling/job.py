@@ -7,13 +7,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from scclip.pipeline.cluster.resources import Resources
-from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
+from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, ResumePoint
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 
-Commit = Callable[[pa.Table, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
+Commit = Callable[[Chunk, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
 
 Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
 
@@ -21,7 +21,7 @@ Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its par
 class ActorSpec(Protocol):
     """What travels to an actor: the model's weights, or a run whose labels are looked up."""
 
-    def start(self) -> Callable[..., pa.Table]:
+    def start(self) -> Callable[..., Chunk]:
         """The object that turns decoded chunks into labeled ones; its second argument, a `Watch`, may be left out."""
         ...
 
@@ -52,11 +52,11 @@ class LabelJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A committed chunk, or with `chunks` set the end of its unit."""
+    """A committed chunk, or with `last` the end of its unit."""
 
     unit: int
     chunk: int
-    chunks: int | None
+    last: bool
     images: int
     labeled: int
     resume: str | None
@@ -64,6 +64,6 @@ class Outcome:
     def fraction(self, unit: Unit) -> float:
         """Roughly how much of the unit is read after this chunk, 0 to 1."""
         point = ResumePoint.from_json(self.resume) if self.resume else None
-        if self.chunks is not None or point is None or point.end:
+        if self.last or point is None or point.end:
             return 1.0
         return READERS[unit.kind].fraction(unit, point)

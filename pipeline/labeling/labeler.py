@@ -1,7 +1,7 @@
 """The actor that holds one model: chunks of RGB images in, label maps and what is known of each pixel out.
 
     labeler = spec.start()       # the weights come with the spec: no file and no network
-    labeled = labeler(decoded)   # one-row chunk tables, LABELED_FIELDS
+    labeled = labeler(decoded)   # chunks, whose images have LABELED_FIELDS then
 
 Knows nothing of Ray: `spec.start()` in a loop is the reference that the tests hold the graph to.
 """
@@ -22,8 +22,8 @@ from scclip.encoder.checkpoints import DTYPES
 from scclip.encoder.cuda import free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
-from scclip.pipeline.annotations.schemas import CARRIED, KILLED, LABELED_FIELDS, MAPS
-from scclip.pipeline.inputs.chunks import is_sentinel, nest, unnest
+from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, MAPS, Status
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import Segmentation, SegmenterConfig
@@ -80,18 +80,13 @@ class Labeler:
             side = segmenter.config.short_side
             self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
 
-    def __call__(self, chunk: pa.Table, watch: Watch = FREE) -> pa.Table:
+    def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
 
         Where `watch` wants it, images are labeled one by one: the static window batch gives the same bytes.
         """
-        if is_sentinel(chunk):
-            return nest(
-                chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), empty_images(), chunks=chunk["chunks"][0].as_py()
-            )
-        rows = self.rows(unnest(chunk), watch, CARRIED)
-        table = pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS))
-        return nest(chunk["unit"][0].as_py(), chunk["chunk"][0].as_py(), table, resume=chunk["resume"][0].as_py())
+        rows = self.rows(chunk.images, watch, CARRIED)
+        return chunk.with_images(pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS)))
 
     def rows(self, images: pa.Table, watch: Watch, carried: Sequence[str]) -> list[dict[str, Any]]:
         """The carried columns of every image; for a decoded one also those that labeling adds."""
@@ -166,11 +161,6 @@ class Labeler:
         return True
 
 
-def empty_images() -> pa.Table:
-    """No image, LABELED_FIELDS."""
-    return pa.schema(LABELED_FIELDS).empty_table()
-
-
 def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
     """The decoded pictures, uint8 (h, w, 3) without copying; None for images that failed before.
 
@@ -187,8 +177,8 @@ def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
 def failed_columns(error: Exception) -> dict[str, Any]:
     """The columns of an image that has no labels."""
     if isinstance(error, KilledWorker):
-        return {"status": KILLED, "error": str(error)}
-    return {"status": "label_failed", "error": f"{type(error).__name__}: {one_line(error)}"}
+        return {"status": Status.KILLED_WORKER, "error": str(error)}
+    return {"status": Status.LABEL_FAILED, "error": f"{type(error).__name__}: {one_line(error)}"}
 
 
 def labeled_columns(labels: Segmentation) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pyarrow as pa
 import ray
 
-from scclip.pipeline.annotations.schemas import OK
-from scclip.pipeline.inputs.chunks import is_sentinel
+from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.plan import count_images
 from scclip.pipeline.inputs.readers.registry import READERS
@@ -75,17 +74,16 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     """Runs a few images of a few units through every stage; writes only below `job.files`."""
     clock = Stopwatch()
     some = [shortened(unit) for unit in spread(units, UNITS)]
-    encoded = clock.take(lambda: [table for unit in some for table in read_unit(unit, job.limits)])
-    chunks = [table for table in encoded if not is_sentinel(table)]
+    encoded = clock.take(lambda: [chunk for unit in some for chunk in read_unit(unit, job.limits)])
+    chunks = [chunk for chunk in encoded if not chunk.last]
     decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
     labeled, label_seconds = label_there(decoded, job) if job.resources.fitting else ([], None)
     parts = clock.take(lambda: [job.commit(chunk, job.files) for chunk in labeled])
-    ends = {table["unit"][0].as_py(): table["chunks"][0].as_py() for table in encoded if is_sentinel(table)}
-    clock.take(lambda: [job.finish(unit, ends[unit], job.files) for unit in ends if parts])
+    clock.take(lambda: [job.finish(end.unit, end.number, job.files) for end in encoded if end.last and parts])
     statuses = [status for part in parts for status in part["status"].to_pylist()]
     return Sample(
-        images=sum(len(chunk["images"][0]) for chunk in chunks),
-        labeled=statuses.count(OK),
+        images=sum(len(chunk.images) for chunk in chunks),
+        labeled=statuses.count(Status.OK),
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
         cpu_seconds=clock.seconds,
         label_seconds=label_seconds,
@@ -113,15 +111,15 @@ def shortened(unit: Unit) -> Unit:
     return dataclasses.replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES))
 
 
-def label_there(chunks: Sequence[pa.Table], job: LabelJob) -> tuple[list[pa.Table], float]:
+def label_there(chunks: Sequence[Chunk], job: LabelJob) -> tuple[list[Chunk], float]:
     """The labeled chunks and the seconds that one actor of the run needs for them, on a node that holds one."""
     share = job.resources
     task = ray.remote(num_cpus=share.actor_cpus, num_gpus=share.gpus_per_actor, max_retries=0)(label_chunks)
-    result: tuple[list[pa.Table], float] = ray.get(task.remote(job.spec, list(chunks)))
+    result: tuple[list[Chunk], float] = ray.get(task.remote(job.spec, list(chunks)))
     return result
 
 
-def label_chunks(spec: Any, chunks: Sequence[pa.Table]) -> tuple[list[pa.Table], float]:
+def label_chunks(spec: Any, chunks: Sequence[Chunk]) -> tuple[list[Chunk], float]:
     """The labeled chunks and the seconds they took, the model's first call left out."""
     labeler = spec.start()
     labeler(chunks[0])

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scclip.categories import BACKGROUND
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.totals import Totals
 
 LEVELS = 256  # of a confidence in 0..1
@@ -61,7 +61,7 @@ def _added(one: tuple[float, float], other: tuple[float, float]) -> tuple[float,
 
 def unit_curation(images: pa.Table, segments: pa.Table) -> CurationSums:
     """The sums of a unit's tables, which have IMAGE_COLUMNS and SEGMENT_COLUMNS."""
-    labeled = images.filter(pc.equal(images["status"], OK)).select(list(IMAGE_COLUMNS))
+    labeled = images.filter(pc.equal(images["status"], Status.OK)).select(list(IMAGE_COLUMNS))
     return CurationSums(confidence_histograms(segments), rival_sums(segments), labeled.to_pylist())
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from scclip.categories import BACKGROUND, Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.export.source import segments_by_image
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles, read_images
@@ -186,7 +186,7 @@ def labeled_rows(files: RunFiles, unit: int) -> dict[tuple[str, int], dict[str, 
     images = read_images(files, unit)
     seen: dict[str, int] = {}
     rows = {}
-    for row in images.filter(pc.equal(images["status"], OK)).to_pylist():
+    for row in images.filter(pc.equal(images["status"], Status.OK)).to_pylist():
         seen[row["key"]] = seen.get(row["key"], -1) + 1
         rows[row["key"], seen[row["key"]]] = row
     return rows

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from scclip.categories import Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
 from scclip.pipeline.inputs.readers.unit import read_rows
 from scclip.pipeline.inputs.units import Unit
@@ -136,7 +137,7 @@ def draw_unit(
     try:
         segments = read_segments(files, unit.number, [choice.image_id for choice in choices])
         for row in read_rows(unit, sorted(wanted), truth):
-            if row["status"] in ("missing", "changed"):
+            if row["status"] in (Status.MISSING, Status.CHANGED):
                 reason = str(row["error"])
             choice = wanted.get(row["index"])
             if choice and (picture := draw(choice, row, segments.get(choice.image_id, []), frame)):

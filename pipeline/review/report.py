@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scclip.categories import Categories
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
@@ -170,7 +170,7 @@ def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool
     images = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))), columns=names)
     names = list(dict.fromkeys([*SEGMENT_COLUMNS, "image_id", "area_fraction"]))
     segments = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("segments", unit))), columns=names)
-    failed = images.filter(pc.not_equal(images["status"], OK)).slice(0, limits.failures)
+    failed = images.filter(pc.not_equal(images["status"], Status.OK)).slice(0, limits.failures)
     return UnitSample(
         confidence=confidence_histograms(segments),
         failures=failed.select(["key", "file_name", "status", "error"]).to_pylist(),
@@ -188,7 +188,9 @@ def confidence_histograms(segments: pa.Table) -> dict[int, Counts]:
 
 def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimits) -> list[Choice]:
     """The segments of a unit's first images; of each class those that are large enough to see, if there are any."""
-    labeled = images.filter(pc.and_(pc.equal(images["status"], OK), pc.less(images["index"], limits.first_images)))
+    labeled = images.filter(
+        pc.and_(pc.equal(images["status"], Status.OK), pc.less(images["index"], limits.first_images))
+    )
     rows = {row["image_id"]: row for row in labeled.to_pylist()}
     found: dict[int, list[tuple[float, Choice]]] = defaultdict(list)
     for segment in segments.filter(pc.is_in(segments["image_id"], pa.array(list(rows), pa.int64()))).to_pylist():

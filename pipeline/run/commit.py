@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.label_map import LabelMaps, label_maps
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA
+from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA, Status
 from scclip.pipeline.annotations.statistics import ImageIdentity, failed_row, labeled_row, part_table, split_part
-from scclip.pipeline.inputs.chunks import ResumePoint, unnest
+from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import (
     DIGESTS_KEY,
@@ -61,14 +61,17 @@ class CommitOptions:
     """Of the maps that hold categories: uint8 or uint16."""
 
 
-def commit_chunk(labeled: pa.Table, files: RunFiles, options: CommitOptions) -> pa.Table:
+def commit_chunk(labeled: Chunk, files: RunFiles, options: CommitOptions) -> pa.Table:
     """Writes the part of a labeled chunk, once, and returns its PART_SCHEMA table."""
-    unit, chunk = labeled["unit"][0].as_py(), labeled["chunk"][0].as_py()
-    rows = [part_row(unit, row, options) for row in unnest(labeled).to_pylist()]
-    part = part_table(rows)
-    resume = labeled["resume"][0].as_py()
-    create(files.part(unit, chunk), parquet_bytes(part, {RESUME_KEY: resume.encode()} if resume else {}))
+    part = part_table([part_row(labeled.unit, row, options) for row in labeled.images.to_pylist()])
+    write_part(labeled, files, part, {})
     return part
+
+
+def write_part(chunk: Chunk, files: RunFiles, part: pa.Table, metadata: Metadata) -> None:
+    """Creates a chunk's part, with what `resume_after` needs and these keys in its metadata, unless it exists."""
+    resume = {RESUME_KEY: chunk.resume.to_json().encode()} if chunk.resume else {}
+    create(files.part(chunk.unit, chunk.number), parquet_bytes(part, {**metadata, **resume}))
 
 
 def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str, Any]:
@@ -77,11 +80,11 @@ def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str
     image_id = coco.key_image_id(row["key"]) if by_key else coco.image_id(unit, row["index"])
     names = ("key", "file_name", "index", "width", "height", "orientation", "metadata")
     identity = ImageIdentity(image_id=image_id, unit=unit, **{name: row[name] for name in names})
-    if row["status"] != "ok":
+    if row["status"] != Status.OK:
         return failed_row(identity, status=row["status"], error=row["error"], seconds=row["seconds"])
     if image_id is None:
         error = f"key {row['key']!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
-        return failed_row(identity, status="bad_id", error=error, seconds=row["seconds"])
+        return failed_row(identity, status=Status.BAD_ID, error=error, seconds=row["seconds"])
     result = label_maps(row, options.dtype)
     return labeled_row(identity, result, seconds=row["seconds"], masks=mask_pngs(result, options))
 
@@ -165,9 +168,9 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     """The part with every image whose id came before in the unit turned into a `bad_id` row (--image-ids key)."""
     ids, seen, repeated = part["image_id"].to_pylist(), set[int](), list[int]()
     for place, (image_id, status) in enumerate(zip(ids, part["status"].to_pylist(), strict=True)):
-        if status == "ok" and image_id in seen:
+        if status == Status.OK and image_id in seen:
             repeated.append(place)
-        elif status == "ok":
+        elif status == Status.OK:
             seen.add(image_id)
     if not repeated:
         return part
@@ -175,7 +178,7 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     for place in repeated:
         identity = ImageIdentity(**{name: rows[place][name] for name in ImageIdentity.__dataclass_fields__})
         error = f"image id {ids[place]} of key {rows[place]['key']!r} occurs before in this unit; use --image-ids plan"
-        rows[place] = failed_row(identity, status="bad_id", error=error, seconds=rows[place]["seconds"])
+        rows[place] = failed_row(identity, status=Status.BAD_ID, error=error, seconds=rows[place]["seconds"])
     return part_table(rows)
 
 

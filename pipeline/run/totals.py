@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles
 from scclip.pipeline.storage.files import info, join, open_stream, replace
 
@@ -50,7 +50,7 @@ class Totals:
     @property
     def labeled(self) -> int:
         """Images with status "ok"."""
-        return self.statuses[OK]
+        return self.statuses[Status.OK]
 
     @property
     def failed(self) -> int:
@@ -82,7 +82,7 @@ class Totals:
 
 def totals(images: pa.Table, segments: pa.Table) -> Totals:
     """Totals of tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
-    labeled = images.filter(pc.equal(images["status"], OK))
+    labeled = images.filter(pc.equal(images["status"], Status.OK))
     size = _integers(labeled["width"]) * _integers(labeled["height"])
     category, area = _integers(segments["category_id"]), _integers(segments["area"])
     return Totals(

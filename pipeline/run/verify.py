@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
 from scclip.pipeline.inputs.readers.tar import TarError, members
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles
@@ -67,7 +67,7 @@ def verify_unit(files: RunFiles, unit: Unit, run: Mapping[str, Any]) -> UnitRepo
         problems += digest_problems(files, kind, unit.number, digest)
     if not problems:  # what follows reads the other files, which are those that images/ was written with
         problems = [*segments_problems(files, unit.number, images, sums), *masks_problems(files, unit, images, digests)]
-    ids = images.filter(pc.equal(images["status"], OK))["image_id"].to_numpy()
+    ids = images.filter(pc.equal(images["status"], Status.OK))["image_id"].to_numpy()
     return UnitReport(unit.number, problems, sums, ids.astype(np.int64))
 
 
@@ -89,7 +89,7 @@ def reason(error: BaseException) -> str:
 
 def images_problems(images: pa.Table, unit: Unit, run: Mapping[str, Any]) -> Iterator[str]:
     """Rows: every index once and in order, ids as the run makes them, a reason for every failure."""
-    index, failed = images["index"].to_pylist(), images.filter(pc.not_equal(images["status"], OK))
+    index, failed = images["index"].to_pylist(), images.filter(pc.not_equal(images["status"], Status.OK))
     if index != list(range(len(index))):
         yield f"images/: {len(index)} rows whose indices are not 0 to {len(index) - 1}: images are missing or repeated"
     if set(images["unit"].to_pylist()) - {unit.number}:
@@ -137,7 +137,7 @@ def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals
         yield "coco/: its images and annotations are not those of the tables"
     if totals(images, segments) != sums:
         yield "images/: its totals are not the sums over its rows and segments"
-    sizes = {row["image_id"]: (row["height"], row["width"]) for row in images.to_pylist() if row["status"] == OK}
+    sizes = {row["image_id"]: (row["height"], row["width"]) for row in images.to_pylist() if row["status"] == Status.OK}
     yield from some(
         "segments/: RLEs that do not decode to their area", [bad for row in rows for bad in bad_rle(row, sizes)]
     )
@@ -184,7 +184,7 @@ def covered_problems(images: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Ite
     for row in images.select(
         ["image_id", "status", "width", "height", "background_fraction", "ignored_fraction"]
     ).to_pylist():
-        if row["status"] == OK:
+        if row["status"] == Status.OK:
             pixels = row["width"] * row["height"]
             rest = (row["background_fraction"] + row["ignored_fraction"]) * pixels
             wrong += [str(row["image_id"])] if areas.pop(row["image_id"], 0) + round(rest) != pixels else []
@@ -196,7 +196,7 @@ def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mappi
     """The mask tar is whole and has every labeled image the same number of times."""
     if "masks" not in digests:
         return
-    data, labeled = read_bytes(files.unit_file("masks", unit.number)), images["status"].to_pylist().count(OK)
+    data, labeled = read_bytes(files.unit_file("masks", unit.number)), images["status"].to_pylist().count(Status.OK)
     try:
         count = sum(1 for _ in members(io.BytesIO(data), len(data)))
     except TarError as error:

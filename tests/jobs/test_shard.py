@@ -9,7 +9,7 @@ from pictures import encoded
 from PIL import Image
 
 from scclip.jobs.cli.main import main
-from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel, unnest
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 
@@ -37,7 +37,7 @@ def test_shards_hold_the_images_and_the_protocols_indices(tmp_path: Path, capsys
     found = {}
     for unit in plan_units([str(tmp_path / "shards")], truth="seg.png"):
         for chunk in read_unit(unit, ChunkLimits(), truth="seg.png"):
-            for row in [] if is_sentinel(chunk) else unnest(chunk).to_pylist():
+            for row in chunk.images.to_pylist():
                 found[row["key"]] = row["data"]
                 indices = np.asarray(Image.open(io.BytesIO(row["truth"])))
                 assert (indices == int(row["key"][-8:]) - 1).all()

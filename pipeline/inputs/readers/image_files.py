@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.units import PlannedFile, Unit, difference
@@ -58,7 +59,7 @@ def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage
         try:
             data = read_bytes(file.url, expected_size=file.size)
         except PermissionError as error:
-            problem = "unreadable", str(error)
+            problem = Status.UNREADABLE, str(error)
     if problem:
         return EncodedImage(index, file.key, file.file_name, None, status=problem[0], error=problem[1])
     return EncodedImage(index, file.key, file.file_name, data, _truth_beside(file.url, truth) if truth else None)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.readers.table_rows import image_column, row_image, row_ranges
 from scclip.pipeline.inputs.units import Unit
@@ -53,7 +54,7 @@ class ParquetReader:
                 raise
             except _DATA as error:
                 reason = f"not a Parquet file of images: {_line(error)}"
-                yield EncodedImage(0, name, name, None, status="bad_shard", error=reason)
+                yield EncodedImage(0, name, name, None, status=Status.BAD_SHARD, error=reason)
                 return
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
@@ -82,7 +83,7 @@ def _group_images(
     except _DATA as error:
         end = begin + table.metadata.row_group(group).num_rows
         reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
-        yield EncodedImage(row, f"{name}:{row}", name, None, status="bad_shard", error=reason)
+        yield EncodedImage(row, f"{name}:{row}", name, None, status=Status.BAD_SHARD, error=reason)
 
 
 def _line(error: BaseException) -> str:

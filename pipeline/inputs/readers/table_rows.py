@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.readers.metadata import row_metadata
@@ -76,7 +77,7 @@ def row_image(values: dict[str, object], row: int, column: str, truth: str | Non
     if data is not None:
         return EncodedImage(row, key, str(name or key), data, label, row_metadata(values))
     reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
-    return EncodedImage(row, key, str(name or key), None, label, row_metadata(values), "unreadable", reason)
+    return EncodedImage(row, key, str(name or key), None, label, row_metadata(values), Status.UNREADABLE, reason)
 
 
 def _bytes_and_path(value: object) -> tuple[bytes | None, str | None]:

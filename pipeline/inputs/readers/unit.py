@@ -6,17 +6,15 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
-
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import (
+    Chunk,
     ChunkLimits,
     EncodedImage,
     ResumePoint,
     chunked,
     encoded_chunk,
-    is_sentinel,
-    sentinel,
-    unnest,
+    unit_end,
 )
 from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.units import MAX_IMAGES, Unit, difference
@@ -29,8 +27,8 @@ def read_unit(
     done: Collection[int] = frozenset(),
     resume: ResumePoint | None = None,
     truth: str | None = None,
-) -> Iterator[pa.Table]:
-    """Reads the chunks of a unit that are not in `done`, in order, then its sentinel; the same ones on every call.
+) -> Iterator[Chunk]:
+    """Reads the chunks of a unit that are not in `done`, in order, then the unit's end; the same on every call.
 
     A shard that is gone or is not the planned one is not read: one row `missing` or `changed` stands for all images
     that are not done yet.
@@ -54,7 +52,7 @@ def read_unit(
     yield from chunked(unit.number, rows, limits, done, start)
 
 
-def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[pa.Table]:
+def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[Chunk]:
     """The row that says why, in the first chunk that is missing; further gaps before done chunks become empty."""
     number = next(number for number in range(start.chunk, len(done) + start.chunk + 1) if number not in done)
     chunks = max([number, *done]) + 1
@@ -64,7 +62,7 @@ def _refused(unit: Unit, status: str, reason: str, done: Collection[int], start:
         yield encoded_chunk(unit.number, number, [row], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
         for gap in (gap for gap in range(number + 1, chunks) if gap not in done):
             yield encoded_chunk(unit.number, gap, [], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
-    yield sentinel(unit.number, start.chunk if start.end else chunks)
+    yield unit_end(unit.number, start.chunk if start.end else chunks)
 
 
 def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
@@ -83,18 +81,18 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
             reason = (
                 f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
             )
-            yield row._replace(data=None, truth=None, status="bad_shard", error=reason)
+            yield row._replace(data=None, truth=None, status=Status.BAD_SHARD, error=reason)
             return
         yield row
 
 
 def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
-    """Reads the encoded images of a unit from the first of `indices` to the last, as rows of chunks.IMAGE_FIELDS."""
+    """Reads the encoded images of a unit from the first of `indices` to the last, as rows of chunks.ENCODED_SCHEMA."""
     limits = ChunkLimits(images=8)
     for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
-        if is_sentinel(chunk):
+        if chunk.last:
             return
-        rows = unnest(chunk).to_pylist()
+        rows = chunk.images.to_pylist()
         yield from rows
         if rows[-1]["index"] >= indices[-1]:
             return

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import (
     IMAGE_EXTENSIONS,
@@ -106,14 +107,14 @@ def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, pl
     except TarError as error:
         if index >= start.index:
             name, offset = unit.url.rpartition("/")[2], error.offset if plain else None
-            yield EncodedImage(index, name, name, None, status="bad_shard", error=str(error), offset=offset)
+            yield EncodedImage(index, name, name, None, status=Status.BAD_SHARD, error=str(error), offset=offset)
 
 
 def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator[EncodedImage]:
     for sample in samples:
         truth, metadata = sidecars.join(sample) if sidecars else (None, None)
         for skip, (member, data, error) in enumerate(sample.images):
-            status = "ok" if error is None else "unsupported" if member.kind != "file" else "too_large"
+            status = Status.OK if error is None else Status.UNSUPPORTED if member.kind != "file" else Status.TOO_LARGE
             yield EncodedImage(0, sample.key, member.name, data, truth, metadata, status, error, sample.offset, skip)
 
 

@@ -1,6 +1,8 @@
 """statistics.py against loops over classes and pixels, and its tables through Parquet and back."""
 
 import io
+import json
+import pickle
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -167,3 +169,12 @@ def test_rows_that_contradict_themselves_are_refused():
             statistics.labeled_row(wrong, case, seconds=0.0)
     with pytest.raises(ValueError, match="name what failed"):
         statistics.failed_row(identity(), status="ok", error=None)
+
+
+def test_a_status_is_its_text_wherever_it_goes():
+    for status in schemas.Status:
+        assert f"{status}" == str(status) == f"{status:s}" == status.value and type(str(status)) is str
+        assert json.dumps({status: status}) == json.dumps({status.value: status.value})
+        assert Counter([status.value])[status] == 1 and pickle.loads(pickle.dumps(status)) is status
+        assert status.sentence.endswith(".") and status.value == status.name.lower()
+    assert pa.array(list(schemas.Status), pa.string()).to_pylist() == [status.value for status in schemas.Status]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from scclip.pipeline.benchmarks.downloads import LABEL_TABLES, convert, folder_pair, list_samples
 from scclip.pipeline.benchmarks.sharding import shard_bytes
-from scclip.pipeline.inputs.chunks import ChunkLimits, is_sentinel, unnest
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.resolve import InputError
@@ -119,7 +119,7 @@ def read_back(shards: Path) -> dict[str, tuple[bytes, list[int]]]:
     found = {}
     for unit in plan_units([str(shards)], truth="seg.png"):
         for chunk in read_unit(unit, ChunkLimits(), truth="seg.png"):
-            for row in [] if is_sentinel(chunk) else unnest(chunk).to_pylist():
+            for row in chunk.images.to_pylist():
                 plane = np.asarray(Image.open(io.BytesIO(row["truth"])))
                 assert (plane == plane[:, :1]).all()
                 found[row["key"]] = (row["data"], plane[:, 0].tolist())

@@ -26,7 +26,7 @@ from scclip.pipeline.evaluation.scoring import (
 )
 from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
-from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.pipeline.run.files import RunFiles
@@ -133,7 +133,7 @@ def test_the_actor_gives_the_golden_label_maps(monkeypatch: pytest.MonkeyPatch) 
         with monkeypatch.context() as patched:
             patched.setattr(Segmenter, "_load", lambda self, image, size: pixels)
             predicted = actor(decode_chunk(chunk, DecodeConfig()))
-        (row,) = unnest(predicted).to_pylist()
+        (row,) = predicted.images.to_pylist()
         maps = [np.frombuffer(data, np.uint8).reshape(labels.shape) for data in row["predictions"]]
         assert (maps[0] == labels).mean() >= 0.999
         assert (maps[1] == labels).mean() < 0.999

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, is_sentinel, sentinel, unnest
+from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, encoded_chunk, unit_end
 from scclip.pipeline.inputs.decoding import DECODED_SCHEMA, DecodeConfig, DecodeError, decode_chunk, decode_image
 from scclip.pipeline.inputs.headers import header_size
 
@@ -177,9 +177,10 @@ def test_a_chunk_keeps_its_rows(make: Callable[[], bytes]) -> None:
         EncodedImage(8, "d", "d.png", good),
     ]
     chunk = decode_chunk(encoded_chunk(3, 2, rows, ResumePoint(chunk=3, index=9, offset=77)), CONFIG)
-    assert chunk.schema.equals(DECODED_SCHEMA) and chunk["unit"][0].as_py() == 3 and chunk["chunk"][0].as_py() == 2
-    assert ResumePoint.from_json(chunk["resume"][0].as_py()).offset == 77
-    found = unnest(chunk).to_pylist()
+    assert chunk.images.schema.equals(DECODED_SCHEMA) and Chunk.from_arrow(chunk.to_arrow()) == chunk
+    assert (chunk.unit, chunk.number, chunk.last) == (3, 2, False)
+    assert chunk.resume == ResumePoint(chunk=3, index=9, offset=77)
+    found = chunk.images.to_pylist()
     assert [row["index"] for row in found] == [5, 6, 7, 8]
     assert [row["status"] for row in found] == ["ok", "undecodable", "missing", "ok"]
     assert found[2]["error"] == "it is gone" and found[1]["rgb"] is None and found[0]["truth"] == b"truth"
@@ -187,8 +188,9 @@ def test_a_chunk_keeps_its_rows(make: Callable[[], bytes]) -> None:
     for row in (found[0], found[3]):
         pixels = np.frombuffer(row["rgb"], np.uint8).reshape(row["height"], row["width"], 3)
         assert np.array_equal(pixels, expected)
-    last = decode_chunk(sentinel(3, 7), CONFIG)
-    assert is_sentinel(last) and last["chunks"][0].as_py() == 7 and last.schema.equals(DECODED_SCHEMA)
+    end = decode_chunk(unit_end(3, 7), CONFIG)
+    assert end.last and end.number == 7 and end.images.schema.equals(DECODED_SCHEMA)
+    assert Chunk.from_arrow(end.to_arrow()) == end and end.to_arrow().schema == chunk.to_arrow().schema
 
 
 @pytest.mark.parametrize("side, expected", [(0, (300, 400)), (151, (300, 400)), (150, (150, 200)), (40, (75, 100))])

@@ -15,7 +15,7 @@ from scclip.encoder.checkpoints import find_weights, load_clip
 from scclip.encoder.config import ModelConfig
 from scclip.errors import DeviceLost
 from scclip.pipeline.annotations.label_map import label_maps
-from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk, unnest
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.segmentation.segmenter import Segmenter
@@ -98,8 +98,8 @@ def test_reduced_scale_changes_few_labels_and_no_size(spec: LabelerSpec) -> None
     chunk, maps = encoded_chunk(1, 0, images, ResumePoint(chunk=1, end=True)), []
     for side, height in ((0, [960, 1280]), (480, [480, 640])):
         decoded = decode_chunk(chunk, DecodeConfig(reduced_side=side))
-        assert unnest(decoded)["rgb_height"].to_pylist() == height
-        rows = unnest(spec.start()(decoded)).to_pylist()
+        assert decoded.images["rgb_height"].to_pylist() == height
+        rows = spec.start()(decoded).images.to_pylist()
         maps.append([label_maps(row, np.uint8).labels for row in rows])
     shares = [(full == reduced).mean() for full, reduced in zip(*maps, strict=True)]
     assert [full.shape for full in maps[0]] == [reduced.shape for reduced in maps[1]] == [(960, 1280), (1280, 960)]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from objectstore import CREDENTIALS, object_store
 
-from scclip.pipeline.inputs.chunks import ChunkLimits, ResumePoint
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.storage import files as storage
@@ -224,7 +224,7 @@ def test_a_shard_read_through_faults_equals_the_local_one(root: str, tmp_path: P
     whole, before = list(read_unit(local, ChunkLimits(images=4))), retries.retries_used()
     FaultyProxy.faults[:] = random.Random(5).choices(["", "reset", "truncate", "slow down"], [5, 1, 1, 1], k=100)
     assert list(read_unit(remote, ChunkLimits(images=4))) == whole and retries.retries_used() > before
-    start = ResumePoint.from_json(whole[4]["resume"][0].as_py())
+    start = whole[4].resume
     assert list(read_unit(remote, ChunkLimits(images=4), range(5), start)) == whole[5:]
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scclip.pipeline.inputs.chunks import ENCODED_SCHEMA, ChunkLimits, ResumePoint, is_sentinel, resume_point, unnest
+from scclip.pipeline.inputs.chunks import ENCODED_SCHEMA, Chunk, ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
@@ -50,11 +50,11 @@ def one_unit(path: str | Path, **options: Any) -> Unit:
 def rows_of(unit: Unit, limits: ChunkLimits | None = None, **options: Any) -> list[dict[str, Any]]:
     """All images of a unit as dictionaries; checks the shape of the chunks on the way."""
     chunks = list(read_unit(unit, limits or ChunkLimits(), **options))
-    assert all(chunk.schema.equals(ENCODED_SCHEMA) and chunk.num_rows == 1 for chunk in chunks)
-    assert [is_sentinel(chunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert chunks[-1]["chunks"][0].as_py() == len(chunks) - 1 == chunks[-1]["chunk"][0].as_py()
-    assert [chunk["chunk"][0].as_py() for chunk in chunks] == list(range(len(chunks)))
-    return [row for chunk in chunks for row in unnest(chunk).to_pylist()]
+    assert all(chunk.images.schema.equals(ENCODED_SCHEMA) for chunk in chunks)
+    assert all(chunk.to_arrow().num_rows == 1 and Chunk.from_arrow(chunk.to_arrow()) == chunk for chunk in chunks)
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert [chunk.number for chunk in chunks] == list(range(len(chunks))) and len(chunks[-1].images) == 0
+    return [row for chunk in chunks for row in chunk.images.to_pylist()]
 
 
 def mixed_tar(path: Path) -> str:
@@ -99,15 +99,13 @@ def test_reading_on_from_every_chunk_equals_reading_whole(tmp_path: Path, kind: 
         unit = one_unit(mixed_tar(tmp_path / kind))
     whole = list(read_unit(unit, limits, truth="seg.png"))
     assert len(whole) > 4
-    resumes = {number: chunk["resume"][0].as_py() for number, chunk in enumerate(whole[:-1])}
     for done in range(len(whole)):
-        start = resume_point({number: resumes[number] for number in range(done)})
+        start = whole[done - 1].resume if done else None
         assert (start.chunk if start else 0) == done
         rest = list(read_unit(unit, limits, frozenset(range(done)), start, "seg.png"))
         assert rest == whole[done:]
     holes = frozenset([0, 1, 3])
-    start = resume_point({number: resumes[number] for number in holes})
-    assert list(read_unit(unit, limits, holes, start, "seg.png")) == [whole[2], *whole[4:]]
+    assert list(read_unit(unit, limits, holes, whole[1].resume, "seg.png")) == [whole[2], *whole[4:]]
 
 
 def test_chunks_close_where_the_limits_say(tmp_path: Path) -> None:
@@ -116,7 +114,7 @@ def test_chunks_close_where_the_limits_say(tmp_path: Path) -> None:
     unit = one_unit(write_tar(tmp_path / "a.tar", [(f"{n}.png", image) for n, image in enumerate(images)]))
 
     def lengths(**limits: int) -> list[int]:
-        return [unnest(chunk).num_rows for chunk in read_unit(unit, ChunkLimits(**limits))][:-1]
+        return [len(chunk.images) for chunk in read_unit(unit, ChunkLimits(**limits))][:-1]
 
     assert lengths() == [6]
     assert lengths(images=4) == [4, 2]
@@ -187,8 +185,7 @@ def test_a_broken_shard_gives_its_good_images_and_one_row_that_says_why(tmp_path
         assert "end blocks are missing" in rows[-1]["error"] and rows[-1]["file_name"] == path.name
         chunks = list(read_unit(unit, limits))
         for number, chunk in enumerate(chunks[:-1], 1):
-            start = ResumePoint.from_json(chunk["resume"][0].as_py())
-            assert list(read_unit(unit, limits, range(number), start)) == chunks[number:]
+            assert list(read_unit(unit, limits, range(number), chunk.resume)) == chunks[number:]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) - (800 if suffix == ".tar" else 30)])
     rows = rows_of(one_unit(path))
@@ -226,10 +223,9 @@ def test_a_shard_that_vanished_or_changed_is_one_row_in_the_first_missing_chunk(
     assert (
         (row["status"], row["index"]) == ("changed", 0) and "planned with" in row["error"] and "found" in row["error"]
     )
-    start = ResumePoint.from_json(chunks[1]["resume"][0].as_py())
-    after = list(read_unit(unit, limits, {0, 1, 3, 5}, start))
-    assert [(c["chunk"][0].as_py(), unnest(c)["index"].to_pylist()) for c in after] == [(2, [2]), (4, []), (6, [])]
-    assert after[-1]["chunks"][0].as_py() == 6
+    after = list(read_unit(unit, limits, {0, 1, 3, 5}, chunks[1].resume))
+    assert [(chunk.number, chunk.images["index"].to_pylist()) for chunk in after] == [(2, [2]), (4, []), (6, [])]
+    assert after[-1].last
     path.unlink()
     (row,) = rows_of(unit)
     assert row["status"] == "missing" and "a.tar is gone" in row["error"]
@@ -311,9 +307,8 @@ def test_the_limit_holds_for_every_kind_and_from_every_chunk(tmp_path: Path) -> 
     ):
         unit = one_unit(source, limit=4)
         chunks = list(read_unit(unit, ChunkLimits(images=3)))
-        assert [unnest(chunk).num_rows for chunk in chunks] == [3, 1, 0]
-        start = ResumePoint.from_json(chunks[0]["resume"][0].as_py())
-        assert list(read_unit(unit, ChunkLimits(images=3), {0}, start)) == chunks[1:]
+        assert [len(chunk.images) for chunk in chunks] == [3, 1, 0]
+        assert list(read_unit(unit, ChunkLimits(images=3), {0}, chunks[0].resume)) == chunks[1:]
 
 
 def test_a_shard_in_memory_reads_as_on_disk(tmp_path: Path) -> None:
