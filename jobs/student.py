@@ -29,7 +29,6 @@ from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import ExportOptions, SelectionOptions, export
 from scclip.jobs.label import label
-from scclip.jobs.pages.curation import THRESHOLDS
 from scclip.jobs.report import ReportOptions, write_report
 from scclip.jobs.setup.labeling import LabelOptions
 from scclip.jobs.setup.models import SegmentationOptions
@@ -37,6 +36,7 @@ from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.review.curation import THRESHOLDS
 from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)
