@@ -5,16 +5,15 @@ scclip compare labels/ labels-other-words/ --output compare.html
 
 import json
 import sys
-from typing import Any
 
 import numpy as np
 
 from scclip.errors import UserError
 from scclip.jobs.options.compare import CompareOptions
-from scclip.jobs.pages.comparison import render
-from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.review.compare_pictures import draw_changed
-from scclip.pipeline.review.drift import Classes, Drift, Side, compare_runs, pair_units
+from scclip.jobs.pages.comparison import render_comparison
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.review.drift import Classes, ComparedRun, Drift, compare_units, pair_units
+from scclip.pipeline.review.gallery import ComparisonPainter, draw_pictures
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run, run_categories
 from scclip.pipeline.run.generations import read_plan
@@ -25,79 +24,75 @@ ROWS, FLOWS = 24, 8  # of the terminal's tables
 
 def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
-    (a, run, units), (b, _, others) = (open_side(name) for name in (options.run_a, options.run_b))
-    classes, pairs = Classes.of(a.names, b.names), pair_units(units, others)
+    a, b = open_run(options.run_a), open_run(options.run_b)
+    classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
     if not pairs:
         raise UserError(
             f"{a.files.output} and {b.files.output} share no finished shard; compare runs over the same input"
         )
-    if len(pairs) < max(len(units), len(others)):
-        note = f"{len(pairs):,} units are in both runs, of {len(units):,} and {len(others):,} finished ones"
+    if len(pairs) < max(len(a.units), len(b.units)):
+        note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
         print(f"scclip compare: {note}", file=sys.stderr)
     size = len(classes.names)
-    drift = sum(compare_runs(a, b, pairs, classes), Drift(np.zeros((size, size), np.int64)))
-    print(json.dumps(as_dict(drift, classes)) if options.json else describe(drift, classes))
+    drift = sum(compare_units(a, b, pairs, classes), Drift(np.zeros((size, size), np.int64)))
+    print(as_json(drift, classes) if options.json else as_text(drift, classes))
     if options.output != "none":
-        shown = drift.images[: options.pictures]
-        pictures, notes = draw_changed(a, b, units, shown, classes, run["options"]["exif"])
-        page = render(drift, classes, (a.files.output, b.files.output), pictures, notes)
-        replace(options.output, page.encode("utf-8", "replace"))
+        painter = ComparisonPainter(runs=(a, b), classes=classes)
+        shown = draw_pictures(drift.images[: options.pictures], a.units, painter.open_unit, a.decode)
+        replace(options.output, render_comparison(drift, classes, (a.files.output, b.files.output), *shown).encode())
         if not options.json:
             print(f"page: {options.output}")
     return 0
 
 
-def open_side(name: str) -> tuple[Side, dict[str, Any], list[Unit]]:
-    """A run and its finished units; UserError where there is none."""
+def open_run(name: str) -> ComparedRun:
+    """A run with its finished units; UserError where there is none."""
     files = RunFiles(name.rstrip("/") or "/")
     try:
-        run, units = read_run(files), read_plan(files)
+        run, plan, finished = read_run(files), read_plan(files), files.finished()
     except FileNotFoundError:
         raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
-    finished = files.finished()
-    return Side(files=files, names=run_categories(run)), run, [unit for unit in units if unit.number in finished]
+    units = [unit for unit in plan if unit.number in finished]
+    decode = DecodeConfig(exif=run["options"]["exif"])
+    return ComparedRun(files=files, names=run_categories(run), units=units, decode=decode)
 
 
-def describe(drift: Drift, classes: Classes) -> str:
+def as_text(drift: Drift, classes: Classes) -> str:
     """Tables for the terminal: classes by IoU, the lowest first; what moved where."""
-    width = max(len(name) for name in classes.names)
+    names, width = classes.names, max(len(name) for name in classes.names)
     lines = [
         f"{drift.compared:,} images in both runs, {drift.equal:,} of them equal; {drift.changed:.2%} of pixels moved"
     ]
     if drift.missing:
         lines.append(f"{drift.missing:,} images are labeled in one run only, or have another size there")
-    for place in order(drift)[:ROWS]:
-        areas = f"area {drift.area[0, place]:7.2%} → {drift.area[1, place]:7.2%}"
-        lines.append(f"  {classes.names[place]:{width}}  IoU {drift.iou[place]:.3f}  {areas}")
-    for a, b, pixels in drift.flows()[:FLOWS]:
-        lines.append(
-            f"  moved: {classes.names[a]} → {classes.names[b]}  {pixels / drift.matrix.sum():.2%} of all pixels"
-        )
-    for which, names in zip("AB", classes.only, strict=True):
-        lines += [f"  only in {which}: {', '.join(names)}"] if names else []
+    for row in drift.classes()[:ROWS]:
+        areas = f"area {row.area_a:7.2%} → {row.area_b:7.2%}"
+        lines.append(f"  {names[row.index]:{width}}  IoU {row.iou:.3f}  {areas}")
+    for flow in drift.flows()[:FLOWS]:
+        share = flow.pixels / drift.matrix.sum()
+        lines.append(f"  moved: {names[flow.before]} → {names[flow.after]}  {share:.2%} of all pixels")
+    for which, only in zip("AB", classes.only, strict=True):
+        lines += [f"  only in {which}: {', '.join(only)}"] if only else []
     return "\n".join(lines)
 
 
-def order(drift: Drift) -> list[int]:
-    """Places of the classes that have pixels, the lowest IoU first."""
-    known = np.flatnonzero(~np.isnan(drift.iou)).tolist()
-    return sorted(known, key=lambda place: (drift.iou[place], place))
-
-
-def as_dict(drift: Drift, classes: Classes) -> dict[str, Any]:
-    """The comparison as JSON."""
-    rows = [
-        {
-            "name": classes.names[place],
-            "iou": float(drift.iou[place]),
-            "area": [float(drift.area[0, place]), float(drift.area[1, place])],
-        }
-        for place in order(drift)
-    ]
-    moved = [
-        {"from": classes.names[a], "to": classes.names[b], "pixels": pixels} for a, b, pixels in drift.flows()[:ROWS]
-    ]
-    images = [{"key": image.key, "changed": image.share} for image in drift.images]
-    counts = {"compared": drift.compared, "equal": drift.equal, "missing": drift.missing, "changed": drift.changed}
-    only = {"only_a": list(classes.only[0]), "only_b": list(classes.only[1])}
-    return {**counts, "classes": rows, "moved": moved, **only, "images": images}
+def as_json(drift: Drift, classes: Classes) -> str:
+    """The comparison as one JSON object."""
+    names, (only_a, only_b) = classes.names, classes.only
+    document = {
+        "compared": drift.compared,
+        "equal": drift.equal,
+        "missing": drift.missing,
+        "changed": drift.changed,
+        "classes": [
+            {"name": names[row.index], "iou": row.iou, "area": [row.area_a, row.area_b]} for row in drift.classes()
+        ],
+        "moved": [
+            {"from": names[flow.before], "to": names[flow.after], "pixels": flow.pixels}
+            for flow in drift.flows()[:ROWS]
+        ],
+        "only_a": only_a,
+        "only_b": only_b,
+        "images": [{"key": changed.image.key, "changed": changed.share} for changed in drift.images],
+    }
+    return json.dumps(document)

@@ -5,9 +5,9 @@ scclip report s3://bucket/labels
 
 from scclip.errors import UserError
 from scclip.jobs.options.report import ReportOptions
-from scclip.jobs.pages.curation import THRESHOLDS, thresholds_yaml
-from scclip.jobs.pages.run import render
+from scclip.jobs.pages.run import render_run
 from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.review.curation import THRESHOLDS, thresholds_yaml
 from scclip.pipeline.review.report import ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import join, replace
@@ -33,5 +33,5 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
     if content.curation:
         replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.names))
     url = join(files.output, "report.html")
-    replace(url, render(content, evaluation).encode("utf-8", "replace"))
+    replace(url, render_run(content, evaluation).encode())
     return url

@@ -30,12 +30,12 @@ from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.options.student import StudentOptions
-from scclip.jobs.pages.curation import THRESHOLDS
 from scclip.jobs.report import write_report
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.review.curation import THRESHOLDS
 from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)

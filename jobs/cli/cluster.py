@@ -88,7 +88,8 @@ class OwnPaths(JobConfig):
     """A job whose workers do not get the driver's folders at the head of `sys.path`.
 
     Ray adds the current folder and the script's to every job but those with a working directory, so that a
-    `statistics.py` there would stand in for the standard library's. Relative paths still work: workers start in the current folder.
+    `statistics.py` there would stand in for the standard library's. Relative paths still work: workers
+    start in the current folder.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 DISTRIBUTION = "scclip-pipeline"
 PACKAGES = ("scclip", "scclip.jobs", "scclip.pipeline")  # in a checkout these are three folders side by side
-SUFFIXES = {".py", ".yaml", ".html", ".json", ".safetensors", ".md"}
+SUFFIXES = {".py", ".yaml", ".j2", ".json", ".safetensors", ".md"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal files must give equal bytes
 FILES = "files"  # folder of a working directory with the user's own files
 

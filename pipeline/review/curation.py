@@ -1,4 +1,4 @@
-"""What a run's statistics say about its labels: what to trust, what to merge, what to look at (no image, no model).
+"""What the statistics of a run say about its labels: what to trust, what to merge, what to look at first.
 
     sums = unit_curation(images, segments) + ...           # tables of some units, without RLEs
     curation = conclude(sums, names, totals, queries, features, keep=0.8)
@@ -10,13 +10,14 @@ Measured on 1,000 of the demo's scenes: 80 % asked for, 77 % kept, 68 to 81 % by
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
 from scclip.categories import BACKGROUND
 from scclip.pipeline.annotations.schemas import Status
@@ -28,69 +29,89 @@ NEAR = 0.9  # cosine of two queries' text features from which on they hardly dif
 SHOWN = 20  # entries of each list
 QUERY_BLOCK = 512  # rows of the cosines that are in memory at once
 
-IMAGE_COLUMNS = ("image_id", "key", "file_name", "unit", "status", "coverage", "mean_confidence", "entropy")
+THRESHOLDS = "thresholds.yaml"  # beside the report, for `scclip export --thresholds`
+
 SEGMENT_COLUMNS = ("category_id", "area", "mean_confidence", "p10_confidence", "margin", "runner_up")
 
 Counts = npt.NDArray[np.float64]
+Key = TypeVar("Key")
+Number = TypeVar("Number", np.int64, np.float64)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class MeasuredImage:
+    """A labeled image and its measures."""
+
+    image_id: int
+    key: str
+    file_name: str
+    mean_confidence: float
+    """Of all pixels, 0..1."""
+    entropy: float
+    coverage: float
+    """Share of pixels with a class."""
+
+
+IMAGE_COLUMNS = tuple(item.name for item in fields(MeasuredImage))
+
+
+@dataclass(frozen=True)
 class CurationSums:
     """Sums over units, additive with `+` in any order; `CurationSums()` is zero."""
 
-    confidence: dict[int, Counts] = field(default_factory=dict)
+    confidence: Mapping[int, Counts] = field(default_factory=dict)
     """Category → (256,) pixels by confidence."""
-    rivals: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
-    """(category, runner-up) → pixels, and their sum of margins."""
-    images: list[dict[str, Any]] = field(default_factory=list)
-    """Labeled images, IMAGE_COLUMNS."""
+    rivals: Mapping[tuple[int, int], Counts] = field(default_factory=dict)
+    """(category, runner-up) → (2,) pixels, and their sum of margins."""
+    images: Sequence[MeasuredImage] = ()
+    """Labeled images."""
 
     def __add__(self, other: "CurationSums") -> "CurationSums":
-        keys, pairs = self.confidence.keys() | other.confidence.keys(), self.rivals.keys() | other.rivals.keys()
-        none, zero = np.zeros(LEVELS), (0.0, 0.0)
         return CurationSums(
-            {key: self.confidence.get(key, none) + other.confidence.get(key, none) for key in keys},
-            {pair: _added(self.rivals.get(pair, zero), other.rivals.get(pair, zero)) for pair in pairs},
+            added(self.confidence, other.confidence),
+            added(self.rivals, other.rivals),
             [*self.images, *other.images],
         )
 
 
-def _added(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    return one[0] + other[0], one[1] + other[1]
+def added(
+    one: Mapping[Key, npt.NDArray[Number]], other: Mapping[Key, npt.NDArray[Number]]
+) -> dict[Key, npt.NDArray[Number]]:
+    """The sum of two tables of counts; a key that only one of them has keeps its counts."""
+    return {**one, **other, **{key: one[key] + other[key] for key in one.keys() & other.keys()}}
 
 
 def unit_curation(images: pa.Table, segments: pa.Table) -> CurationSums:
-    """The sums of a unit's tables, which have IMAGE_COLUMNS and SEGMENT_COLUMNS."""
+    """The sums of a unit's tables, which have IMAGE_COLUMNS and `status`, and SEGMENT_COLUMNS."""
     labeled = images.filter(pc.equal(images["status"], Status.OK)).select(list(IMAGE_COLUMNS))
-    return CurationSums(confidence_histograms(segments), rival_sums(segments), labeled.to_pylist())
+    measured = [MeasuredImage(**values) for values in labeled.to_pylist()]
+    return CurationSums(pixel_histograms(segments), rival_sums(segments), measured)
 
 
-def confidence_histograms(segments: pa.Table) -> dict[int, Counts]:
-    """Category → (256,) pixels by confidence: a tenth of a segment at its tenth percentile, the rest so that its mean
-    stays."""
+def pixel_histograms(segments: pa.Table) -> dict[int, Counts]:
+    """Category → (256,) pixels by confidence.
+
+    A tenth of a segment's pixels is counted at its tenth percentile, the rest so that its mean stays.
+    """
     names = ("category_id", "area", "mean_confidence", "p10_confidence")
     category, area, mean, low = (segments[name].to_numpy() for name in names)
     high = np.clip((mean - LOW * low) / (1 - LOW), 0, 1)
-    found: dict[int, Counts] = {}
+    histograms: dict[int, Counts] = {}
     for value in np.unique(category).tolist():
         own = category == value
-        levels, pixels = np.concatenate([low[own], high[own]]), np.concatenate([area[own] * LOW, area[own] * (1 - LOW)])
-        found[value] = np.bincount(_level(levels), pixels, LEVELS).astype(np.float64)
-    return found
+        levels = np.rint(np.concatenate([low[own], high[own]]) * (LEVELS - 1)).astype(np.int64)
+        pixels = np.concatenate([area[own] * LOW, area[own] * (1 - LOW)])
+        histograms[value] = np.bincount(levels, pixels, LEVELS).astype(np.float64)
+    return histograms
 
 
-def _level(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    return np.rint(confidence * (LEVELS - 1)).astype(np.int64)
-
-
-def rival_sums(segments: pa.Table) -> dict[tuple[int, int], tuple[float, float]]:
-    """(category, runner-up) → pixels and their margins, over segments whose runner-up is known."""
+def rival_sums(segments: pa.Table) -> dict[tuple[int, int], Counts]:
+    """(category, runner-up) → (2,) pixels and their margins, over segments whose runner-up is known."""
     known = segments.filter(pc.is_valid(segments["runner_up"]))
-    columns = (known[name].to_numpy() for name in ("category_id", "runner_up", "area", "margin"))
-    sums: dict[tuple[int, int], tuple[float, float]] = {}
-    for category, rival, area, margin in zip(*(column.tolist() for column in columns), strict=True):
-        sums[category, rival] = _added(sums.get((category, rival), (0.0, 0.0)), (area, area * margin))
-    return sums
+    category, rival, area, margin = (known[name].to_numpy() for name in ("category_id", "runner_up", "area", "margin"))
+    pairs, index = np.unique(category.astype(np.int64) << 32 | rival.astype(np.int64), return_inverse=True)
+    sums = np.stack([np.bincount(index, values, len(pairs)) for values in (area, area * margin)], axis=1)
+    return {(pair >> 32, pair & 0xFFFFFFFF): own for pair, own in zip(pairs.tolist(), sums, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,17 +147,6 @@ class NearQueries:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubtful:
-    """An image to look at first."""
-
-    key: str
-    file_name: str
-    confidence: float
-    entropy: float
-    coverage: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Curation:
     """What a person who cleans labels wants to know."""
 
@@ -150,8 +160,8 @@ class Curation:
     """Those with the most pixels at stake first."""
     near: tuple[NearQueries, ...]
     """The nearest first."""
-    doubtful: tuple[Doubtful, ...]
-    """The most doubtful first."""
+    doubtful: tuple[MeasuredImage, ...]
+    """Images to look at, the most doubtful first."""
 
 
 def conclude(
@@ -191,12 +201,12 @@ def reached(counts: Counts, share: float) -> float:
 def confusable(sums: CurationSums) -> tuple[Confusable, ...]:
     """Class and runner-up, by share × (1 − margin): a narrow margin over much of a class comes first."""
     pixels = {category: float(counts.sum()) for category, counts in sums.confidence.items()}
-    found = [
+    pairs = [
         Confusable(category=category, rival=rival, share=area / pixels[category], margin=margins / area)
         for (category, rival), (area, margins) in sums.rivals.items()
         if area > 0
     ]
-    return tuple(sorted(found, key=lambda pair: (pair.share * (pair.margin - 1), pair.category, pair.rival))[:SHOWN])
+    return tuple(sorted(pairs, key=lambda pair: (pair.share * (pair.margin - 1), pair.category, pair.rival))[:SHOWN])
 
 
 def near_queries(
@@ -206,39 +216,34 @@ def near_queries(
     unit = features.astype(np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     category = np.array([category for _, category in queries])
-    found: list[NearQueries] = []
+    nearest: list[NearQueries] = []
     for first in range(0, len(unit), QUERY_BLOCK):
         cosines = unit[first : first + QUERY_BLOCK] @ unit.T
         rows, columns = np.nonzero(cosines >= least)
         keep = (columns > rows + first) & (category[columns] != category[rows + first])
         for row, column in zip(rows[keep].tolist(), columns[keep].tolist(), strict=True):
-            one, other = queries[first + row], queries[column]
-            entry = (one[0], other[0]), (one[1], other[1]), float(cosines[row, column])
-            found.append(NearQueries(queries=entry[0], categories=entry[1], cosine=entry[2]))
-        found = sorted(found, key=lambda pair: (-pair.cosine, pair.queries))[:SHOWN]
-    return tuple(found)
+            texts, categories = zip(queries[first + row], queries[column], strict=True)
+            nearest.append(NearQueries(queries=texts, categories=categories, cosine=float(cosines[row, column])))
+        nearest = sorted(nearest, key=lambda pair: (-pair.cosine, pair.queries))[:SHOWN]
+    return tuple(nearest)
 
 
-def doubtful(images: Sequence[Mapping[str, Any]]) -> tuple[Doubtful, ...]:
-    """Images by the mean of three ranks: low confidence, high entropy, little coverage."""
-    if not images:
-        return ()
-    columns = [np.array([row[name] for row in images]) for name in ("mean_confidence", "coverage", "entropy")]
-    signs = (1, 1, -1)
-    ranks = np.zeros(len(images), np.int64)
-    for sign, column in zip(signs, columns, strict=True):
-        ranks += np.searchsorted(np.sort(sign * column), sign * column)  # equal values share a rank
-    order = sorted(range(len(images)), key=lambda place: (int(ranks[place]), images[place]["image_id"]))
-    return tuple(
-        Doubtful(
-            key=images[place]["key"],
-            file_name=images[place]["file_name"],
-            confidence=images[place]["mean_confidence"],
-            entropy=images[place]["entropy"],
-            coverage=images[place]["coverage"],
-        )
-        for place in order[:SHOWN]
-    )
+def doubtful(images: Sequence[MeasuredImage]) -> tuple[MeasuredImage, ...]:
+    """The first images by the mean of three ranks: low confidence, high entropy, little coverage.
+
+    Equal values share a rank.
+    """
+    measures = np.array([(image.mean_confidence, image.coverage, -image.entropy) for image in images]).reshape(-1, 3)
+    ranks = np.sum([np.searchsorted(np.sort(column), column) for column in measures.T], axis=0)
+    order = sorted(zip(ranks.tolist(), images, strict=True), key=lambda pair: (pair[0], pair[1].image_id))
+    return tuple(image for _, image in order[:SHOWN])
+
+
+def thresholds_yaml(curation: Curation, names: Mapping[int, str]) -> bytes:
+    """Class name: threshold, as `scclip export --thresholds` reads it."""
+    values = {names[entry.category]: round(entry.threshold, 4) for entry in curation.thresholds}
+    head = f"# Class-balanced: about {curation.keep:.0%} of every class's pixels reach its threshold.\n"
+    return (head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
 
 
 def vocabulary_queries(run: Mapping[str, Any]) -> list[tuple[str, int]]:

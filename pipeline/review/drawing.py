@@ -1,6 +1,5 @@
-"""Pictures for people: a colour per category, label maps from a run's RLEs, thumbnails with masks (the report's).
+"""Draws label maps and photos as thumbnails, with one colour per category.
 
-    labels = label_map(segments, height, width, names)       # from rows of segments/
     mask = mask_png(shrink(labels, 480))                     # coloured, ignored pixels transparent
 
 A colour depends on the category index alone, so that it means the same class in every picture of every run.
@@ -66,14 +65,19 @@ def css_colour(category: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour(category))
 
 
-def truth_map(data: bytes, known: Container[int]) -> Labels:
-    """Ground truth (H, W) from a PNG of category indices; indices that are not `known` are ignored.
+def truth_map(data: bytes, shape: tuple[int, ...], known: Container[int]) -> Labels | None:
+    """The truth of an image of `shape` (H, W) from a PNG of category indices; None where the PNG is not of use.
 
-    Raises OSError for bytes that are no image, ValueError for an image in colours.
+    Indices that are not `known` are ignored.
     """
-    labels = read_plane(data)
-    strange = [value for value in np.unique(labels).tolist() if value not in known]
-    return np.where(np.isin(labels, strange), ignore_value(labels.dtype), labels).astype(labels.dtype)
+    try:
+        labels = read_plane(data)
+    except (OSError, ValueError):
+        return None
+    if labels.shape != shape:
+        return None
+    unknown = [value for value in np.unique(labels).tolist() if value not in known]
+    return np.where(np.isin(labels, unknown), ignore_value(labels.dtype), labels).astype(labels.dtype)
 
 
 def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -101,9 +105,9 @@ def photo_jpeg(rgb: npt.NDArray[np.uint8], side: int) -> bytes:
 
 def mask_png(labels: Labels) -> bytes:
     """A label map as RGBA PNG: each category in its colour, ignored pixels transparent."""
-    values, places = np.unique(labels, return_inverse=True)
+    values, indices = np.unique(labels, return_inverse=True)
     ignore = ignore_value(labels.dtype)
     table = np.array([(0, 0, 0, 0) if value == ignore else (*colour(int(value)), 255) for value in values], np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(table[places.reshape(labels.shape)]).save(buffer, "PNG", optimize=True)
+    Image.fromarray(table[indices.reshape(labels.shape)]).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -1,18 +1,17 @@
-"""Two runs over the same images: what moved.
+"""Compares two runs over the same images: which classes agree, and what moved.
 
-    drift = compare_units(a, b, pairs, classes)        # summed over units; pairs by image key
-    drift.iou, drift.moved, drift.images
+    pairs = pair_units(a.units, b.units)
+    drift = sum(compare_units(a, b, pairs, classes), Drift(np.zeros((size, size), np.int64)))
 
-Classes are matched by name, images by key within units of the same input. IoU is that of the two label maps over all
-common images: 1 where a class covers the same pixels in both runs.
+Classes are matched by name, images by key within units of the same input. The IoU of a class is that of the two label
+maps over all common images: 1 where the class covers the same pixels in both runs.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,11 @@ from scclip.categories import BACKGROUND, Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.export.source import segments_by_image
+from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.files import RunFiles, read_images
+from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, image_refs
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.storage.threads import map_threads
 
 AT_ONCE = 4  # units in memory
 KEPT = 24  # images that changed most
@@ -33,33 +35,41 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Classes:
-    """The union of two vocabularies; places 0..C-1, the last one is "ignored"."""
+    """The union of two vocabularies, C classes; the last one is "ignored"."""
 
     names: tuple[str, ...]
     """Background first where either has one, then A's classes, then those that only B has, then ignored."""
-    places: tuple[Mapping[int, int], Mapping[int, int]]
-    """Category index → place, in A and in B."""
+    indices: tuple[Mapping[int, int], Mapping[int, int]]
+    """Category index → index in `names`, in A and in B."""
+
+    @property
+    def ignored(self) -> int:
+        """Index of the ignored pixels."""
+        return len(self.names) - 1
 
     @property
     def only(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names that only A, only B has."""
-        held = [{self.names[place] for place in places.values()} for places in self.places]
-        known = self.names[:-1]
-        return (
-            tuple(name for name in known if name not in held[1]),
-            tuple(name for name in known if name not in held[0]),
-        )
+        in_a, in_b = ({self.names[index] for index in indices.values()} for indices in self.indices)
+        known = self.names[: self.ignored]
+        return tuple(name for name in known if name not in in_b), tuple(name for name in known if name not in in_a)
+
+    @property
+    def colours(self) -> Mapping[int, int]:
+        """Index → category whose colour it has in the pictures of both runs; ignored pixels have none."""
+        first = 0 if self.names[0] == "background" else 1
+        return {index: index + first for index in range(self.ignored)}
 
     @staticmethod
     def of(names_a: Mapping[int, str], names_b: Mapping[int, str]) -> "Classes":
-        """Matched by name, white space at the ends and case aside."""
+        """Matches the classes of two vocabularies by name, regardless of case and of white space at the ends."""
         union: dict[str, str] = {}
         both = [*sorted(names_a.items()), *sorted(names_b.items())]
         for _, name in sorted(both, key=lambda item: item[0] != BACKGROUND):  # stable: background first
             union.setdefault(_key(name), name)
-        place = {key: number for number, key in enumerate(union)}
-        maps = [{category: place[_key(name)] for category, name in names.items()} for names in (names_a, names_b)]
-        return Classes(names=(*union.values(), "ignored"), places=(maps[0], maps[1]))
+        index = {key: number for number, key in enumerate(union)}
+        a, b = ({category: index[_key(name)] for category, name in names.items()} for names in (names_a, names_b))
+        return Classes(names=(*union.values(), "ignored"), indices=(a, b))
 
 
 def _key(name: str) -> str:
@@ -67,20 +77,36 @@ def _key(name: str) -> str:
 
 
 @dataclass(frozen=True, order=True)
-class Changed:
-    """An image and how much of it changed."""
+class ChangedImage:
+    """An image whose labels differ between the runs."""
 
     share: float
     """Of its pixels, 0..1."""
-    unit: int
+    image: ImageRef
     """In A."""
-    index: int
-    other_unit: int
+    other: ImageRef
     """In B."""
-    other_index: int
-    key: str
-    image_id: int
-    other_image_id: int
+
+
+@dataclass(frozen=True)
+class ClassDrift:
+    """How one class differs between the runs."""
+
+    index: int
+    """In `Classes.names`."""
+    iou: float
+    """Intersection over union of its pixels in A and in B."""
+    area_a: float
+    """Share of all compared pixels, as `area_b`."""
+    area_b: float
+
+
+class Flow(NamedTuple):
+    """Pixels that have one class in A and another one in B."""
+
+    before: int
+    after: int
+    pixels: int
 
 
 @dataclass
@@ -88,14 +114,14 @@ class Drift:
     """Sums over units, additive with `+`."""
 
     matrix: Counts
-    """(C, C) pixels by place in A (row) and in B (column)."""
+    """(C, C) pixels by class in A (row) and in B (column)."""
     compared: int = 0
     """Images that both runs have labeled, of the same size."""
     equal: int = 0
     """Of these, images without a changed pixel."""
     missing: int = 0
     """Images that only one run has labeled, or that have another size in the other."""
-    images: list[Changed] = field(default_factory=list)
+    images: list[ChangedImage] = field(default_factory=list)
     """Those that changed most, the most first."""
 
     def __add__(self, other: "Drift") -> "Drift":
@@ -126,96 +152,108 @@ class Drift:
         total = int(self.matrix.sum())
         return (total - int(np.diagonal(self.matrix).sum())) / total if total else 0.0
 
-    def flows(self) -> list[tuple[int, int, int]]:
-        """(place in A, place in B, pixels) of what moved, the largest first."""
+    def classes(self) -> list[ClassDrift]:
+        """The classes that have pixels, the lowest IoU first."""
+        rows = map(ClassDrift, range(len(self.matrix)), self.iou.tolist(), *self.area.tolist())
+        return sorted((row for row in rows if not np.isnan(row.iou)), key=lambda row: (row.iou, row.index))
+
+    def flows(self) -> list[Flow]:
+        """What moved between two classes, the largest first."""
         moved = self.matrix.copy()
         np.fill_diagonal(moved, 0)
         order = np.argsort(-moved, axis=None, kind="stable")[: np.count_nonzero(moved)]
-        return [(int(a), int(b), int(moved[a, b])) for a, b in zip(*np.unravel_index(order, moved.shape), strict=True)]
+        before, after = np.unravel_index(order, moved.shape)
+        return list(map(Flow, before.tolist(), after.tolist(), moved[before, after].tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """One run of a comparison."""
+class ComparedRun:
+    """One of the two runs."""
 
     files: RunFiles
     names: Categories
     """Category index → name."""
+    units: Sequence[Unit]
+    """Those that are finished."""
+    decode: DecodeConfig
+    """How its images were decoded."""
 
 
 def pair_units(a: Sequence[Unit], b: Sequence[Unit]) -> list[tuple[int, int]]:
     """Numbers of the units of A and B that read the same input: the same shard and rows, or the same first file."""
 
-    def identity(unit: Unit) -> tuple[Any, ...]:
+    def identity(unit: Unit) -> tuple[str, str, int]:
         return unit.kind, unit.files[0].url if unit.files else unit.url, unit.row_start
 
-    there = {identity(unit): unit.number for unit in b}
-    return [(unit.number, there[identity(unit)]) for unit in a if identity(unit) in there]
+    numbers = {identity(unit): unit.number for unit in b}
+    return [(unit.number, numbers[identity(unit)]) for unit in a if identity(unit) in numbers]
 
 
-def compare_runs(a: Side, b: Side, pairs: Sequence[tuple[int, int]], classes: Classes) -> Iterator[Drift]:
-    """The drift of each pair of finished units, several at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        for first in range(0, len(pairs), 8 * AT_ONCE):  # results wait in memory only within such a group
-            group = pairs[first : first + 8 * AT_ONCE]
-            yield from threads.map(compare_unit, repeat(a), repeat(b), group, repeat(classes))
+def compare_units(
+    a: ComparedRun, b: ComparedRun, pairs: Sequence[tuple[int, int]], classes: Classes
+) -> Iterator[Drift]:
+    """Yields the drift of each pair of finished units, several at a time."""
+    for first in range(0, len(pairs), 8 * AT_ONCE):  # results wait in memory only within such a group
+        group = pairs[first : first + 8 * AT_ONCE]
+        yield from map_threads(lambda pair: compare_unit(a, b, pair, classes), group, AT_ONCE)
 
 
-def compare_unit(a: Side, b: Side, pair: tuple[int, int], classes: Classes) -> Drift:
-    """The images of one unit in both runs, matched by key and, where a key repeats, by its place."""
-    sides = (a, b)
-    rows = [labeled_rows(side.files, unit) for side, unit in zip(sides, pair, strict=True)]
-    segments = [segments_by_image(side.files, unit) for side, unit in zip(sides, pair, strict=True)]
-    size = len(classes.names)
-    drift = Drift(np.zeros((size, size), np.int64), missing=len(rows[0].keys() ^ rows[1].keys()))
-    for key in (key for key in rows[0] if key in rows[1]):
-        ours = [side[key] for side in rows]
-        if len({(row["height"], row["width"]) for row in ours}) > 1:
+def compare_unit(a: ComparedRun, b: ComparedRun, pair: tuple[int, int], classes: Classes) -> Drift:
+    """Compares the images of one unit in both runs, matched by key and, where a key repeats, by their order."""
+    runs, size = (a, b), len(classes.names)
+    images_a, images_b = (labeled_images(run.files, unit) for run, unit in zip(runs, pair, strict=True))
+    segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]
+    drift = Drift(np.zeros((size, size), np.int64), missing=len(images_a.keys() ^ images_b.keys()))
+    for key, image in images_a.items():
+        if (other := images_b.get(key)) is None:
+            continue
+        if (image.height, image.width) != (other.height, other.width):
             drift.missing += 1
             continue
         maps = [
-            placed_map(held.get(row["image_id"], []), row, side.names, places, size - 1)
-            for held, row, side, places in zip(segments, ours, sides, classes.places, strict=True)
+            class_map(rows.get(ref.image_id, []), ref, run.names, indices, classes.ignored)
+            for rows, ref, run, indices in zip(segments, (image, other), runs, classes.indices, strict=True)
         ]
-        add_image(drift, maps, ours, pair)
+        add_image(drift, image, other, maps)
     return drift
 
 
-def labeled_rows(files: RunFiles, unit: int) -> dict[tuple[str, int], dict[str, Any]]:
-    """Rows of images/ with status ok, by key and by how often the key came before."""
-    images = read_images(files, unit)
-    seen: dict[str, int] = {}
-    rows = {}
-    for row in images.filter(pc.equal(images["status"], Status.OK)).to_pylist():
-        seen[row["key"]] = seen.get(row["key"], -1) + 1
-        rows[row["key"], seen[row["key"]]] = row
-    return rows
+def labeled_images(files: RunFiles, unit: int) -> dict[tuple[str, int], ImageRef]:
+    """The labeled images of a unit, by key and by how often the key came before."""
+    images, seen = files.table("images", unit, [*IMAGE_REF_COLUMNS, "status"]), Counter[str]()
+    labeled = {}
+    for image in image_refs(images.filter(pc.equal(images["status"], Status.OK))):
+        labeled[image.key, seen[image.key]] = image
+        seen[image.key] += 1
+    return labeled
 
 
-def placed_map(
-    segments: Sequence[Mapping[str, Any]],
-    row: Mapping[str, Any],
+def class_map(
+    segments: Iterable[Mapping[str, Any]],
+    image: ImageRef,
     names: Categories,
-    places: Mapping[int, int],
+    indices: Mapping[int, int],
     ignored: int,
 ) -> npt.NDArray[np.int64]:
-    """An image's label map (H, W) in places of `Classes`."""
-    labels: Labels = label_map(segments, row["height"], row["width"], names)
+    """The label map (H, W) of an image from its rows of segments/, as indices of `Classes.names`.
+
+    Args:
+        names: the run's vocabulary, category index → name.
+        indices: category index → index in `Classes.names`.
+        ignored: the index of ignored pixels.
+    """
+    labels: Labels = label_map(segments, image.height, image.width, names)
     table = np.full(ignore_value(labels.dtype) + 1, ignored, np.int64)
-    for category, place in places.items():
-        table[category] = place
+    for category, index in indices.items():
+        table[category] = index
     return table[labels]
 
 
-def add_image(
-    drift: Drift, maps: Sequence[npt.NDArray[np.int64]], rows: Sequence[Mapping[str, Any]], pair: tuple[int, int]
-) -> None:
-    """Adds one image, its two maps in places, to a unit's drift."""
+def add_image(drift: Drift, image: ImageRef, other: ImageRef, maps: Sequence[npt.NDArray[np.int64]]) -> None:
+    """Adds one image, with its maps of class indices in A and in B, to a unit's drift."""
     values, counts = np.unique(maps[0] * len(drift.matrix) + maps[1], return_counts=True)
     drift.matrix.ravel()[values] += counts  # a view: the matrix of 4,095 classes is not copied for every image
     share = float(np.mean(maps[0] != maps[1]))
     drift.compared, drift.equal = drift.compared + 1, drift.equal + (share == 0)
     if share:
-        place = (pair[0], rows[0]["index"], pair[1], rows[1]["index"])
-        entry = Changed(share, *place, rows[0]["key"], rows[0]["image_id"], rows[1]["image_id"])
-        drift.images = heapq.nlargest(KEPT, [*drift.images, entry])
+        drift.images = heapq.nlargest(KEPT, [*drift.images, ChangedImage(share, image, other)])

@@ -1,64 +1,95 @@
-"""The report's pictures: chosen images read from their shards, with labels and truth from run and shard.
+"""Pictures of chosen images: photos from the run's input, drawn with the label maps of the run.
 
-    pictures, notes = draw_pictures(files, run, units, chosen, limits, names, truth="seg.png")
+    painter = RunPainter(files=files, names=names)
+    pictures, notes = draw_pictures(choices, units, painter.open_unit, DecodeConfig(exif="apply"), truth="seg.png")
 
-A shard is read from its first chosen image to its last, and a unit's segments only for these. Whatever cannot be read
-leaves a note instead of a picture.
+A painter makes the pictures of one kind of page: of a run, of an evaluation, or of two runs compared. A shard is read
+from its first chosen image to its last one. An image that cannot be shown leaves a note instead of a picture.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import functools
+import heapq
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from scclip.categories import Categories, Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.evaluation.scoring import Scoring
+from scclip.pipeline.evaluation.truth import read_truth
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
 from scclip.pipeline.inputs.readers.unit import read_rows
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
+from scclip.pipeline.review.drift import ChangedImage, Classes, ComparedRun, class_map
+from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, image_refs
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import read_bytes
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.threads import map_threads
+
+CHANGED_COLOUR = 1  # category whose colour marks changed pixels
+
+RGB = npt.NDArray[np.uint8]  # (H, W, 3)
+
+
+class Chosen(Protocol):
+    """An image that is chosen to be shown, for a reason that its type tells."""
+
+    @property
+    def image(self) -> ImageRef: ...
+
+
+ChosenT = TypeVar("ChosenT", bound=Chosen)
+PictureT = TypeVar("PictureT")
+Draw = Callable[[ChosenT, RGB, bytes | None], PictureT]  # a picture from photo and truth file (None: there is none)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """An image to show, and the segment it was chosen for."""
+    """An image chosen for one of its segments."""
 
-    image_id: int
-    unit: int
-    index: int
-    key: str
-    width: int
-    height: int
+    image: ImageRef
     category: int
     confidence: float
     """Mean confidence of that segment, 0..1."""
+    area: float
+    """Share of the image's pixels."""
+
+
+@dataclass(frozen=True, order=True)
+class WorstImage:
+    """An image chosen because its labels are far from the truth."""
+
+    mean_iou: float
+    """Over the classes of its truth and its labels, 0..1."""
+    image: ImageRef
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A category's part in one picture."""
+    """A category's part of one picture."""
 
     category: int
     area: float
-    """Share of the image's pixels; 0 where only the truth has it."""
+    """Share of the image's pixels; 0 where only the truth has the category."""
     confidence: float | None = None
-    """Mean confidence, 0..1; None for background and for what only the truth has."""
+    """Mean confidence, 0..1; None for background, for what only the truth has, and where none is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One image of the gallery."""
+class Picture(Generic[ChosenT]):
+    """An image with its labels and, where there is one, its truth."""
 
-    choice: Choice
+    choice: ChosenT
     size: tuple[int, int]
     """Width and height of the thumbnails in pixels."""
     photo: bytes
@@ -67,138 +98,216 @@ class Picture:
     """PNG with transparent ignored pixels, as `truth`."""
     truth: bytes | None
     shares: tuple[Share, ...]
-    """Of the labels, largest first, then what only the truth has."""
+    """Categories of the labels, largest first, then those that only the truth has."""
     ignored: float
     """Share of pixels without a class."""
     agreement: float | None
     """Share of the truth's pixels that have the same label; None without truth."""
 
 
-class Limits(Protocol):
-    """The fields of ReportLimits that pictures obey."""
+@dataclass(frozen=True, kw_only=True)
+class ChangedPicture:
+    """An image with the labels of two runs."""
 
-    @property
-    def side(self) -> int: ...
-    @property
-    def picture_bytes(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What is the same for all pictures of a run."""
-
-    names: Categories
-    decode: DecodeConfig
-    side: int
+    choice: ChangedImage
+    size: tuple[int, int]
+    """Width and height of the thumbnails in pixels."""
+    photo: bytes
+    """JPEG."""
+    masks: tuple[bytes, ...]
+    """PNGs: labels of A, labels of B, and the pixels that changed."""
+    areas: tuple[tuple[int, float, float], ...]
+    """Class, its share of the image in A and in B, for classes whose share changed: the largest change first."""
 
 
 def draw_pictures(
-    files: RunFiles,
-    run: Mapping[str, Any],
+    chosen: Sequence[ChosenT],
     units: Sequence[Unit],
-    chosen: Sequence[Choice],
-    limits: Limits,
-    names: Categories,
-    truth: str | None,
-) -> tuple[list[Picture], list[str]]:
-    """The pictures of the chosen images, in their order, and one note for every reason why some are missing."""
-    frame = Frame(names, DecodeConfig(exif=run["options"]["exif"]), limits.side)
+    open_unit: Callable[[int, Sequence[ChosenT]], Draw[ChosenT, PictureT]],
+    decode: DecodeConfig,
+    truth: str | None = None,
+) -> tuple[list[PictureT], list[str]]:
+    """Draws chosen images of a run.
+
+    Args:
+        units: the run's units, in any order.
+        open_unit: reads what a unit keeps of these images, and returns what draws one of them: a painter's method.
+        decode: how the run decoded its images.
+        truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
+
+    Returns:
+        The pictures in the order of `chosen`, and one note for every reason why some are missing.
+    """
     by_number, by_unit = {unit.number: unit for unit in units}, defaultdict(list)
     for choice in chosen:
-        by_unit[choice.unit].append(choice)
-    drawn: dict[int, Picture] = {}
-    missing: dict[str, int] = defaultdict(int)
+        by_unit[choice.image.unit].append(choice)
+    drawn, missing = dict[ImageRef, PictureT](), Counter[str]()
     for number, choices in by_unit.items():
-        found, reason = draw_unit(files, by_number[number], choices, frame, truth)
-        drawn |= {picture.choice.image_id: picture for picture in found}
-        if len(found) < len(choices):
-            missing[reason] += len(choices) - len(found)
-    notes = [f"{count} of {len(chosen)} chosen pictures cannot be shown: {why}" for why, count in missing.items()]
-    ordered = [drawn[choice.image_id] for choice in chosen if choice.image_id in drawn]
-    return within_bytes(ordered, limits.picture_bytes), notes
-
-
-def within_bytes(pictures: Sequence[Picture], limit: int) -> list[Picture]:
-    """As many as fit, taken evenly from the list."""
-    size = sum(len(picture.photo) + len(picture.labels) + len(picture.truth or b"") for picture in pictures)
-    if size <= limit:
-        return list(pictures)
-    count = min(len(pictures) - 1, len(pictures) * limit // size)
-    places = np.linspace(0, len(pictures) - 1, count).round().astype(int).tolist()
-    return within_bytes([pictures[place] for place in places], limit)
+        pictures, reason = draw_unit(by_number[number], choices, open_unit, decode, truth)
+        drawn |= pictures
+        missing[reason] += len(choices) - len(pictures)
+    notes = [f"{n} of {len(chosen)} chosen pictures cannot be shown: {reason}" for reason, n in missing.items() if n]
+    return [drawn[choice.image] for choice in chosen if choice.image in drawn], notes
 
 
 def draw_unit(
-    files: RunFiles, unit: Unit, choices: Sequence[Choice], frame: Frame, truth: str | None
-) -> tuple[list[Picture], str]:
-    """A unit's pictures, and why some are missing."""
-    wanted = {choice.index: choice for choice in choices}
-    pictures, reason = [], f"the images are no longer those that were labeled in {redact(unit.url)}"
+    unit: Unit,
+    chosen: Sequence[ChosenT],
+    open_unit: Callable[[int, Sequence[ChosenT]], Draw[ChosenT, PictureT]],
+    decode: DecodeConfig,
+    truth: str | None,
+) -> tuple[dict[ImageRef, PictureT], str]:
+    """The pictures of a unit's chosen images, and the reason why some are missing."""
+    by_index, pictures = {choice.image.index: choice for choice in chosen}, dict[ImageRef, PictureT]()
+    reason = f"the images are no longer those that were labeled in {redact(unit.url)}"
     try:
-        segments = read_segments(files, unit.number, [choice.image_id for choice in choices])
-        for row in read_rows(unit, sorted(wanted), truth):
+        draw = open_unit(unit.number, chosen)
+        for row in read_rows(unit, sorted(by_index), truth):
             if row["status"] in (Status.MISSING, Status.CHANGED):
                 reason = str(row["error"])
-            choice = wanted.get(row["index"])
-            if choice and (picture := draw(choice, row, segments.get(choice.image_id, []), frame)):
-                pictures.append(picture)
-    except Exception as error:  # of any storage library: a report without pictures is better than none
+            choice = by_index.get(row["index"])
+            if choice and choice.image.key == row["key"]:
+                rgb = decode_labeled(row["data"], choice.image, decode)
+                pictures |= {} if rgb is None else {choice.image: draw(choice, rgb, row["truth"])}
+    except Exception as error:  # of any storage library: a page without pictures is better than none
         reason = f"{redact(unit.url)} cannot be read ({type(error).__name__}: {' '.join(redact(str(error)).split())})"
     return pictures, reason
 
 
-def read_segments(files: RunFiles, unit: int, image_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-    """Rows of segments/ of some images, by image id."""
-    source = pa.BufferReader(read_bytes(files.unit_file("segments", unit)))
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in pq.read_table(source, filters=[("image_id", "in", list(image_ids))]).to_pylist():
-        found[row["image_id"]].append(row)
-    return dict(found)
-
-
-def draw(choice: Choice, row: Mapping[str, Any], segments: Sequence[Mapping[str, Any]], frame: Frame) -> Picture | None:
-    """One picture; None where the image is not the one that was labeled."""
-    if row["key"] != choice.key or row["data"] is None:
-        return None
+def decode_labeled(data: bytes | None, image: ImageRef, decode: DecodeConfig) -> RGB | None:
+    """The pixels of an image file; None where it is not the image that was labeled."""
     try:
-        rgb = decode_image(row["data"], frame.decode).rgb
+        rgb = None if data is None else decode_image(data, decode).rgb
     except DecodeError:
         return None
-    if rgb.shape[:2] != (choice.height, choice.width):
-        return None
-    labels = label_map(segments, choice.height, choice.width, frame.names)
-    return compose(choice, rgb, labels, read_truth(row["truth"], labels.shape, frame.names), segments, frame)
+    return rgb if rgb is not None and rgb.shape[:2] == (image.height, image.width) else None
 
 
-def compose(
-    choice: Choice,
-    rgb: npt.NDArray[np.uint8],
+@dataclass(frozen=True, kw_only=True)
+class RunPainter:
+    """Draws the labels of a run from its segments, and the truth where the input holds one in its categories."""
+
+    files: RunFiles
+    names: Categories
+    """Category index → name."""
+    side: int = 480
+    """Pixels of a picture's longer side."""
+
+    def open_unit(self, unit: int, chosen: Sequence[Choice]) -> Draw[Choice, Picture[Choice]]:
+        """Reads the segments of the chosen images."""
+        return functools.partial(self.draw, read_segments(self.files, unit, [choice.image for choice in chosen]))
+
+    def draw(self, segments: pa.Table, choice: Choice, rgb: RGB, truth: bytes | None) -> Picture[Choice]:
+        """One picture."""
+        own = segments.filter(pc.equal(segments["image_id"], choice.image.image_id))
+        labels = label_map(own.to_pylist(), choice.image.height, choice.image.width, self.names)
+        confidence = dict(zip(own["category_id"].to_pylist(), own["mean_confidence"].to_pylist(), strict=True))
+        plane = truth_map(truth, labels.shape, self.names) if truth else None
+        return labeled_picture(choice, rgb, labels, plane, self.names, self.side, confidence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationPainter:
+    """Draws the labels that an evaluation keeps of its worst images, and their truth."""
+
+    files: RunFiles
+    scoring: Scoring
+    side: int = 480
+    """Pixels of a picture's longer side."""
+
+    def open_unit(self, unit: int, chosen: Sequence[WorstImage]) -> Draw[WorstImage, Picture[WorstImage]]:
+        """Reads the kept labels."""
+        ids = [choice.image.image_id for choice in chosen]
+        kept = self.files.table("images", unit, ["image_id", "labels_png"], [("image_id", "in", ids)])
+        pngs = dict(zip(kept["image_id"].to_pylist(), kept["labels_png"].to_pylist(), strict=True))
+        return functools.partial(self.draw, pngs)
+
+    def draw(self, pngs: Mapping[int, bytes], choice: WorstImage, rgb: RGB, truth: bytes | None) -> Picture[WorstImage]:
+        """One picture."""
+        labels = read_plane(pngs[choice.image.image_id]).astype(self.scoring.categories.dtype)
+        plane = read_truth(truth, labels.shape, self.scoring.truth, self.scoring.categories)
+        return labeled_picture(choice, rgb, labels, plane, self.scoring.categories, self.side, {})
+
+
+def worst_images(files: RunFiles, units: Sequence[Unit], scoring: Scoring, count: int) -> list[WorstImage]:
+    """The `count` images with the lowest mean IoU of the first variant, the lowest first.
+
+    A unit keeps the labels of its `scoring.worst` worst images only, so that it adds no more than these.
+    """
+
+    def worst_of(unit: Unit) -> list[WorstImage]:
+        images = files.table("images", unit.number, [*IMAGE_REF_COLUMNS, "mean_iou"])
+        images = images.filter(pc.is_valid(pc.list_element(images["mean_iou"], 0)))
+        scores = pc.list_element(images["mean_iou"], 0).to_pylist()
+        return heapq.nsmallest(min(count, scoring.worst), map(WorstImage, scores, image_refs(images)))
+
+    return heapq.nsmallest(count, itertools.chain.from_iterable(map_threads(worst_of, units)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonPainter:
+    """Draws the labels of two runs, and where they differ."""
+
+    runs: tuple[ComparedRun, ComparedRun]
+    classes: Classes
+    side: int = 360
+    """Pixels of a picture's longer side."""
+
+    def open_unit(self, unit: int, chosen: Sequence[ChangedImage]) -> Draw[ChangedImage, ChangedPicture]:
+        """Reads the segments of the chosen images in both runs."""
+        sides = zip(*((choice.image, choice.other) for choice in chosen), strict=True)
+        segments = [
+            read_segments(run.files, images[0].unit, images) for run, images in zip(self.runs, sides, strict=True)
+        ]
+        return functools.partial(self.draw, segments)
+
+    def draw(self, segments: Sequence[pa.Table], choice: ChangedImage, rgb: RGB, truth: bytes | None) -> ChangedPicture:
+        """One picture; there is no truth."""
+        maps = []
+        for rows, image, run, indices in zip(
+            segments, (choice.image, choice.other), self.runs, self.classes.indices, strict=True
+        ):
+            own = rows.filter(pc.equal(rows["image_id"], image.image_id)).to_pylist()
+            maps.append(class_map(own, image, run.names, indices, self.classes.ignored))
+        difference = np.where(maps[0] != maps[1], CHANGED_COLOUR, ignore_value(np.uint16)).astype(np.uint16)
+        colours = np.array([*self.classes.colours.values(), ignore_value(np.uint16)], np.uint16)
+        masks = (mask_png(shrink(plane, self.side)) for plane in (colours[maps[0]], colours[maps[1]], difference))
+        height, width = thumbnail_size(choice.image.height, choice.image.width, self.side)
+        return ChangedPicture(
+            choice=choice,
+            size=(width, height),
+            photo=photo_jpeg(rgb, self.side),
+            masks=tuple(masks),
+            areas=changed_areas(maps, len(self.classes.names)),
+        )
+
+
+def read_segments(files: RunFiles, unit: int, images: Sequence[ImageRef]) -> pa.Table:
+    """Rows of segments/ of some images of a unit."""
+    return files.table("segments", unit, filters=[("image_id", "in", [image.image_id for image in images])])
+
+
+def labeled_picture(
+    choice: ChosenT,
+    rgb: RGB,
     labels: Labels,
     truth: Labels | None,
-    segments: Sequence[Mapping[str, Any]],
-    frame: Frame,
-) -> Picture:
-    """A picture from its planes, all (H, W); `segments` add confidences to the legend."""
-    height, width = thumbnail_size(choice.height, choice.width, frame.side)
+    names: Mapping[int, str],
+    side: int,
+    confidence: Mapping[int, float],
+) -> Picture[ChosenT]:
+    """A picture from planes (H, W); `confidence` is the mean of each category, where it is known."""
+    height, width = thumbnail_size(choice.image.height, choice.image.width, side)
     return Picture(
         choice=choice,
         size=(width, height),
-        photo=photo_jpeg(rgb, frame.side),
-        labels=mask_png(shrink(labels, frame.side)),
-        truth=None if truth is None else mask_png(shrink(truth, frame.side)),
-        shares=shares(labels, truth, segments, frame.names),
+        photo=photo_jpeg(rgb, side),
+        labels=mask_png(shrink(labels, side)),
+        truth=None if truth is None else mask_png(shrink(truth, side)),
+        shares=shares(labels, truth, names, confidence),
         ignored=float(np.mean(labels == ignore_value(labels.dtype))),
         agreement=None if truth is None else agreement(labels, truth),
     )
-
-
-def read_truth(data: bytes | None, shape: tuple[int, ...], names: Mapping[int, str]) -> Labels | None:
-    """The truth of an image of this shape; None where there is none of use."""
-    try:
-        truth = truth_map(data, names) if data else None
-    except (OSError, ValueError):
-        return None
-    return truth if truth is not None and truth.shape == shape else None
 
 
 def agreement(labels: Labels, truth: Labels) -> float | None:
@@ -208,14 +317,21 @@ def agreement(labels: Labels, truth: Labels) -> float | None:
 
 
 def shares(
-    labels: Labels, truth: Labels | None, segments: Sequence[Mapping[str, Any]], names: Mapping[int, str]
+    labels: Labels, truth: Labels | None, names: Mapping[int, str], confidence: Mapping[int, float]
 ) -> tuple[Share, ...]:
     """The legend: categories of the labels, largest first, then those of the truth alone."""
-    confidence = {segment["category_id"]: segment["mean_confidence"] for segment in segments}
     values, counts = np.unique(labels, return_counts=True)
-    found = [(int(value), int(count) / labels.size) for value, count in zip(values, counts, strict=True)]
-    known = [Share(category=value, area=area, confidence=confidence.get(value)) for value, area in found]
-    known = sorted((share for share in known if share.category in names), key=lambda share: -share.area)
-    present = {share.category for share in known}
-    missed = sorted(set(np.unique(truth).tolist()) & set(names) - present) if truth is not None else []
-    return (*known, *(Share(category=value, area=0.0) for value in missed))
+    areas = {value: count / labels.size for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
+    present = sorted((category for category in areas if category in names), key=lambda category: -areas[category])
+    missed = [] if truth is None else sorted({*np.unique(truth).tolist()} & {*names} - {*present})
+    return (
+        *(Share(category=category, area=areas[category], confidence=confidence.get(category)) for category in present),
+        *(Share(category=category, area=0.0) for category in missed),
+    )
+
+
+def changed_areas(maps: Sequence[npt.NDArray[np.int64]], classes: int) -> tuple[tuple[int, float, float], ...]:
+    """Class, share in A and in B of the classes whose share differs, the largest difference first."""
+    a, b = ((np.bincount(plane.ravel(), minlength=classes) / plane.size).tolist() for plane in maps)
+    changed = (index for index in range(classes) if a[index] != b[index])
+    return tuple((index, a[index], b[index]) for index in sorted(changed, key=lambda index: -abs(a[index] - b[index])))

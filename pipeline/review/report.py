@@ -1,4 +1,4 @@
-"""What a report shows of a run: totals, histograms, failures and a bounded sample of pictures (no HTML here).
+"""Gathers what a report shows of a run: totals, histograms, failures and a bounded sample of pictures.
 
     content = gather(files, ReportLimits(), truth="seg.png")
 
@@ -10,39 +10,49 @@ import io
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scclip.categories import Categories
 from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
     SEGMENT_COLUMNS,
     Curation,
     CurationSums,
+    added,
+    conclude,
     unit_curation,
     vocabulary_queries,
 )
-from scclip.pipeline.review.curation import conclude as curate
-from scclip.pipeline.review.gallery import Choice, Picture, draw_pictures
+from scclip.pipeline.review.gallery import Choice, Picture, RunPainter, draw_pictures
+from scclip.pipeline.review.images import (
+    FAILED_IMAGE_COLUMNS,
+    IMAGE_REF_COLUMNS,
+    FailedImage,
+    ImageRef,
+    failed_images,
+    image_refs,
+)
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_labeling_run, run_categories
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
+from scclip.pipeline.storage.threads import map_threads
 
 BINS = 200  # of a confidence histogram over 0..1: fine, because many classes share one softmax
 SMALLEST = 0.01  # share of the image: smaller segments are pictured only where a class has no other
 
 Counts = npt.NDArray[np.int64]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +95,9 @@ class ReportContent:
     """Of all finished units."""
     confidence: dict[int, Counts] = field(default_factory=dict)
     """Category → (BINS,) segments of the sample by their mean confidence."""
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    """Failed images of the sample: key, file_name, status, error."""
-    pictures: list[Picture] = field(default_factory=list)
+    failures: list[FailedImage] = field(default_factory=list)
+    """Failed images of the sample."""
+    pictures: list[Picture[Choice]] = field(default_factory=list)
     """By category, the least confident first."""
     notes: list[str] = field(default_factory=list)
     """Why pictures are missing."""
@@ -120,18 +130,20 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     pictured = set(spread(sample, limits.picture_units))
     candidates: dict[int, list[Choice]] = defaultdict(list)
     sums = CurationSums()
-    with ThreadPoolExecutor(4) as threads:
-        for one in threads.map(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample):
-            for category, counts in one.confidence.items():
-                content.confidence[category] = content.confidence.get(category, 0) + counts
-            content.failures += one.failures[: limits.failures - len(content.failures)]
-            for choice in one.candidates:
-                candidates[choice.category].append(choice)
-            sums += one.curation
-    queries, features = vocabulary_queries(run), text_features(files)
-    content.curation = curate(sums, content.names, content.totals, queries, features, limits.keep) if sample else None
+    for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):
+        content.confidence = added(content.confidence, one.confidence)
+        content.failures += one.failures[: limits.failures - len(content.failures)]
+        for choice in one.candidates:
+            candidates[choice.category].append(choice)
+        sums += one.curation
+    if sample:
+        queries, features = vocabulary_queries(run), text_features(files)
+        content.curation = conclude(sums, content.names, content.totals, queries, features, limits.keep)
     chosen = choose(candidates, content.totals, limits.pictures)
-    content.pictures, content.notes = draw_pictures(files, run, units, chosen, limits, content.names, truth)
+    painter = RunPainter(files=files, names=content.names, side=limits.side)
+    decode = DecodeConfig(exif=run["options"]["exif"])
+    pictures, content.notes = draw_pictures(chosen, units, painter.open_unit, decode, truth)
+    content.pictures = within_bytes(pictures, limits.picture_bytes)
     return content
 
 
@@ -141,11 +153,11 @@ def text_features(files: RunFiles) -> npt.NDArray[np.float32] | None:
     return np.load(io.BytesIO(read_bytes(url))) if exists(url) else None
 
 
-def spread(items: Sequence[int], at_most: int) -> list[int]:
+def spread(items: Sequence[Item], at_most: int) -> list[Item]:
     """At most so many of the items, evenly spaced, first and last among them."""
     if len(items) <= at_most:
         return list(items)
-    return [items[place] for place in np.linspace(0, len(items) - 1, at_most).round().astype(int).tolist()]
+    return [items[index] for index in np.linspace(0, len(items) - 1, at_most).round().astype(int).tolist()]
 
 
 def sample_units(failed: Mapping[int, int], limits: ReportLimits) -> list[int]:
@@ -154,32 +166,38 @@ def sample_units(failed: Mapping[int, int], limits: ReportLimits) -> list[int]:
     return sorted({*bad, *spread(sorted(failed), max(1, limits.units - len(bad)))})
 
 
+def within_bytes(pictures: Sequence[Picture[Choice]], limit: int) -> list[Picture[Choice]]:
+    """As many pictures as fit into `limit` bytes, taken evenly from the list."""
+    size = sum(len(picture.photo) + len(picture.labels) + len(picture.truth or b"") for picture in pictures)
+    if size <= limit:
+        return list(pictures)
+    return within_bytes(spread(pictures, min(len(pictures) - 1, len(pictures) * limit // size)), limit)
+
+
 @dataclass(frozen=True)
 class UnitSample:
-    """What one unit adds; its tables are let go."""
+    """What one unit adds to a report."""
 
     confidence: dict[int, Counts]
-    failures: list[dict[str, Any]]
+    failures: list[FailedImage]
     candidates: list[Choice]
     curation: CurationSums
 
 
 def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool) -> UnitSample:
     """Reads a unit's images and segments, without metadata and RLEs."""
-    names = list(dict.fromkeys([*IMAGE_COLUMNS, "index", "width", "height", "error"]))
-    images = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))), columns=names)
-    names = list(dict.fromkeys([*SEGMENT_COLUMNS, "image_id", "area_fraction"]))
-    segments = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("segments", unit))), columns=names)
-    failed = images.filter(pc.not_equal(images["status"], Status.OK)).slice(0, limits.failures)
+    names = {*IMAGE_COLUMNS, *IMAGE_REF_COLUMNS, *FAILED_IMAGE_COLUMNS}
+    images = files.table("images", unit, sorted(names))
+    segments = files.table("segments", unit, [*SEGMENT_COLUMNS, "image_id", "area_fraction"])
     return UnitSample(
-        confidence=confidence_histograms(segments),
-        failures=failed.select(["key", "file_name", "status", "error"]).to_pylist(),
+        confidence=segment_histograms(segments),
+        failures=failed_images(images, limits.failures),
         candidates=picture_candidates(images, segments, limits) if pictured else [],
         curation=unit_curation(images, segments),
     )
 
 
-def confidence_histograms(segments: pa.Table) -> dict[int, Counts]:
+def segment_histograms(segments: pa.Table) -> dict[int, Counts]:
     """Category → (BINS,) int64 counts of segments by their mean confidence."""
     category = segments["category_id"].to_numpy()
     level = np.minimum((segments["mean_confidence"].to_numpy() * BINS).astype(int), BINS - 1)
@@ -191,15 +209,15 @@ def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimit
     labeled = images.filter(
         pc.and_(pc.equal(images["status"], Status.OK), pc.less(images["index"], limits.first_images))
     )
-    rows = {row["image_id"]: row for row in labeled.to_pylist()}
-    found: dict[int, list[tuple[float, Choice]]] = defaultdict(list)
-    for segment in segments.filter(pc.is_in(segments["image_id"], pa.array(list(rows), pa.int64()))).to_pylist():
-        row, category = rows[segment["image_id"]], segment["category_id"]
-        place = {name: row[name] for name in ("image_id", "unit", "index", "key", "width", "height")}
-        choice = Choice(category=category, confidence=segment["mean_confidence"], **place)
-        found[category].append((segment["area_fraction"], choice))
-    large = {category: [choice for area, choice in pairs if area >= SMALLEST] for category, pairs in found.items()}
-    return [choice for category, pairs in found.items() for choice in large[category] or [pair[1] for pair in pairs]]
+    refs = {image.image_id: image for image in image_refs(labeled)}
+    own = segments.filter(pc.is_in(segments["image_id"], pa.array(list(refs), pa.int64())))
+    columns = (own[name].to_pylist() for name in ("image_id", "category_id", "mean_confidence", "area_fraction"))
+    by_category: dict[int, list[Choice]] = defaultdict(list)
+    for image_id, category, confidence, area in zip(*columns, strict=True):
+        choice = Choice(image=refs[image_id], category=category, confidence=confidence, area=area)
+        by_category[category].append(choice)
+    large = ([choice for choice in own if choice.area >= SMALLEST] or own for own in by_category.values())
+    return list(itertools.chain.from_iterable(large))
 
 
 def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures: int) -> list[Choice]:
@@ -209,14 +227,16 @@ def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures:
     that order, the least confident first.
     """
     order = sorted(candidates, key=lambda category: (-totals.class_pixels[category], category))
-    ranked = {category: sorted(candidates[category], key=lambda c: (c.confidence, c.image_id)) for category in order}
+    ranked = {
+        category: sorted(candidates[category], key=lambda c: (c.confidence, c.image.image_id)) for category in order
+    }
     ends = {category: itertools.cycle((0, -1)) for category in order}
-    taken: dict[int, Choice] = {}
+    taken: dict[ImageRef, Choice] = {}
     while any(ranked.values()) and len(taken) < pictures:
         for category in order:
-            ranked[category] = [choice for choice in ranked[category] if choice.image_id not in taken]
+            ranked[category] = [choice for choice in ranked[category] if choice.image not in taken]
             if ranked[category] and len(taken) < pictures:
                 choice = ranked[category].pop(next(ends[category]))
-                taken[choice.image_id] = choice
-    place = {category: rank for rank, category in enumerate(order)}
-    return sorted(taken.values(), key=lambda choice: (place[choice.category], choice.confidence, choice.image_id))
+                taken[choice.image] = choice
+    rank = {category: number for number, category in enumerate(order)}
+    return sorted(taken.values(), key=lambda c: (rank[c.category], c.confidence, c.image.image_id))

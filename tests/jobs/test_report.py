@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from scclip.jobs.cli.main import main
-from scclip.jobs.pages.run import render
+from scclip.jobs.pages.run import render_run
 from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
@@ -132,12 +132,12 @@ def test_pictures_show_the_runs_labels_and_the_truth(page: str, output: Path) ->
         width, height = picture.size
         wanted = np.zeros((height, width, 4), np.uint8)
         for segment in segments:
-            if segment["image_id"] == picture.choice.image_id:
+            if segment["image_id"] == picture.choice.image.image_id:
                 mask = coco_mask.decode({"size": segment["rle"]["size"], "counts": segment["rle"]["counts"]})
                 wanted[mask.astype(bool)] = (*colour(segment["category_id"]), 255)
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.labels))), wanted)
         assert picture.photo in embedded and picture.labels in embedded
-        assert (picture.truth is not None) == (HOSTILE in picture.choice.key)
+        assert (picture.truth is not None) == (HOSTILE in picture.choice.image.key)
         if picture.truth:
             truth = np.asarray(Image.open(io.BytesIO(picture.truth)))
             assert truth[0].max() == 0 and (truth[1:, : width // 2, :3] == colour(1)).all()
@@ -157,7 +157,7 @@ def test_without_the_inputs_the_page_says_so(output: Path, inputs: Path) -> None
     finally:
         for name in names:
             (inputs / f"{name}.kept").rename(inputs / name)
-    text = Page(render(content)).text
+    text = Page(render_run(content)).text
     assert content.pictures == [] and len(content.notes) == 2
     assert "a.tar is gone" in text and "b.tar has changed" in text
     assert "Images by status" in text and content.totals.labeled == 6
@@ -192,8 +192,8 @@ def test_no_run_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_run_without_a_finished_unit_still_has_a_page(output: Path) -> None:
     """It says how far the run is, and, for the bundled model, what that model knows."""
     content = gather(RunFiles(str(output)), ReportLimits())
-    assert "drawn scenes" not in render(content)
+    assert "drawn scenes" not in render_run(content)
     run = content.run | {"model": content.run["model"] | {"model": "demo"}}
     empty = ReportContent(output="out", run=run, units=content.units, finished=0, sampled=0, totals=Totals())
-    text = Page(render(empty)).text
+    text = Page(render_run(empty)).text
     assert "not complete" in text and "0 of 2 units" in text and "trained on drawn scenes" in text

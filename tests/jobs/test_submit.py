@@ -157,7 +157,11 @@ def test_the_wheel_holds_what_it_needs_and_runs_alone(tmp_path: Path) -> None:
     assert len(built_in) >= 9 and {f"scclip/vocabulary/builtin/{name}" for name in built_in} <= names
     weights = ("open_clip_model.safetensors", "open_clip_config.json", "calibration.yaml")
     assert {f"scclip/demo/weights/{name}" for name in weights} <= names
-    assert {"scclip/jobs/pages/templates/run.html", "scclip/__main__.py", "scclip/pipeline/labeling/graph.py"} <= names
+    assert {
+        "scclip/jobs/pages/templates/run.html.j2",
+        "scclip/__main__.py",
+        "scclip/pipeline/labeling/graph.py",
+    } <= names
     assert "Requires-Dist" not in metadata and not any("__pycache__" in name or "tests/" in name for name in names)
     with zipfile.ZipFile(io.BytesIO(bundle_bytes({"a.txt": b"x"}, package=False))) as bundle:
         assert bundle.namelist() == ["files/a.txt"]

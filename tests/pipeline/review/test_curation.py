@@ -1,11 +1,14 @@
 """Curation against figures made from pixels, and against plain loops over small tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from scclip.pipeline.review.curation import (
     CurationSums,
+    MeasuredImage,
     balanced_thresholds,
     conclude,
     doubtful,
@@ -119,11 +122,15 @@ def test_near_queries_are_those_of_different_classes() -> None:
 
 
 def test_doubtful_images_come_first_and_equal_values_share_a_rank() -> None:
-    base = {"coverage": 1.0, "entropy": 0.5, "file_name": "x"}
-    rows = [base | {"image_id": place, "key": str(place), "mean_confidence": 1 - place / 10} for place in range(6)]
-    assert [entry.key for entry in doubtful(rows)] == ["5", "4", "3", "2", "1", "0"]
-    worst = {**rows[0], "image_id": 9, "key": "9", "mean_confidence": 0.1, "entropy": 2.0, "coverage": 0.1}
-    assert doubtful([*rows, worst])[0].key == "9" and doubtful([]) == ()
+    measured = [
+        MeasuredImage(
+            image_id=index, key=str(index), file_name="x", mean_confidence=1 - index / 10, entropy=0.5, coverage=1.0
+        )
+        for index in range(6)
+    ]
+    assert [entry.key for entry in doubtful(measured)] == ["5", "4", "3", "2", "1", "0"]
+    worst = replace(measured[0], image_id=9, key="9", mean_confidence=0.1, entropy=2.0, coverage=0.1)
+    assert doubtful([*measured, worst])[0].key == "9" and doubtful([]) == ()
 
 
 def test_queries_are_in_the_order_of_the_features() -> None:

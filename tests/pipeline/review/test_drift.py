@@ -2,23 +2,25 @@
 
 import numpy as np
 
-from scclip.pipeline.review.drift import Changed, Classes, Drift
+from scclip.pipeline.review.drift import ChangedImage, Classes, Drift
+from scclip.pipeline.review.images import ImageRef
 
 
 def test_classes_are_matched_by_name() -> None:
     classes = Classes.of({1: "Car", 2: "road", 3: "tree"}, {0: "background", 1: "road", 2: " car ", 3: "lamp"})
     assert classes.names == ("background", "Car", "road", "tree", "lamp", "ignored")
-    assert classes.places == ({1: 1, 2: 2, 3: 3}, {0: 0, 1: 2, 2: 1, 3: 4})
+    assert classes.indices == ({1: 1, 2: 2, 3: 3}, {0: 0, 1: 2, 2: 1, 3: 4})
     assert classes.only == (("tree",), ("background", "lamp"))
 
 
 def test_sums_do_not_depend_on_the_order() -> None:
     def drift(seed: int) -> Drift:
         random = np.random.default_rng(seed)
-        images = [
-            Changed(float(random.random()), seed, place, seed, place, f"{seed}-{place}", place, place)
-            for place in range(30)
+        refs = [
+            ImageRef(unit=seed, index=index, key=f"{seed}-{index}", image_id=index, width=9, height=9)
+            for index in range(30)
         ]
+        images = [ChangedImage(float(random.random()), image, image) for image in refs]
         return Drift(random.integers(0, 9, (3, 3)), 30, 0, seed, images)
 
     one, other = drift(1) + drift(2) + drift(3), drift(3) + (drift(1) + drift(2))

@@ -1,0 +1,69 @@
+"""Renders the templates of the pages; Jinja escapes every value that they print.
+
+>>> html = render("run.html.j2", title="Labels", content=content)
+"""
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from scclip.pipeline.review.drawing import css_colour
+
+
+def render(template: str, **values: object) -> str:
+    """A page as one self-contained HTML file, from a template and the values that it names."""
+    return ENVIRONMENT.get_template(template).render(values)
+
+
+def printable(value: object) -> object:
+    """Text from data with blanks for control characters; anything else, HTML of a macro too, as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in value)
+
+
+def share(part: float, whole: float = 1) -> str:
+    """A percentage for people: one digit after the point, never a rounded 0 or 100."""
+    if not whole:
+        return "–"
+    value = 100 * part / whole
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    digits = 0 if value in (0, 100) else 1
+    return f"{min(value, 99.9) if part < whole else value:.{digits}f} %"
+
+
+def confidence(value: float) -> str:
+    """A confidence: two digits that count."""
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def shortened(name: str) -> str:
+    """At most eighteen characters of a name."""
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """A picture (`kind`: jpeg or png) as a URL that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    finalize=printable,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters |= {
+    "share": share,
+    "confidence": confidence,
+    "thousands": "{:,}".format,
+    "millions": lambda count: f"{count / 1e6:,.1f}",
+    "shortened": shortened,
+    "data_url": data_url,
+    "colour": css_colour,
+}
