@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,40 @@ from scclip.pipeline.storage import files as storage
 MOST_CLASSES = 254  # indices of 8-bit PNGs, with a background and 255 for ignore
 
 
+class CocoImage(TypedDict):
+    """One of a document's images."""
+
+    id: int
+    file_name: str
+
+
+class CocoAnnotation(TypedDict, total=False):
+    """One of a document's annotations: an instance, or with `segments_info` all segments of a panoptic image."""
+
+    id: int
+    image_id: int
+    category_id: int
+    area: float
+    segmentation: Any
+    file_name: str
+    segments_info: list["CocoAnnotation"]
+
+
+class CocoCategory(TypedDict):
+    """One of a document's categories."""
+
+    id: int
+    name: str
+
+
+class CocoDocument(TypedDict):
+    """What is read of a COCO file."""
+
+    images: list[CocoImage]
+    annotations: list[CocoAnnotation]
+    categories: list[CocoCategory]
+
+
 @dataclass(frozen=True)
 class CocoFile:
     """What all images of a COCO file share."""
@@ -32,30 +66,37 @@ class CocoFile:
     """Folder of the images."""
     url: str
     """The JSON."""
-    places: Mapping[int, int]
-    """Category id → 1…N."""
+    indices: Mapping[int, int]
+    """Category id → index of the category, from 1."""
     labels: Table
-    """What these mean."""
+    """These indices → class indices of the shards."""
 
 
 def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[list[Sample], list[str]]:
     """Samples of all images in a COCO file, in its order, and the names of the classes.
 
-    `background`: pixels without annotation are class 0 and the classes count from 1; otherwise they are ignored and the
-    classes count from 0. InputError for a file that is neither instances nor panoptic, or that names missing files.
+    Args:
+        images: folder of the images.
+        annotations: the JSON, instances or panoptic.
+        background: True makes pixels without annotation class 0, and the classes count from 1; False ignores these
+            pixels, and the classes count from 0.
+
+    Raises:
+        InputError: the file is neither instances nor panoptic, or names files that are missing.
     """
     document = read_document(annotations)
     categories = sorted(document["categories"], key=lambda entry: entry["id"])
     if not 1 <= len(categories) <= MOST_CLASSES:
-        raise InputError(f"{annotations} has {len(categories)} categories; 1 to {MOST_CLASSES} fit an 8-bit PNG")
-    places = {entry["id"]: place for place, entry in enumerate(categories, start=1)}
-    labels = table({place: place - (not background) for place in places.values()} | ({0: 0} if background else {}))
-    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        count = f"{len(categories)} categories"
+        raise InputError(f"--truth {annotations} has {count}; give 1 to {MOST_CLASSES}, which fit an 8-bit PNG")
+    indices = {entry["id"]: index for index, entry in enumerate(categories, start=1)}
+    labels = table({index: index - (not background) for index in indices.values()} | ({0: 0} if background else {}))
+    by_image: dict[int, list[CocoAnnotation]] = defaultdict(list)
     for entry in document["annotations"]:
         by_image[entry["image_id"]].append(entry)
     panoptic = any("segments_info" in entry for entry in document["annotations"])
     build = panoptic_sample if panoptic else instance_sample
-    source = CocoFile(images, annotations, places, labels)
+    source = CocoFile(images, annotations, indices, labels)
     try:
         samples = [build(image, by_image[image["id"]], source) for image in document["images"]]
     except KeyError as error:
@@ -66,41 +107,41 @@ def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[li
     return samples, [str(entry["name"]) for entry in categories]
 
 
-def read_document(url: str) -> dict[str, Any]:
-    """A COCO file with images, annotations and categories."""
+def read_document(url: str) -> CocoDocument:
+    """Reads a COCO file; InputError where it has no images, annotations or categories."""
     try:
-        document = json.loads(storage.read_bytes(url))
+        document: CocoDocument = json.loads(storage.read_bytes(url))
     except FileNotFoundError:
         raise InputError(f"--truth {url}: no such file; give a COCO instances or panoptic JSON") from None
     except ValueError as error:
-        raise InputError(f"--truth {url} is not JSON ({' '.join(str(error).split())[:80]})") from None
+        raise InputError(f"--truth {url} is not JSON ({' '.join(str(error).split())[:80]}); give a COCO file") from None
     for name in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(name), list) or not document[name]:
             raise InputError(f"--truth {url} has no {name}; give a COCO instances or panoptic JSON")
-    return dict(document)
+    return document
 
 
-def instance_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
+def instance_sample(image: CocoImage, entries: Sequence[CocoAnnotation], file: CocoFile) -> Sample:
     """An image whose annotations are shapes; the largest is painted first."""
     ordered = sorted(entries, key=lambda entry: (-float(entry.get("area", 0)), entry["id"]))
-    shapes = tuple(Shape(file.places[entry["category_id"]], entry["segmentation"]) for entry in ordered)
+    shapes = tuple(Shape(file.indices[entry["category_id"]], entry["segmentation"]) for entry in ordered)
     url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
     return Sample(key=key, image=url, truth=file.url, labels=file.labels, shapes=shapes)
 
 
-def panoptic_sample(image: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], file: CocoFile) -> Sample:
+def panoptic_sample(image: CocoImage, entries: Sequence[CocoAnnotation], file: CocoFile) -> Sample:
     """An image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
     url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
     name = entries[0]["file_name"] if entries else f"{key}.png"
     segments = tuple(
-        (info["id"], file.places[info["category_id"]]) for entry in entries for info in entry["segments_info"]
+        (info["id"], file.indices[info["category_id"]]) for entry in entries for info in entry["segments_info"]
     )
     truth = storage.join(file.url.removesuffix(".json"), name)
     return Sample(key=key, image=url, truth=truth, labels=file.labels, segments=segments)
 
 
 def paint(shapes: Sequence[Shape], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Shapes one above the other as their values, 0 elsewhere: uint8 (H, W)."""
+    """Paints shapes one above the other, each with its value, on zeros: uint8 (H, W)."""
     plane = np.zeros((height, width), np.uint8)
     for shape in shapes:
         plane[decoded(shape.segmentation, height, width)] = shape.value
@@ -119,5 +160,5 @@ def decoded(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bool_]
 def panoptic_values(colours: npt.NDArray[np.uint8], values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
     """RGB (H, W, 3) of a panoptic PNG → the value of each id R + 256 G + 65536 B, 0 for others: uint8 (H, W)."""
     ids = colours.astype(np.int64) @ np.array([1, 256, 65536])
-    found, places = np.unique(ids, return_inverse=True)
-    return np.array([values.get(int(number), 0) for number in found], np.uint8)[places.reshape(ids.shape)]
+    unique, inverse = np.unique(ids, return_inverse=True)
+    return np.array([values.get(int(number), 0) for number in unique], np.uint8)[inverse.reshape(ids.shape)]

@@ -8,6 +8,7 @@ Every conversion is one table from the annotation's value to the protocol's clas
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ Table = npt.NDArray[np.uint8]  # (65536,) class index of every annotation value
 
 
 def table(pairs: dict[int, int]) -> Table:
-    """A lookup table; values that are not named become ignore."""
+    """A lookup table of these annotation values and class indices; all other values become TRUTH_IGNORE."""
     values = np.full(2**16, TRUTH_IGNORE, np.uint8)
     for value, index in pairs.items():
         values[value] = index
@@ -59,7 +60,7 @@ TRAIN_IDS = table({value: value for value in range(255)})  # annotations that ho
 
 
 def convert(labels: Table, annotation: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Annotation values, any integer dtype (H, W), → class indices uint8 (H, W), 255 = ignore."""
+    """Turns annotation values, any integer dtype (H, W), into class indices uint8 (H, W), 255 = ignore."""
     return labels[annotation.astype(np.uint16)]
 
 
@@ -68,7 +69,7 @@ class Shape:
     """One annotation of a COCO instances file."""
 
     value: int
-    """1…N, the place of its category."""
+    """Index of its category, from 1."""
     segmentation: Any
     """Polygons or RLE."""
 
@@ -92,8 +93,20 @@ class Sample:
 
 
 def list_samples(dataset: str, source: str) -> list[Sample]:
-    """The validation split of an official download; InputError names the file that was expected and where."""
-    samples = list(LAYOUTS[dataset](source.rstrip("/"), LABEL_TABLES[dataset]))
+    """The validation split of an official download.
+
+    Args:
+        dataset: a name of LAYOUTS.
+        source: folder of the unpacked download, any fsspec URL.
+
+    Raises:
+        InputError: a file is missing; the message says which and where it was expected.
+    """
+    labels = LABEL_TABLES[dataset]
+    samples = [
+        Sample(key=key, image=image, truth=truth, labels=labels)
+        for key, image, truth in LAYOUTS[dataset](source.rstrip("/"))
+    ]
     if not samples:
         raise InputError(f"{dataset}: the split in {source} names no image; unpack the official download there")
     refuse_missing(samples)
@@ -101,52 +114,49 @@ def list_samples(dataset: str, source: str) -> list[Sample]:
 
 
 def refuse_missing(samples: Sequence[Sample]) -> None:
-    """InputError that names the first file which a sample needs and its folder does not hold; lists folders once."""
+    """Raises InputError where the image or the annotation of a sample is missing; lists each folder once."""
     urls = [url for sample in samples for url in (sample.image, sample.truth)]
     folders = dict.fromkeys(url.rpartition("/")[0] for url in urls)
-    known = {folder: {file.url.rpartition("/")[2] for file in storage.list_files(folder)} for folder in folders}
+    names = {folder: {file.url.rpartition("/")[2] for file in storage.list_files(folder)} for folder in folders}
     for sample in samples:
         for what, url in (("image", sample.image), ("ground truth", sample.truth)):
             folder, _, name = url.rpartition("/")
-            if name not in known[folder]:
+            if name not in names[folder]:
                 raise InputError(f"expected the {what} of {sample.key} in {url}; unpack the official download")
 
 
-def _voc(root: str, labels: Table) -> Iterator[Sample]:
-    home = _home(root, ("VOCdevkit/VOC2012", "VOC2012", ""), "ImageSets/Segmentation/val.txt")
-    for key in _lines(storage.join(home, "ImageSets/Segmentation/val.txt")):
-        yield _pair(key, f"{home}/JPEGImages/{key}.jpg", f"{home}/SegmentationClass/{key}.png", labels)
+def _pascal(release: str, split: str, truths: str, root: str) -> Iterator[tuple[str, str, str]]:
+    """PASCAL's layout: a text file names the images of the split."""
+    names = f"ImageSets/{split}/val.txt"
+    home = _home(root, (f"VOCdevkit/{release}", release, ""), names)
+    for line in storage.read_bytes(storage.join(home, names)).decode().splitlines():
+        if key := line.strip():
+            yield key, f"{home}/JPEGImages/{key}.jpg", f"{home}/{truths}/{key}.png"
 
 
-def _context(root: str, labels: Table) -> Iterator[Sample]:
-    home = _home(root, ("VOCdevkit/VOC2010", "VOC2010", ""), "ImageSets/SegmentationContext/val.txt")
-    for key in _lines(storage.join(home, "ImageSets/SegmentationContext/val.txt")):
-        yield _pair(key, f"{home}/JPEGImages/{key}.jpg", f"{home}/SegmentationClassContext/{key}.png", labels)
-
-
-def _coco(root: str, labels: Table) -> Iterator[Sample]:
-    home = _home(root, ("coco_stuff164k", ""), "annotations/val2017")
-    for image in _named(storage.join(home, "images/val2017"), ".jpg"):
+def _two_folders(homes: Sequence[str], images: str, truths: str, root: str) -> Iterator[tuple[str, str, str]]:
+    """A folder of images and one of PNGs with the same stems."""
+    home = _home(root, homes, images)
+    for image in _list_urls(storage.join(home, images), ".jpg"):
         key = _stem(image)
-        yield _pair(key, image, f"{home}/annotations/val2017/{key}.png", labels)
+        yield key, image, f"{home}/{truths}/{key}.png"
 
 
-def _cityscapes(root: str, labels: Table) -> Iterator[Sample]:
+def _cityscapes(root: str) -> Iterator[tuple[str, str, str]]:
     home = _home(root, ("cityscapes", ""), "leftImg8bit/val")
-    for image in _named(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
+    for image in _list_urls(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
         city, name = image.rsplit("/", 2)[1:]
         key = name.removesuffix("_leftImg8bit.png")
-        yield _pair(key, image, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png", labels)
+        yield key, image, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png"
 
 
-def _ade(root: str, labels: Table) -> Iterator[Sample]:
-    home = _home(root, ("ade/ADEChallengeData2016", "ADEChallengeData2016", ""), "images/validation")
-    for image in _named(storage.join(home, "images/validation"), ".jpg"):
-        key = _stem(image)
-        yield _pair(key, image, f"{home}/annotations/validation/{key}.png", labels)
+_voc = partial(_pascal, "VOC2012", "Segmentation", "SegmentationClass")
+_context = partial(_pascal, "VOC2010", "SegmentationContext", "SegmentationClassContext")
+_coco = partial(_two_folders, ("coco_stuff164k", ""), "images/val2017", "annotations/val2017")
+_ade_homes = ("ade/ADEChallengeData2016", "ADEChallengeData2016", "")
 
-
-LAYOUTS: dict[str, Callable[[str, Table], Iterator[Sample]]] = {
+# Folder of a download → (key, URL of the image, URL of its annotation) of each image of the validation split.
+LAYOUTS: dict[str, Callable[[str], Iterator[tuple[str, str, str]]]] = {
     "voc21": _voc,
     "voc20": _voc,
     "context60": _context,
@@ -154,15 +164,23 @@ LAYOUTS: dict[str, Callable[[str, Table], Iterator[Sample]]] = {
     "coco_object": _coco,
     "coco_stuff": _coco,
     "cityscapes": _cityscapes,
-    "ade20k": _ade,
+    "ade20k": partial(_two_folders, _ade_homes, "images/validation", "annotations/validation"),
 }
 
 
 def folder_pair(images: str, truths: str) -> list[Sample]:
-    """Images of one folder with the PNG of the same stem in another, whose values are class indices, 255 = ignore."""
-    known = {_stem(url): url for url in _named(truths, ".png")}
+    """Pairs the images of one folder with the PNGs of the same stem in another.
+
+    Args:
+        images: folder of the images.
+        truths: folder of the PNGs; their values are class indices, 255 = ignore.
+
+    Raises:
+        InputError: a folder is empty, or an image has no PNG.
+    """
+    known = {_stem(url): url for url in _list_urls(truths, ".png")}
     samples = []
-    for image in _named(images, ""):
+    for image in _list_urls(images, ""):
         key = _stem(image)
         if key not in known:
             raise InputError(f"{truths} holds no {key}.png for {image}; every image needs one of the same stem")
@@ -171,7 +189,7 @@ def folder_pair(images: str, truths: str) -> list[Sample]:
 
 
 def _home(root: str, candidates: Sequence[str], probe: str) -> str:
-    """The folder below `root` that holds `probe`."""
+    """The first of `candidates`, folders below `root`, that holds `probe`."""
     homes = [storage.join(root, candidate) if candidate else root for candidate in candidates]
     for home in homes:
         if storage.exists(storage.join(home, probe)):
@@ -179,11 +197,7 @@ def _home(root: str, candidates: Sequence[str], probe: str) -> str:
     raise InputError(f"expected {storage.join(homes[0], probe)} (or {probe} in {root}); unpack the official download")
 
 
-def _lines(url: str) -> list[str]:
-    return [line.strip() for line in storage.read_bytes(url).decode().splitlines() if line.strip()]
-
-
-def _named(folder: str, suffix: str) -> list[str]:
+def _list_urls(folder: str, suffix: str) -> list[str]:
     """URLs of the files below a folder with this ending, sorted; InputError if there is none."""
     files = [file.url for file in storage.list_files(folder) if file.url.endswith(suffix)]
     if not files:
@@ -193,7 +207,3 @@ def _named(folder: str, suffix: str) -> list[str]:
 
 def _stem(url: str) -> str:
     return url.rsplit("/", 1)[1].rsplit(".", 1)[0]
-
-
-def _pair(key: str, image: str, truth: str, labels: Table) -> Sample:
-    return Sample(key=key, image=image, truth=truth, labels=labels)

@@ -29,7 +29,7 @@ class ProtocolSettings:
     """Share of the non-background area up to which a class is dropped."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Benchmark:
     """One protocol."""
 
@@ -37,18 +37,18 @@ class Benchmark:
     """Also the name of its built-in vocabulary."""
     classes: int
     """C, a background included."""
-    background: bool
-    """Whether class 0 is a background."""
     images: int
     """Images of the validation split."""
-    short_side: int
-    """Pixels of the short side after the resize."""
-    vit_b16: ProtocolSettings
-    """Settings of ViT-B/16."""
-    vit_l14: ProtocolSettings
-    """Settings of ViT-L/14."""
     published: tuple[float, float]
     """Published mIoU in percent, ViT-B/16 and ViT-L/14."""
+    background: bool = False
+    """Whether class 0 is a background."""
+    short_side: int = 336
+    """Pixels of the short side after the resize."""
+    vit_b16: ProtocolSettings = ProtocolSettings()
+    """Settings of ViT-B/16."""
+    vit_l14: ProtocolSettings = ProtocolSettings()
+    """Settings of ViT-L/14."""
 
     @property
     def first_category(self) -> int:
@@ -64,61 +64,24 @@ class Benchmark:
         return self.published[0 if backbone == "ViT-B/16" else 1]
 
 
-PLAIN = ProtocolSettings()
-THRESHOLD = ProtocolSettings(threshold=0.15)
-
-
-def _benchmark(
-    name: str,
-    classes: int,
-    images: int,
-    published: tuple[float, float],
-    *,
-    background: bool = False,
-    short_side: int = 336,
-    vit_b16: ProtocolSettings = PLAIN,
-    vit_l14: ProtocolSettings | None = None,
-) -> Benchmark:
-    return Benchmark(
-        name=name,
-        classes=classes,
-        background=background,
-        images=images,
-        short_side=short_side,
-        vit_b16=vit_b16,
-        vit_l14=vit_l14 or vit_b16,
-        published=published,
-    )
-
+_VOC21_B16 = ProtocolSettings(logit_scale=50, threshold=0.15, area_threshold=0.1)
+_VOC21_L14 = ProtocolSettings(logit_scale=40, threshold=0.2, area_threshold=0.1)
+_CONTEXT60 = ProtocolSettings(threshold=0.15)
+_OBJECT_B16 = ProtocolSettings(logit_scale=55, threshold=0.35)
+_OBJECT_L14 = ProtocolSettings(logit_scale=40, threshold=0.25)
 
 BENCHMARKS = MappingProxyType(
     {
         protocol.name: protocol
         for protocol in (
-            _benchmark(
-                "voc21",
-                21,
-                1449,
-                (64.6, 65.0),
-                background=True,
-                vit_b16=ProtocolSettings(logit_scale=50, threshold=0.15, area_threshold=0.1),
-                vit_l14=ProtocolSettings(logit_scale=40, threshold=0.2, area_threshold=0.1),
-            ),
-            _benchmark("voc20", 20, 1449, (84.3, 88.3)),
-            _benchmark("context60", 60, 5105, (36.8, 36.9), background=True, vit_b16=THRESHOLD),
-            _benchmark("context59", 59, 5105, (40.1, 40.6)),
-            _benchmark(
-                "coco_object",
-                81,
-                5000,
-                (37.7, 40.5),
-                background=True,
-                vit_b16=ProtocolSettings(logit_scale=55, threshold=0.35),
-                vit_l14=ProtocolSettings(logit_scale=40, threshold=0.25),
-            ),
-            _benchmark("coco_stuff", 171, 5000, (26.6, 26.9)),
-            _benchmark("cityscapes", 19, 500, (41.0, 41.3), short_side=560),
-            _benchmark("ade20k", 150, 2000, (20.1, 21.7)),
+            Benchmark("voc21", 21, 1449, (64.6, 65.0), background=True, vit_b16=_VOC21_B16, vit_l14=_VOC21_L14),
+            Benchmark("voc20", 20, 1449, (84.3, 88.3)),
+            Benchmark("context60", 60, 5105, (36.8, 36.9), background=True, vit_b16=_CONTEXT60, vit_l14=_CONTEXT60),
+            Benchmark("context59", 59, 5105, (40.1, 40.6)),
+            Benchmark("coco_object", 81, 5000, (37.7, 40.5), background=True, vit_b16=_OBJECT_B16, vit_l14=_OBJECT_L14),
+            Benchmark("coco_stuff", 171, 5000, (26.6, 26.9)),
+            Benchmark("cityscapes", 19, 500, (41.0, 41.3), short_side=560),
+            Benchmark("ade20k", 150, 2000, (20.1, 21.7)),
         )
     }
 )

@@ -27,19 +27,24 @@ INDEX_MODES = ("L", "P", "I", "I;16")
 SHARD_CPUS = 0.5  # copying waits for storage more than it computes
 
 
-def shard_url(output: str, prefix: str, number: int) -> str:
-    """Where shard `number` lies."""
-    return storage.join(output, f"{prefix}-{number:06d}.tar")
-
-
 def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: int) -> Iterator[int]:
-    """Writes the shards that do not exist yet, `images` samples each; yields the number of samples of each one written.
+    """Writes the shards that do not exist yet.
 
-    Raises what Ray raises where an image or its ground truth cannot be read.
+    Args:
+        samples: the images with their annotations, in the order of the shards.
+        output: folder of the shards, any fsspec URL.
+        prefix: begins the name of each shard: PREFIX-000000.tar.
+        images: samples of one shard.
+
+    Yields:
+        The number of samples of each shard as it is written.
+
+    Raises:
+        ray.exceptions.RayError: an image or its annotation cannot be read.
     """
     existing = {file.url.rsplit("/", 1)[1] for file in storage.list_files(output)}
     groups = [samples[start : start + images] for start in range(0, len(samples), images)]
-    urls = [shard_url(output, prefix, number) for number in range(len(groups))]
+    urls = [storage.join(output, f"{prefix}-{number:06d}.tar") for number in range(len(groups))]
     missing = [number for number, url in enumerate(urls) if url.rsplit("/", 1)[1] not in existing]
     if not missing:
         return
@@ -58,12 +63,12 @@ def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: in
 
 
 def shard_bytes(samples: Sequence[Sample]) -> bytes:
-    """A plain tar of these samples, the same bytes for the same files."""
+    """A plain tar of these samples; equal files give equal bytes."""
     return tar_bytes(file for sample in samples for file in members(sample).items())
 
 
 def members(sample: Sample) -> dict[str, bytes]:
-    """A sample's files by name; ValueError where image and ground truth differ in size or the truth is no index PNG."""
+    """The files of a sample by name; ValueError where the annotation is no PNG of the image's size and right kind."""
     image, suffix = storage.read_bytes(sample.image), sample.image.rsplit(".", 1)[1].lower()
     size = Image.open(io.BytesIO(image)).size
     shapes = sample.shapes

@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster: those that live, and those that its autoscaler may add.
+"""The nodes of a Ray cluster: those that are up, and those that its autoscaler may add.
 
 resources = divide(compute, nodes=shapes(living_nodes()), more=nodes_to_come())
 """
@@ -6,7 +6,7 @@ resources = divide(compute, nodes=shapes(living_nodes()), more=nodes_to_come())
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ray
 import yaml
@@ -20,30 +20,36 @@ STATIC_TYPE = "node_"  # how Ray names the types of nodes that somebody started 
 MOST_OF_A_TYPE = 1000  # nodes counted of a type without limit
 
 
-def living_nodes() -> list[dict[str, Any]]:
-    """Ray's descriptions of the nodes that are up."""
+class RayNode(TypedDict):
+    """What is read of Ray's description of a node."""
+
+    NodeID: str
+    NodeManagerAddress: str
+    Resources: dict[str, float]
+
+
+def living_nodes() -> list[RayNode]:
+    """The nodes that are up."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def shapes(nodes: Sequence[dict[str, Any]]) -> list[Shape]:
-    """CPUs and GPUs of nodes."""
+def shapes(nodes: Sequence[RayNode]) -> list[Shape]:
+    """CPUs and GPUs of each node."""
     return [Shape(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in nodes]
 
 
 def nodes_to_come() -> list[Shape] | None:
-    """What the autoscaler may start beside the living nodes; None without one, [] where it does not tell."""
+    """The nodes that the autoscaler may still start; None where there is no autoscaler, [] where it does not tell."""
     if not autoscales():
         return None
     types = described_types()
     up = shapes(living_nodes())
-    found = []
-    for shape, most in types:
-        found += [shape] * max(0, min(most, MOST_OF_A_TYPE) - up.count(shape))
-    return found if found or not types else list(dict.fromkeys(shape for shape, _ in types))
+    more = [shape for shape, most in types for _ in range(min(most, MOST_OF_A_TYPE) - up.count(shape))]
+    return more or list(dict.fromkeys(shape for shape, _ in types))
 
 
 def autoscales() -> bool:
-    """Whether an autoscaler runs that can start nodes."""
+    """True where an autoscaler runs that can start nodes."""
     if described_types():
         return True
     report = json.loads(_internal_kv_get(STATUS_KEY) or b"{}").get("autoscaler_report") or {}
@@ -52,17 +58,18 @@ def autoscales() -> bool:
 
 
 def described_types() -> list[tuple[Shape, int]]:
-    """(shape, most nodes) of the worker types, where `ray up` described them on this machine."""
+    """(shape, most nodes) of each worker type in the file that `ray up` leaves on the head node; [] without it.
+
+    Ray fills in the resources of AWS's instance types, where the user gives none.
+    """
     try:
         config = yaml.safe_load(BOOTSTRAP.expanduser().read_text())
         types, head = config["available_node_types"], config.get("head_node_type")
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return []
-    workers = [entry for name, entry in types.items() if name != head]
-    return [(type_shape(entry), int(entry.get("max_workers", config.get("max_workers", 0)))) for entry in workers]
-
-
-def type_shape(entry: dict[str, Any]) -> Shape:
-    """CPUs and GPUs of a node type of a cluster.yaml; Ray fills them in for AWS's instance types."""
-    resources = entry.get("resources") or {}
-    return Shape(float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))
+    described = []
+    for entry in (entry for name, entry in types.items() if name != head):
+        resources = entry.get("resources") or {}
+        shape = Shape(float(resources.get("CPU", 0)), float(resources.get("GPU", 0)))
+        described.append((shape, int(entry.get("max_workers", config.get("max_workers", 0)))))
+    return described

@@ -1,32 +1,39 @@
-"""What can be known to fail before a job begins, found on every node at once.
+"""Checks before a job begins: do all nodes see the storage, does an actor fit a node.
 
 check_storage(output, samples=[units[0].url])   # StorageProblem: a node does not see what this one writes
-wait_for_actor(resources, minutes=15, say=print)
+wait_for_actor(resources, minutes=15, report=print)
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from scclip.pipeline.cluster.nodes import living_nodes
+from scclip.pipeline.cluster.nodes import RayNode, living_nodes
 from scclip.pipeline.cluster.resources import NoResources, Resources, StorageProblem
 from scclip.pipeline.storage.files import create, exists, is_local, join, remove
 from scclip.pipeline.storage.retries import StorageUnavailable, describe, redact
 
-PROBE_SECONDS = 180.0  # a node may take to start a process that looks
-MOST_NODES = 64  # looked at: the others are taken to be like them
+PROBE_SECONDS = 180.0  # a node may take so long to start a process that looks
+MOST_NODES = 64  # that look; the others are taken to be like them
 
 
 def check_storage(output: str, samples: Sequence[str], *, write: bool = True) -> None:
-    """Writes a probe file below `output` and lets every node look for it and for the samples of the input.
+    """Writes a probe file below `output` and lets every node look for it and for samples of the input.
 
-    A cluster of one node is not asked. Without `write` only the samples are looked for. Raises StorageProblem, also
-    where the probe cannot be written.
+    A cluster of one node is not checked.
+
+    Args:
+        output: folder of the run.
+        samples: URLs of input files.
+        write: False looks for the samples only.
+
+    Raises:
+        StorageProblem: a node does not see a file, or the probe cannot be written.
     """
     nodes = living_nodes()
     if len(nodes) < 2:
@@ -35,71 +42,88 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
     if write:
         write_probe(probe, output)
     try:
-        complaints = ask(nodes[:MOST_NODES], [*([probe] if write else []), *samples])
+        problems = problems_on_nodes(nodes[:MOST_NODES], [*([probe] if write else []), *samples])
     finally:
         if write:
             remove([probe], prune=True)
-    for url, blind in complaints.items():
-        if blind:
-            raise StorageProblem(explain(url, output if url == probe else url, url == probe, blind, len(nodes)))
+    for url, by_node in problems.items():
+        if by_node:
+            raise StorageProblem(explain(output if url == probe else url, url == probe, by_node, len(nodes)))
 
 
 def write_probe(probe: str, output: str) -> None:
-    """The file that every node looks for; StorageProblem where it cannot be written."""
+    """Writes the file that every node looks for; StorageProblem where it cannot be written."""
     try:
         create(probe, b"seen by every node?")
     except StorageUnavailable:
         raise
     except OSError as error:
-        what = f"OUTPUT {redact(output)} cannot be written: {describe(error)}"
-        raise StorageProblem(f"{what}; check URL and rights") from None
+        problem = f"OUTPUT {redact(output)} cannot be written: {describe(error)}"
+        raise StorageProblem(f"{problem}; check URL and rights") from None
 
 
-def ask(nodes: Sequence[dict[str, Any]], urls: Sequence[str]) -> dict[str, dict[str, str]]:
-    """URL → {node's address: what it says} of the nodes that do not find it; nodes that go meanwhile say nothing."""
-    look = ray.remote(num_cpus=0, max_retries=0)(complaints_here)
-    asked = {}
+def problems_on_nodes(nodes: Sequence[RayNode], urls: Sequence[str]) -> dict[str, dict[str, str]]:
+    """URL → address of the node → why it does not see the URL; nodes that are lost meanwhile are left out."""
+    look = ray.remote(num_cpus=0, max_retries=0)(problems_here)
+    addresses = {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked[look.options(scheduling_strategy=there).remote(list(urls))] = node["NodeManagerAddress"]
-    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
-    found: dict[str, dict[str, str]] = {url: {} for url in urls}
+        addresses[look.options(scheduling_strategy=there).remote(list(urls))] = node["NodeManagerAddress"]
+    done, _ = ray.wait(list(addresses), num_returns=len(addresses), timeout=PROBE_SECONDS)
+    problems: dict[str, dict[str, str]] = {url: {} for url in urls}
     for reference in done:
-        try:
-            answers = ray.get(reference)
-        except ray.exceptions.RayError:
-            continue
-        for url, complaint in answers.items():
-            found[url][asked[reference]] = complaint
-    return found
+        with contextlib.suppress(ray.exceptions.RayError):
+            for url, problem in ray.get(reference).items():
+                problems[url][addresses[reference]] = problem
+    return problems
 
 
-def complaints_here(urls: Sequence[str]) -> dict[str, str]:
-    """What is wrong with these URLs on this node."""
-    found = {}
+def problems_here(urls: Sequence[str]) -> dict[str, str]:
+    """URL → why this node does not see it."""
+    problems = {}
     for url in urls:
         try:
             if not exists(url):
-                found[url] = "not there"
+                problems[url] = "not there"
         except OSError as error:
-            found[url] = describe(error)
-    return found
+            problems[url] = describe(error)
+    return problems
 
 
-def explain(url: str, place: str, output: bool, blind: dict[str, str], nodes: int) -> str:
-    """One line on what some nodes do not see."""
-    who = ", ".join(sorted(set(blind))[:4]) + (", …" if len(set(blind)) > 4 else "")
-    what = f"OUTPUT {redact(place)}: what one node writes" if output else f"input {redact(place)}"
+def explain(url: str, output: bool, by_node: dict[str, str], nodes: int) -> str:
+    """One line on what some nodes do not see.
+
+    Args:
+        url: the folder of the run, or a file of the input.
+        output: True for the folder of the run.
+        by_node: address of the node → why it does not see it.
+        nodes: number of nodes in the cluster.
+    """
+    names = ", ".join(sorted(by_node)[:4]) + (", …" if len(by_node) > 4 else "")
+    reason = next(iter(by_node.values()))
+    unseen = f"OUTPUT {redact(url)}: what one node writes" if output else f"input {redact(url)}"
     remedy = "give a bucket, or a folder that all nodes share" if is_local(url) else "give every node the credentials"
-    return f"{what} is not seen by {len(blind)} of {nodes} nodes ({who}: {next(iter(blind.values()))}); {remedy}"
+    return f"{unseen} is not seen by {len(by_node)} of {nodes} nodes ({names}: {reason}); {remedy}"
 
 
-def wait_for_actor(resources: Resources, minutes: float, say: Callable[[str], None]) -> bool:
-    """Waits until one actor fits a living node; False where it did at once. NoResources after so many minutes."""
+def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str], None]) -> bool:
+    """Waits until one actor fits a node.
+
+    Args:
+        resources: what `divide` returned.
+        minutes: how long to wait.
+        report: takes the line that tells the user why the job waits.
+
+    Returns:
+        True where it waited, False where an actor fitted at once.
+
+    Raises:
+        NoResources: no node came up in time.
+    """
     if fits(resources):
         return False
     wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.actor.items())
-    say(f"no node holds an actor ({wanted}) yet; asked the autoscaler for one, waiting up to {minutes:g} min")
+    report(f"no node holds an actor ({wanted}) yet; asked the autoscaler for one, waiting up to {minutes:g} min")
     request_resources(bundles=[resources.actor] * resources.min_actors)
     try:
         until = time.monotonic() + 60 * minutes
@@ -116,6 +140,6 @@ def wait_for_actor(resources: Resources, minutes: float, say: Callable[[str], No
 
 
 def fits(resources: Resources) -> bool:
-    """Whether a living node holds one actor."""
+    """True where one actor fits a node."""
     wanted = resources.actor
     return any(all(node["Resources"].get(name, 0) >= wanted[name] for name in wanted) for node in living_nodes())

@@ -1,11 +1,11 @@
-"""Which share of the cluster every stage gets.
+"""Divides the CPUs and GPUs of a cluster between the stages.
 
 resources = divide(ComputeConfig(actors="1:4"), nodes=[Shape(8, 1)])
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scclip.errors import JobFailed, UserError
 
@@ -23,11 +23,11 @@ class ResourceError(UserError):
 
 
 class StorageProblem(UserError):
-    """Nodes do not see the output or an input; one line that names them and the remedy."""
+    """Some nodes cannot see the output or an input; one line that names them and the remedy."""
 
 
 class NoResources(JobFailed):
-    """No node that holds an actor came up in time."""
+    """No node that can hold an actor came up in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ComputeConfig:
         if self.actors:
             self.pool_size(1, 1)
         if self.wait_for_resources < 0:
-            raise ValueError(f"wait_for_resources {self.wait_for_resources} must be 0 or more minutes")
+            raise ValueError(f"wait_for_resources is {self.wait_for_resources}; give 0 or more minutes")
         if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 1:
             raise ValueError(
                 f"gpus_per_actor {self.gpus_per_actor} must be 0 (CPU), a fraction such as 0.5, or 1: a model fills one"
@@ -77,7 +77,7 @@ Shapes = Sequence[Shape]
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What `divide` found."""
+    """Actors, and the share of the cluster that each stage gets."""
 
     min_actors: int
     max_actors: int
@@ -88,10 +88,10 @@ class Resources:
     threads: int
     """Threads of an actor on the CPU; the job's OMP_NUM_THREADS wins."""
     calls_in_flight: int
-    spare_cpus: float
+    spare_cpus: float = 0.0
     """CPUs of the living nodes that the fitting actors leave to reading, decoding and committing."""
     mixed: bool = False
-    """Nodes without GPU stand beside those with: they get the CPU work first."""
+    """There are nodes with and without GPUs: those without get the CPU work first."""
     read_cpus: float = READ_CPUS
     decode_cpus: float = DECODE_CPUS
     commit_cpus: float = COMMIT_CPUS
@@ -108,11 +108,15 @@ class Resources:
 
 
 def divide(config: ComputeConfig, *, nodes: Shapes, more: Shapes | None = None) -> Resources:
-    """Shares for a cluster; ResourceError where an actor fits no node, or the fewest actors not all nodes together.
+    """Divides a cluster between the actors and the other stages.
 
     Args:
-        nodes: the living ones.
-        more: those that an autoscaler may add; None: there is no autoscaler; empty: it does not tell.
+        config: what the user asks for.
+        nodes: the living nodes.
+        more: nodes that an autoscaler may add; None: there is no autoscaler; empty: it does not tell.
+
+    Raises:
+        ResourceError: an actor fits no node, or the fewest actors do not fit all nodes together.
     """
     every = [*nodes, *(more or ())]
     gpus = config.gpus_per_actor
@@ -122,83 +126,87 @@ def divide(config: ComputeConfig, *, nodes: Shapes, more: Shapes | None = None) 
     if not largest:
         raise ResourceError("the cluster has no CPUs; start Ray with --num-cpus on at least one node")
     scale = min(1.0, largest / 2)  # a machine of one core halves every share
-    parts = on_gpus(config, gpus, nodes, more) if gpus else on_cpus(config, scale, nodes, more)
-    return Resources(
-        gpus_per_actor=gpus,
-        spare_cpus=max(0.0, sum(node.cpus for node in nodes) - parts["fitting"] * parts["actor_cpus"]),
+    resources = _on_gpus(config, gpus, nodes, more) if gpus else _on_cpus(config, scale, nodes, more)
+    return dataclasses.replace(
+        resources,
+        spare_cpus=max(0.0, sum(node.cpus for node in nodes) - resources.fitting * resources.actor_cpus),
         read_cpus=READ_CPUS * scale,
         decode_cpus=DECODE_CPUS * scale,
         commit_cpus=COMMIT_CPUS * scale,
-        **parts,
     )
 
 
-def on_gpus(config: ComputeConfig, share: float, nodes: Shapes, more: Shapes | None) -> dict[str, Any]:
+def _on_gpus(config: ComputeConfig, share: float, nodes: Shapes, more: Shapes | None) -> Resources:
     """Actors of `share` GPUs each."""
-    every = [*nodes, *(more or ())]
-    now, later = (sum(int(node.gpus / share + 1e-9) for node in some) for some in (nodes, every))
-    if not later and not unknown(more):
+    every, unknown = [*nodes, *(more or ())], more is not None and not more
+    now, later = (sum(_fitting(node.gpus, share) for node in group) for group in (nodes, every))
+    if not later and not unknown:
         most = max((node.gpus for node in every), default=0)
         raise ResourceError(f"an actor wants {share:g} GPUs, the largest node has {most:g}; lower --gpus-per-actor")
-    least, most_actors = config.pool_size(max(1, now), max(1, later))
-    if least > later and not unknown(more):
+    min_actors, max_actors = config.pool_size(max(1, now), max(1, later))
+    if min_actors > later and not unknown:
         gpus = sum(node.gpus for node in every)
-        raise ResourceError(f"{least} actors of {share:g} GPUs do not fit {gpus:g} GPUs; lower --actors")
-    cpus = [node.cpus / max(1, int(node.gpus / share + 1e-9)) for node in every if node.gpus >= share]
-    return {
-        "min_actors": least,
-        "max_actors": most_actors,
-        "fitting": now,
-        "actor_cpus": floor2(min([MOST_CPUS_OF_A_GPU_ACTOR, *(each / 4 for each in cpus)])),
-        "threads": 0,
-        "calls_in_flight": CALLS_ON_GPU,
-        "mixed": any(node.gpus for node in every) and any(node.cpus and not node.gpus for node in every),
-    }
+        raise ResourceError(f"{min_actors} actors of {share:g} GPUs do not fit {gpus:g} GPUs; lower --actors")
+    cpus = [node.cpus / max(1, _fitting(node.gpus, share)) for node in every if node.gpus >= share]
+    return Resources(
+        min_actors=min_actors,
+        max_actors=max_actors,
+        fitting=now,
+        gpus_per_actor=share,
+        actor_cpus=_floor2(min([MOST_CPUS_OF_A_GPU_ACTOR, *(each / 4 for each in cpus)])),
+        threads=0,
+        calls_in_flight=CALLS_ON_GPU,
+        mixed=any(node.gpus for node in every) and any(node.cpus and not node.gpus for node in every),
+    )
 
 
-def on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | None) -> dict[str, Any]:
-    """Actors on the CPU: one a node by default, each as much of it as the other stages leave."""
-    beside = scale * (READ_CPUS + DECODE_CPUS + COMMIT_CPUS)
+def _on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | None) -> Resources:
+    """Actors on the CPU: by default one on each node, which gets what the other stages leave."""
+    others = scale * (READ_CPUS + DECODE_CPUS + COMMIT_CPUS)
     sizes = [node.cpus for node in [*nodes, *(more or ())] if node.cpus] or [UNKNOWN_CPUS]
-    least, most = config.pool_size(max(1, sum(1 for node in nodes if node.cpus)), len(sizes))
-    actor = largest_actor([size - beside for size in sizes], least if unknown(more) else most)
+    min_actors, max_actors = config.pool_size(max(1, sum(1 for node in nodes if node.cpus)), len(sizes))
+    unknown = more is not None and not more
+    actor = _largest_actor([size - others for size in sizes], min_actors if unknown else max_actors)
     if actor < LEAST_ACTOR_CPUS:
         total = sum(sizes)
-        fit = max(1, sum(int((size - beside) / LEAST_ACTOR_CPUS) for size in sizes if size > beside))
-        raise ResourceError(f"{most} actors do not fit {total:g} CPUs; use --actors {fit} at most")
-    beside_it = max(1, int((max(sizes) - beside) / actor + 1e-9))
+        fit = max(1, sum(int((size - others) / LEAST_ACTOR_CPUS) for size in sizes if size > others))
+        raise ResourceError(f"{max_actors} actors do not fit {total:g} CPUs; use --actors {fit} at most")
+    per_node = max(1, _fitting(max(sizes) - others, actor))
     if len(sizes) > 1 or more is not None:
-        actor = no_room_for_another(actor, max(sizes), beside_it, scale)
-    return {
-        "min_actors": least,
-        "max_actors": most,
-        "fitting": sum(int(node.cpus / actor + 1e-9) for node in nodes),
-        "actor_cpus": actor,
-        "threads": max(1, int(max(sizes) / beside_it)),
-        "calls_in_flight": 1,
-    }
+        actor = _without_room_for_another(actor, max(sizes), per_node, scale)
+    return Resources(
+        min_actors=min_actors,
+        max_actors=max_actors,
+        fitting=sum(_fitting(node.cpus, actor) for node in nodes),
+        gpus_per_actor=0.0,
+        actor_cpus=actor,
+        threads=max(1, int(max(sizes) / per_node)),
+        calls_in_flight=1,
+    )
 
 
-def largest_actor(rooms: Sequence[float], actors: int) -> float:
-    """The largest share of which so many fit the rooms, 0 where there is none."""
+def _largest_actor(rooms: Sequence[float], actors: int) -> float:
+    """The most CPUs of which so many actors fit the rooms, 0 where none fit."""
     rooms = [room for room in rooms if room > 0]
-    shares = {floor2(room / count) for room in rooms for count in range(1, actors + 1)} - {0.0}
-    fits = (share for share in shares if sum(int(room / share + 1e-9) for room in rooms) >= actors)
-    return max(fits, default=0.0)
+    shares = {_floor2(room / count) for room in rooms for count in range(1, actors + 1)} - {0.0}
+    return max((share for share in shares if sum(_fitting(room, share) for room in rooms) >= actors), default=0.0)
 
 
-def no_room_for_another(actor: float, size: float, count: int, scale: float) -> float:
-    """A larger share, where small nodes would hold one actor more than meant once others are lost, and no reading."""
-    larger = floor2(size / (count + 1) + 0.01)
+def _without_room_for_another(actor: float, size: float, count: int, scale: float) -> float:
+    """CPUs of an actor so that no more than `count` fit a node of `size`, unless that leaves no room to read.
+
+    Otherwise a small node takes one more after others were lost, and nothing is left there to read for it.
+    """
+    larger = _floor2(size / (count + 1) + 0.01)
     leaves = size - count * larger >= scale * (READ_CPUS + DECODE_CPUS)
     return max(actor, larger) if leaves else actor
 
 
-def unknown(more: Shapes | None) -> bool:
-    """Whether an autoscaler may add nodes of which nothing is known."""
-    return more is not None and not more
+def _fitting(room: float, share: float) -> int:
+    """How many shares fit a room."""
+    return int(room / share + 1e-9)
 
 
-def floor2(value: float) -> float:
+def _floor2(value: float) -> float:
     """Two decimals, rounded down: Ray counts in ten-thousandths, and sums must not exceed a node."""
     return int(value * 100 + 1e-9) / 100

@@ -1,24 +1,35 @@
-"""Spot with fallback: which node type Ray's autoscaler starts next (in the head's monitor process, cluster.yaml).
+"""Spot machines with fallback: chooses the node type that Ray's autoscaler starts next (see cluster.yaml).
 
 RAY_AUTOSCALER_UTILIZATION_SCORER=scclip.pipeline.cluster.spot.prefer_available ray start --head …
 
-Ray's own scorer forgets that a launch failed and asks for the same spot type for ever. Of equal types Ray takes the
-last by name: `gpu-spot` comes before `gpu-on-demand` as long as it is to be had.
+Ray's own scorer forgets that a launch failed and asks for the same spot type for ever. Of types with equal scores Ray
+takes the last by name: `gpu-spot` comes before `gpu-on-demand` while it can be launched.
 """
 
+from numbers import Real
 from typing import Any
 
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
 
 
 def prefer_available(
-    node_resources: dict[str, Any],
-    resources: list[dict[str, Any]],
+    node_resources: dict[str, Real],
+    resources: list[dict[str, Real]],
     node_type: str,
     *,
     node_availability_summary: Any,
 ) -> tuple[Any, ...] | None:
-    """Ray's own score, and above it whether the type's last launch succeeded; None where nothing fits."""
+    """Scores a node type: Ray's own score, with a type whose last launch failed below the others.
+
+    Args:
+        node_resources: what one node of the type has.
+        resources: what the waiting tasks and actors want.
+        node_type: name of the type in cluster.yaml.
+        node_availability_summary: Ray's record of launches.
+
+    Returns:
+        The score as a tuple, compared by its first items first; None where nothing fits the type.
+    """
     score = _default_utilization_scorer(
         node_resources, resources, node_type, node_availability_summary=node_availability_summary
     )

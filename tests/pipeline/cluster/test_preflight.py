@@ -5,24 +5,24 @@ from pathlib import Path
 import pytest
 
 from scclip.pipeline.cluster.nodes import described_types, nodes_to_come
-from scclip.pipeline.cluster.preflight import complaints_here, explain, wait_for_actor
+from scclip.pipeline.cluster.preflight import explain, problems_here, wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, NoResources, Shape, divide
 
 
 def test_a_node_says_what_it_does_not_see(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.touch()
-    assert complaints_here([str(there), str(tmp_path / "gone")]) == {str(tmp_path / "gone"): "not there"}
+    assert problems_here([str(there), str(tmp_path / "gone")]) == {str(tmp_path / "gone"): "not there"}
 
 
 def test_the_refusal_names_nodes_place_and_remedy() -> None:
     blind = {"10.0.0.2": "not there", "10.0.0.3": "not there"}
-    said = explain("/data/labels/_preflight/1", "/data/labels", True, blind, 3)
+    said = explain("/data/labels", True, blind, 3)
     assert said == (
         "OUTPUT /data/labels: what one node writes is not seen by 2 of 3 nodes (10.0.0.2, 10.0.0.3: not there); "
         "give a bucket, or a folder that all nodes share"
     )
-    remote = explain("s3://b/in/0.tar", "s3://b/in/0.tar", False, {"10.0.0.2": "Access Denied"}, 2)
+    remote = explain("s3://b/in/0.tar", False, {"10.0.0.2": "Access Denied"}, 2)
     assert remote.startswith("input s3://b/in/0.tar is not seen by 1 of 2") and remote.endswith("the credentials")
 
 
