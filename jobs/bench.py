@@ -1,10 +1,11 @@
-"""`scclip bench model|io|pipeline|scale`: what a machine does, and what it could do.
+"""`scclip bench model|io|pipeline|scale`: measures how fast this machine labels, and what limits it.
 
     scclip bench model --model ViT-B-16 --random
     scclip bench pipeline --model demo
 
-Every measurement prints a short table, then one line of JSON: hardware, versions, options, figures, ratio.
-`bench model` needs PyTorch and open_clip alone: it runs where Ray is not installed.
+Every measurement prints a short table, then one line of JSON with hardware, versions, options and figures.
+`bench model` needs only PyTorch and open_clip, so it runs where Ray is not installed. The folder of the benchmarks is
+`jobs/benchmarking`: a folder `bench` beside this file would hide it.
 """
 
 import difflib
@@ -14,10 +15,10 @@ from collections.abc import Sequence
 from scclip.errors import UserError
 
 BENCHES = {
-    "model": "dense encode against open_clip's encode_image; image to label map against a naive implementation",
-    "io": "run lengths against pycocotools; reading, decoding, encoding and writing, each by itself",
-    "pipeline": "the Ray job in its steady state against a bare loop that does the same work",
-    "scale": "10,000 to 1,000,000 images with a stand-in for the model: what the driver and Ray cost",
+    "model": "speed of one model: patch features against open_clip, label maps against a naive implementation",
+    "io": "speed of run-length encoding against pycocotools; of reading, decoding and writing, each by itself",
+    "pipeline": "speed of the Ray job against a plain loop that does the same work",
+    "scale": "cost of Ray and the driver for 10,000 to 1,000,000 images, with constant labels instead of a model",
 }
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: scclip bench WHAT [options]\n")
         print("\n".join(f"  {name:10} {text}" for name, text in BENCHES.items()))
-        print("\nscclip bench WHAT --help tells the options.")
+        print("\nscclip bench WHAT --help shows the options.")
         return 0 if words else 2
     what = words.pop(0)
     if what not in BENCHES:

@@ -1,11 +1,14 @@
-"""The method as one would write it first, for comparison: one window at a time, float32, upsampled window by window.
+"""The method written plainly: the reference that tests and `scclip bench model` compare the product with.
 
     labels, confidence = NaiveSegmenter(visual, calibration, text_features, query_category, config).label(image)
 
-Written step by step, without a thought for speed but with none against it; it shares with the product only the
-resize, the window positions and the position embedding.
+It takes one window at a time in float32, goes through the steps in the order of the paper (arXiv 2411.15869) and
+upsamples the logits of each window to pixels, as the authors do. Use it to check a change of the fast code, or to read
+how the method works. It shares with the product only the resize, the window positions and the position embedding.
+Step numbers are those of `scclip.encoder.calibration`.
 
-Shapes: N patches, D width, h heads, Q queries.
+Shapes: N = gh·gw patches in row-major order, D width, E joint embedding, h heads, Q queries, H × W pixels of the image,
+h × w of a window.
 """
 
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from scclip.segmentation.windows import axis_windows, resize, resized_side
 
 
 class NaiveSegmenter:
-    """Labels images with an open_clip vision tower in float32."""
+    """Labels images with an open_clip vision tower in float32, one window after the other."""
 
     def __init__(
         self,
@@ -33,6 +36,15 @@ class NaiveSegmenter:
         query_category: Sequence[int],
         config: SegmenterConfig,
     ) -> None:
+        """Takes what `SelfCalibratedCLIP` and `Segmenter` take.
+
+        Args:
+            visual: an open_clip `VisionTransformer` in float32.
+            calibration: settings of the method; its attention is always kk+similarity here.
+            text_features: (Q, E) of unit norm.
+            query_category: (Q,) category index of each query.
+            config: resize, windows and logit scale; thresholds are not applied.
+        """
         self.visual, self.calibration, self.config = visual, calibration, config
         self.device = visual.conv1.weight.device
         self.text = torch.as_tensor(text_features).float().to(self.device)
@@ -40,7 +52,14 @@ class NaiveSegmenter:
 
     @torch.inference_mode()
     def label(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 RGB (H, W, 3) → categories before thresholds (H, W) and their softmax scores (H, W) float32."""
+        """Labels one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The category of the highest score, before thresholds, (H, W) int64; that score in [0, 1], (H, W) float32.
+        """
         config, patch = self.config, self.visual.patch_size
         height, width = image.shape[:2]
         side = resized_side(height, width, config.short_side, config.long_side, patch)
@@ -60,21 +79,21 @@ class NaiveSegmenter:
         return self.best_category((logits * config.logit_scale).softmax(0))
 
     def best_category(self, scores: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Softmax scores (Q, H, W) → the category of the highest one, the lowest index among equals, and its score."""
+        """The category of the highest score, the lowest of equals, and the score: (Q, H, W) → two arrays (H, W)."""
         categories = torch.unique(self.query_category)
         if len(categories) < len(self.query_category):
             scores = torch.stack([scores[self.query_category == category].amax(0) for category in categories])
-        best, place = scores.max(0)
-        return categories[place].cpu().numpy(), best.cpu().numpy()
+        best, index = scores.max(0)
+        return categories[index].cpu().numpy(), best.cpu().numpy()
 
     def window_logits(self, window: Tensor) -> Tensor:
-        """Normalised pixels (3, h, w) → cosines (Q, gh, gw)."""
+        """Cosines of a window's patches with the queries: normalised pixels (3, h, w) → (Q, gh, gw)."""
         grid = tuple(n // p for n, p in zip(window.shape[1:], self.visual.patch_size, strict=True))
         features = F.normalize(self.features(window, grid), dim=-1)
         return (self.text @ features.T).unflatten(1, grid)
 
     def features(self, window: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Steps 1 to 7 of `scclip.encoder.calibration`: (3, h, w) → (N, E)."""
+        """Calibrated patch features, steps 1 to 7: normalised pixels (3, h, w) → (N, E)."""
         config, states = self.calibration, self.block_outputs(window, grid)
         class_token, patches = states[-1][0], states[-1][1:]
         similar = states[config.similarity_layer][1:]
@@ -95,7 +114,7 @@ class NaiveSegmenter:
         return self.visual.ln_post(out) @ self.visual.proj
 
     def block_outputs(self, window: Tensor, grid: tuple[int, ...]) -> list[Tensor]:
-        """Outputs of blocks 0 … L−2, each (1 + N, D)."""
+        """Step 1: outputs of blocks 0 … L−2, each (1 + N, D), the class token first."""
         visual = self.visual
         patches = visual.conv1(window[None]).flatten(2).transpose(1, 2)
         position = position_embedding(visual.positional_embedding, visual.grid_size, (grid[0], grid[1]))
@@ -107,7 +126,7 @@ class NaiveSegmenter:
         return states
 
     def attention(self, tokens: Tensor, similarity: Tensor) -> Tensor:
-        """Step 5 on tokens (N, D), without the class token."""
+        """Step 5 without the class token's share: tokens (N, D) and similarities (N, N) → (N, D)."""
         block, heads = self.visual.transformer.resblocks[-1], self.visual.transformer.resblocks[-1].attn.num_heads
         projected = F.linear(block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)
         _, key, value = (x.unflatten(1, (heads, -1)).transpose(0, 1) for x in projected.chunk(3, dim=1))
@@ -119,7 +138,7 @@ class NaiveSegmenter:
 
 
 def local_outlier_factors(patches: Tensor) -> Tensor:
-    """Step 2 as it stands there: (N, D) → (N,)."""
+    """Step 2: the local outlier factor of every patch, (N, D) → (N,)."""
     distances = (patches[:, None] - patches[None]).square().sum(-1)
     k = min(30, len(patches) - 1)
     order = distances.fill_diagonal_(torch.inf).argsort(dim=-1, stable=True)[:, :k]
@@ -130,25 +149,25 @@ def local_outlier_factors(patches: Tensor) -> Tensor:
 
 
 def interpolate_anomalies(tokens: Tensor, anomalies: Sequence[int], grid: tuple[int, ...]) -> Tensor:
-    """Step 3, anomaly by anomaly: (N, D) → (N, D)."""
-    repaired, found = tokens.clone(), set(anomalies)
+    """Step 3: each anomaly becomes the mean of its sound grid neighbours, (N, D) → (N, D)."""
+    repaired = tokens.clone()
     for index in anomalies:
         y, x = divmod(index, grid[1])
         around = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
         inside = [v * grid[1] + u for v, u in around if 0 <= v < grid[0] and 0 <= u < grid[1]]
-        sound = [i for i in inside if i not in found]
+        sound = [i for i in inside if i not in anomalies]
         if sound:
             repaired[index] = tokens[sound].mean(0)
     return repaired
 
 
 def cosines(tokens: Tensor) -> Tensor:
-    """(N, D) → (N, N)."""
+    """Cosine similarities of all pairs of patches, (N, D) → (N, N)."""
     unit = F.normalize(tokens, dim=-1)
     return unit @ unit.T
 
 
 def aggregate(similarity: Tensor, tokens: Tensor, threshold: float) -> Tensor:
-    """Step 4: R(S) times tokens."""
+    """Step 4: R(S) times the tokens, (N, N) and (N, D) → (N, D)."""
     kept = similarity.masked_fill(similarity < threshold, 0)
     return kept / (kept.sum(-1, keepdim=True) + 1e-6) @ tokens

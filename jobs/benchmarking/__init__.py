@@ -1,1 +1,1 @@
-"""What `scclip bench` measures."""
+"""The benchmarks of `scclip bench`: one model, reading and writing, the Ray job, and many images."""

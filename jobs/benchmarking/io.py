@@ -1,13 +1,13 @@
-"""`scclip bench io`: run lengths against pycocotools; reading, decoding, encoding and writing, each by itself.
+"""`scclip bench io`: run-length encoding against pycocotools; reading, decoding and writing, each by itself.
 
     scclip bench io
 
-The run lengths of all classes of a label map are made in one pass; pycocotools makes one mask after the other. The
-strings must be equal, byte by byte.
+The product encodes all classes of a label map in one pass, pycocotools one mask after the other. The strings must be
+equal, byte by byte.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ class BenchIoOptions:
     """What is measured."""
 
     size: str = "640x480"
-    """WIDTHxHEIGHT of pictures and label maps."""
+    """Size of images and label maps, WIDTHxHEIGHT."""
     classes: int = 20
-    """Classes of the label map."""
+    """Classes in a label map."""
     pictures: int = 32
-    """Pictures of the shard that is read, decoded and committed."""
+    """Images in the shard that is read, decoded and committed."""
     repeats: int = 7
-    """Rounds; the median counts."""
+    """Rounds of each measurement; the median is reported."""
 
     def __post_init__(self) -> None:
         picture_side(self.size)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def blobs(size: tuple[int, int], classes: int, seed: int = 0) -> np.ndarray:
-    """A label map (H, W) uint8 of smooth regions, categories 1 … `classes`, each of them present."""
+    """Draws a label map of smooth regions: (H, W) uint8 with all the categories 1 … `classes`."""
     generator = np.random.default_rng(seed)
     fields = generator.standard_normal((classes, 9, 12)).astype(np.float32)
     planes = [np.asarray(Image.fromarray(field).resize(size[::-1], Image.Resampling.BICUBIC)) for field in fields]
@@ -68,13 +68,13 @@ def blobs(size: tuple[int, int], classes: int, seed: int = 0) -> np.ndarray:
 
 
 def one_by_one(labels: np.ndarray) -> dict[int, str]:
-    """Counts of every class as pycocotools makes them."""
+    """Run lengths of every class as pycocotools encodes them: category → compressed counts."""
     masks = {int(label): np.asfortranarray(labels == label).view(np.uint8) for label in np.unique(labels)}
     return {label: pycocotools_mask.encode(mask)["counts"].decode() for label, mask in masks.items()}
 
 
 def bench_rle(options: BenchIoOptions) -> None:
-    """All classes in one pass against one class after the other; with boxes, areas and components as well."""
+    """Encodes all classes in one pass, without and with boxes, areas and components, against one class at a time."""
     labels = blobs(picture_side(options.size), options.classes)
     if rle.encode_counts(labels) != one_by_one(labels):
         raise JobFailed("the run lengths differ from pycocotools'")
@@ -85,28 +85,28 @@ def bench_rle(options: BenchIoOptions) -> None:
     }
     times = alternate({name: ten_times(function) for name, function in functions.items()}, options.repeats)
     rows: list[list[Any]] = [["run lengths", "ms", "ratio", "CPU ratio"]]
-    figures: dict[str, Any] = {"runs": int(rle.find_runs(labels).start.size), "equal": True}
+    figures: dict[str, object] = {"runs": int(rle.find_runs(labels).start.size), "equal": True}
     for name, time in times.items():
-        found = ratio(times["pycocotools"], time)
-        figures[name] = time.summary(10) | {"ratio": found}
-        rows.append([name, f"{figures[name]['median_s'] * 100:.2f}", found["wall"], found["cpu"]])
+        summary, speedup = time.summary(10), ratio(times["pycocotools"], time)
+        figures[name] = summary | {"ratio": speedup}
+        rows.append([name, f"{summary['median_s'] * 100:.2f}", speedup["wall"], speedup["cpu"]])
     report("io.rle", options, figures, rows, "cpu")
 
 
-def ten_times(function: Any) -> Any:
-    """A function that calls `function` ten times: one call is too short to time."""
+def ten_times(function: Callable[[], object]) -> Callable[[], object]:
+    """A function that calls another ten times: one call is too short to time."""
     return lambda: [function() for _ in range(10)]
 
 
 def bench_stages(options: BenchIoOptions, folder: Path) -> None:
-    """Images per second of every stage but the model, each by itself in one process."""
+    """Measures each stage but the model by itself, in one process."""
     from scclip.jobs.benchmarking.pipeline import write_shard
 
     unit = write_shard(folder / "shard.tar", pictures(8, picture_side(options.size)), options.pictures)
     limits = ChunkLimits(images=options.pictures)
     chunk = next(iter(read_unit(unit, limits)))
     decoded = decode_chunk(chunk, DecodeConfig())
-    labeler = BlobLabels(options.classes).labeler()
+    labeler = BlobLabels(options.classes).start()
     labeled, counter = labeler(decoded), iter(range(10**6))
 
     def commit() -> None:
@@ -119,21 +119,21 @@ def bench_stages(options: BenchIoOptions, folder: Path) -> None:
     }
     times = alternate(functions, options.repeats)
     figures = {name: time.summary(options.pictures) for name, time in times.items()}
-    figures |= {"mib_per_s": {"read": round(unit.size / 2**20 / figures["read"]["median_s"], 1)}}
     rows: list[list[Any]] = [["stage", "images/s", "ms/image", "CPU ms/image"]]
-    for name in functions:
-        each = [f"{1000 * figures[name][key] / options.pictures:.3f}" for key in ("median_s", "cpu_s")]
-        rows.append([name, figures[name]["per_second"], *each])
+    for name, entry in figures.items():
+        each = [f"{1000 * entry[key] / options.pictures:.3f}" for key in ("median_s", "cpu_s")]
+        rows.append([name, entry["per_second"], *each])
+    figures |= {"mib_per_s": {"read": round(unit.size / 2**20 / figures["read"]["median_s"], 1)}}
     report("io.stages", options, {"figures": figures}, rows, "cpu")
 
 
 class BlobLabels(StandIn):
-    """A stand-in whose label maps have as many classes as real ones."""
+    """A stand-in for a segmenter whose label maps have as many classes as real ones."""
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
     def halves(self, height: int, width: int) -> Any:
-        """The blobs of this size in place of the halves."""
+        """A label map of smooth regions in the place of two halves."""
         labels = blobs((height, width), self.classes)
         return super().halves(height, width)._replace(labels=labels, argmax=labels)

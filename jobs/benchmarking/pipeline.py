@@ -1,11 +1,11 @@
-"""`scclip bench pipeline`: the Ray job in its steady state against a bare loop that does the same work.
+"""`scclip bench pipeline`: the Ray job against a plain loop that does the same work.
 
     scclip bench pipeline --model demo
     scclip bench pipeline --model ViT-B-16 --random --pictures 96
 
-Both read the same tar shard, decode, label, encode and write the same parts; the loop does it in one process with as
-many PyTorch threads as the job's actor has. Runs alternate; both rates count from the first committed chunk to the
-last, so that neither pays for its start.
+Both read the same tar shard, decode, label, encode and write the same parts; the loop does so in one process with as
+many PyTorch threads as the job's actor has. The two run in turn. Both rates count from the first committed chunk to the
+last, so that the start costs neither of them.
 """
 
 import functools
@@ -48,17 +48,17 @@ class BenchPipelineOptions:
     """What is measured."""
 
     random: bool = False
-    """Draw the weights instead of loading them: any open_clip ViT without a download."""
+    """Use pseudo-random weights instead of trained ones: works for any open_clip ViT, without a download."""
     pictures: int = 192
-    """Pictures of one run."""
+    """Images in one run."""
     size: str = "640x480"
-    """WIDTHxHEIGHT of the pictures, drawn scenes as JPEG."""
+    """Size of the images, WIDTHxHEIGHT; they are drawn scenes in JPEG."""
     queries: int = 21
-    """Drawn queries."""
+    """Number of queries; their text features are pseudo-random."""
     chunk_size: int = 16
-    """Images per chunk; the rate leaves the first chunk out."""
+    """Images per chunk; the first chunk does not count for the rate."""
     repeats: int = 5
-    """Runs of each; the median counts."""
+    """Runs of the job and of the loop; the median is reported."""
 
     def __post_init__(self) -> None:
         picture_side(self.size)
@@ -86,13 +86,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def write_shard(path: Path, images: Sequence[np.ndarray], count: int) -> Unit:
-    """A tar shard of `count` JPEGs, the images in turn; its unit."""
+    """Writes a tar shard of `count` JPEGs, the images in turn; returns its unit."""
     path.write_bytes(numbered_tar([jpeg(image) for image in images], count))
     return plan_units([str(path)])[0]
 
 
 def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resources: Resources) -> LabelJob:
-    """The labeling job of these pictures, written to `output`."""
+    """The labeling job for these images, which writes to `output`."""
     empty, arrays = SelfCalibratedCLIP(subject.clip.visual, subject.calibration).to_arrays()
     categories = Categories({index: f"class {index}" for index in range(1, options.queries + 1)})
     spec = LabelerSpec(
@@ -118,7 +118,7 @@ def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resou
 
 
 def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:
-    """The bare loop: (time, images) of every committed chunk."""
+    """Runs the plain loop; yields time and number of images of every committed chunk."""
     labeler = job.spec.start()
     for unit in units:
         for chunk in read_unit(unit, job.limits):
@@ -130,27 +130,27 @@ def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, in
 
 
 def ray_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:
-    """The Ray job: (time, images) of every committed chunk as the driver sees it."""
+    """Runs the Ray job; yields time and number of images of every chunk when the driver hears that it is committed."""
     for outcome in label_units(units, job):
         if not outcome.last:
             yield time.perf_counter(), outcome.images
 
 
 def steady_rate(marks: Iterator[tuple[float, int]]) -> float:
-    """Images per second from the first chunk to the last."""
+    """Images per second from the first committed chunk to the last."""
     times, images = zip(*marks, strict=True)
     return float(sum(images[1:]) / (times[-1] - times[0]))
 
 
 def show(subject: Subject, options: BenchPipelineOptions, resources: Resources, rates: dict[str, list[float]]) -> None:
-    """Table and JSON line."""
+    """Prints the rates of the loop and the job and their ratio, as a table and as a line of JSON."""
     ratios = [one / other for one, other in zip(rates["ray"], rates["loop"], strict=True)]
     shown = {name: [f"{statistics.median(x):.3f}", f"{min(x):.3f}–{max(x):.3f}"] for name, x in rates.items()}
     compared = [f"{statistics.median(ratios):.3f}", f"{min(ratios):.3f}–{max(ratios):.3f}"]
     rows = [["", "images/s", "spread", "ratio", "spread"], ["loop", *shown["loop"], "", ""]]
     rows.append(["ray", *shown["ray"], *compared])
     figures = {
-        "images_per_s": {name: [round(rate, 4) for rate in found] for name, found in rates.items()},
+        "images_per_s": {name: [round(rate, 4) for rate in runs] for name, runs in rates.items()},
         "ratio": round(statistics.median(ratios), 4),
         "ratios": [round(value, 4) for value in ratios],
         "threads": resources.threads or torch.get_num_threads(),

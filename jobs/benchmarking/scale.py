@@ -1,10 +1,11 @@
-"""`scclip bench scale`: what the driver and Ray cost, up to a million images, with a stand-in for the model.
+"""`scclip bench scale`: the cost of Ray and the driver for up to a million images, without a model.
 
     scclip bench scale --images 10000 100000
     scclip bench scale --images 1000000 --workdir /data/scale
 
-Real tar shards of small JPEGs through the real graph: only the model is replaced by constant label maps. The shards are
-hard links to one file. Afterwards `scclip label` itself is run on the finished output and must find nothing to do.
+Tar shards of small JPEGs go through the graph of `scclip label`, with constant label maps in the place of the model's.
+The shards are hard links to one file. In the end `scclip label` itself runs on the finished output and must find
+nothing to do.
 """
 
 import io
@@ -58,15 +59,15 @@ class BenchScaleOptions:
     """What is measured."""
 
     images: tuple[int, ...] = (10_000, 100_000)
-    """Images of each run, ascending."""
+    """Number of images in each run, ascending."""
     shard_images: int = 10_000
-    """Images of a tar shard."""
+    """Images in a tar shard."""
     side: int = 32
-    """Pixels of an image's side."""
+    """Width and height of the images in pixels."""
     chunk_size: int = 256
-    """Images per chunk, the default on a GPU."""
+    """Images per chunk; 256 is the default of label on a GPU."""
     workdir: str | None = None
-    """Folder for shards and labels, removed afterwards [a temporary one]."""
+    """Folder in which shards and labels are written, and from which they are removed at the end [a temporary one]."""
 
     def __post_init__(self) -> None:
         for name in ("shard_images", "side", "chunk_size"):
@@ -76,38 +77,31 @@ class BenchScaleOptions:
             raise ValueError(f"images {self.images} must be numbers from 1 up")
 
 
-class StandInSpec:
-    """Takes the place of a `LabelerSpec`."""
-
-    def start(self) -> Labeler:
-        """What an actor works with."""
-        return StandIn().labeler()
-
-
 class StandIn:
-    """Takes the place of a `Segmenter`: every image gets the same two categories, at no cost."""
+    """Stands in for a `LabelerSpec` and its `Segmenter`: every image gets the same two categories, at no cost."""
 
     config, device = SegmenterConfig(), torch.device("cpu")
 
-    def labeler(self) -> Labeler:
-        """A labeler with this in the place of a model."""
+    def start(self) -> Labeler:
+        """A labeler that works without a model."""
         segmenter: Any = self
         return Labeler(segmenter)
 
     def segment_variants(
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
     ) -> list[tuple[Segmentation, ...]]:
-        """The left half is category 1, the right half category 2, all of it certain."""
+        """Labels images by their sizes alone."""
         return [(self.halves(*size),) for size in sizes]
 
     def halves(self, height: int, width: int) -> Segmentation:
+        """Category 1 on the left half, category 2 on the right half, both with full confidence."""
         labels, other, sure = (np.full((height, width), value, np.uint8) for value in (1, 2, 255))
         labels[:, width // 2 :], other[:, width // 2 :] = 2, 1
         return Segmentation(labels, labels, sure, other, sure, entropy=0.0, anomaly_tokens=0, windows=1)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parses the options, measures every size, prints."""
+    """Parses the options, measures each number of images, prints."""
     (options,) = OptionParser("bench scale", __doc__.split("\n\n")[0], [BenchScaleOptions]).parse(argv)
     root = Path(tempfile.mkdtemp(prefix="scclip-scale-", dir=options.workdir))
     try:
@@ -124,8 +118,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, Any]:
-    """One run of `count` images, and `scclip label` on what it left."""
+def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, float]:
+    """Labels `count` images, then runs `scclip label` on the finished output; returns the figures by name."""
     shards, output = root / "shards", root / "labels"
     number = write_shards(shards, count, options)
     label = LabelOptions(inputs=(str(shards),), output=str(output), chunk_size=options.chunk_size)
@@ -146,7 +140,7 @@ def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, Any
 
 
 def write_shards(folder: Path, count: int, options: BenchScaleOptions) -> int:
-    """Tar shards that hold `count` images in all; equal ones are links to one file. Returns how many."""
+    """Writes tar shards that hold `count` images in all, full ones as links to one file; returns their number."""
     folder.mkdir(parents=True)
     full, rest = divmod(count, options.shard_images)
     bodies = [jpeg(scene(seed, options.side, options.side)[0]) for seed in range(16)]
@@ -162,19 +156,19 @@ def write_shards(folder: Path, count: int, options: BenchScaleOptions) -> int:
 
 
 def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
-    """A tar of `count` JPEGs, `bodies` in turn."""
+    """A tar archive of `count` JPEGs, the `bodies` in turn."""
     return tar_bytes((f"{index:06d}.jpg", bodies[index % len(bodies)]) for index in range(count))
 
 
 def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """uint8 RGB (H, W, 3) as JPEG."""
+    """Encodes an image, (H, W, 3) uint8 RGB, as JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit], float]:
-    """The job as `scclip label` would make it for the demo model, with the stand-in in its place; seconds to plan."""
+    """The job and the units of `scclip label` with the stand-in as its model, and the seconds that the plan took."""
     cluster.start()
     resources = replace(cluster.divide(ComputeConfig()), threads=1)
     files, vocabulary = RunFiles(label.output), load_vocabulary(label.vocabulary)
@@ -185,7 +179,7 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     began = time.perf_counter()
     units = write_generation(files, [], new_units(label, known_units(files, {}), files), lambda seen: [])
     seconds = time.perf_counter() - began
-    spec: Any = StandInSpec()
+    spec: Any = StandIn()
     commit, finish = writers(label, source, vocabulary)
     job = LabelJob(
         files=files,
@@ -200,8 +194,8 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     return job, units, seconds
 
 
-def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, Any]:
-    """Runs the graph; images/s from the first outcome on, and what the driver spent."""
+def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, float]:
+    """Runs the graph; returns the rate from the first outcome on, and the time and memory of the driver."""
     began, images, chunks, memory = time.perf_counter(), 0, 0, [memory_mib()]
     first, first_cpu, first_images = began, time.process_time(), 0
     for number, outcome in enumerate(label_units(units, job)):
@@ -222,7 +216,7 @@ def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, Any]:
 
 
 def recognise(label: LabelOptions) -> float:
-    """Seconds that `scclip label` takes to find that a run is finished, its start included."""
+    """Seconds that `scclip label` takes, with its start, to recognise that a run is finished."""
     command = [sys.executable, "-m", "scclip", "label", *label.inputs, label.output]
     began = time.perf_counter()
     done = subprocess.run([*command, "--chunk-size", str(label.chunk_size)], capture_output=True, text=True)

@@ -1,13 +1,12 @@
-"""Measures the demo model on unseen scenes through the real sliding windows: mIoU of plain CLIP, MaskCLIP, SC-CLIP.
+"""Measures the mIoU of plain CLIP, MaskCLIP and SC-CLIP with the demo model, on scenes that it has not seen.
 
     python -m scclip.demo.evaluate --images 300
 
-Scenes come from seeds of their own (``pool.TEST_SEEDS``) and in sizes and aspect ratios that training never used.
+The scenes have seeds of their own (``pool.TEST_SEEDS``) and sizes and aspect ratios that training never used.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
 from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, resolve_precision
 from scclip.encoder.config import ModelConfig
+from scclip.metrics import confusion, iou
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
@@ -30,43 +30,36 @@ METHODS = ("clip", "maskclip", "scclip")
 
 
 def scenes(split: str, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The first ``images`` pictures of a split with their truth, sizes taken in turn."""
+    """The first ``images`` scenes of a split: uint8 (H, W, 3) and uint8 (H, W) categories; sizes take turns."""
     sizes = SIZES[split]
     for index, seed in enumerate(SEEDS[split][:images]):
         yield scene(seed, *sizes[index % len(sizes)])
 
 
 def build_segmenter(clip: LoadedCLIP, vocabulary: Vocabulary, precision: str = "float32") -> Segmenter:
-    """The segmenter of a loaded model with its own windows, on the CPU."""
+    """A segmenter of a loaded model with its own windows, on the CPU."""
     text = encode_queries(clip.model, clip.tokenizer, vocabulary)
-    config = SegmenterConfig(mean=clip.mean, std=clip.std, logit_scale=vocabulary.logit_scale)
-    config = replace(config, **clip.source.windows())
+    scale, windows = vocabulary.logit_scale, clip.source.windows()
+    config = SegmenterConfig(mean=clip.mean, std=clip.std, logit_scale=scale, **windows)
     return Segmenter(clip.visual().to(DTYPES[precision]), text, vocabulary.query_category, config)
 
 
-def confusion(segmenter: Segmenter, pictures: Iterator[tuple[np.ndarray, np.ndarray]], batch: int = 8) -> np.ndarray:
-    """Truth against prediction over all pixels, int64 (14, 14)."""
-    total, waiting = np.zeros((len(CLASSES), len(CLASSES)), np.int64), list(pictures)
+def class_iou(segmenter: Segmenter, pictures: Iterable[tuple[np.ndarray, np.ndarray]], batch: int = 8) -> np.ndarray:
+    """IoU of each class over all pixels, float64 (14,); NaN for a class that neither truth nor prediction has."""
+    categories, waiting = len(CLASSES) + 1, list(pictures)
+    total = np.zeros((categories, categories + 1), np.int64)
     for start in range(0, len(waiting), batch):
         images, truths = zip(*waiting[start : start + batch], strict=True)
         for result, truth in zip(segmenter.segment(images), truths, strict=True):
-            pairs = (truth.astype(np.int64) - 1) * len(CLASSES) + result.labels - 1
-            total += np.bincount(pairs.ravel(), minlength=total.size).reshape(total.shape)
-    return total
-
-
-def class_iou(matrix: np.ndarray) -> np.ndarray:
-    """IoU of each class, float64 (14,); NaN for a class that neither truth nor prediction has."""
-    hits = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+            total += confusion(truth, result.labels, categories)
+    return iou(total)[1:]
 
 
 def measure(config: ModelConfig, split: str, images: int) -> np.ndarray:
-    """IoU of each class for one model and method over a split."""
+    """IoU of each class for one model and method over the first scenes of a split, float64 (14,)."""
     clip = load_clip(find_weights(config))
     segmenter = build_segmenter(clip, Vocabulary.load("demo"), resolve_precision(config.precision, cuda=False))
-    return class_iou(confusion(segmenter, scenes(split, images)))
+    return class_iou(segmenter, scenes(split, images))
 
 
 def table(columns: Sequence[tuple[str, np.ndarray]]) -> str:
@@ -87,11 +80,9 @@ def main() -> None:
     parser.add_argument("--calibration", help="YAML file instead of the model's own")
     parser.add_argument("--precision", choices=("auto", *DTYPES), default="float32")
     options = parser.parse_args()
-    columns = []
-    for method in options.methods:
-        given = {"model": options.model, "calibration": options.calibration, "precision": options.precision}
-        columns.append((method, measure(ModelConfig(method=method, **given), options.split, options.images)))
-    print(table(columns))
+    given = {"model": options.model, "calibration": options.calibration, "precision": options.precision}
+    configs = [ModelConfig(method=method, **given) for method in options.methods]
+    print(table([(config.method, measure(config, options.split, options.images)) for config in configs]))
 
 
 if __name__ == "__main__":

@@ -64,10 +64,13 @@ _SIZES: dict[str, tuple[float, float]] = {
 
 
 def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and its truth.
+    """Draws a picture and its truth; things scale with the short side.
 
-    Returns the image, uint8 (height, width, 3) RGB, and the categories, uint8 (height, width) in 1..14: every
-    pixel has one. Things scale with the short side. Raises ValueError for sides below 16 pixels.
+    Returns:
+        The picture, (height, width, 3) uint8 RGB, and its categories, (height, width) uint8 in 1..14.
+
+    Raises:
+        ValueError: a side is below 16 pixels.
     """
     rng = _generator(seed, height, width)
     picture, labels = _ground(rng, height, width, _layout(rng))
@@ -76,12 +79,12 @@ def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     names = rng.choice(THINGS, size=count, replace=count > len(THINGS))
     spots = [(_spot(rng, str(name), labels), str(name), short * rng.uniform(*_SIZES[str(name)])) for name in names]
     for (y, x), name, size in sorted(spots):
-        _place(rng, picture, labels, name, x=x, y=y, size=size)
+        _draw(rng, picture, labels, name, x=x, y=y, size=size)
     return _developed(rng, picture, labels)
 
 
 def close_up(seed: int, height: int, width: int, category: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture that one category (1..14) fills: a single surface, or one large thing on one; else as ``scene``."""
+    """Draws a picture that one category (1..14) fills: a surface, or a large thing on a surface; see ``scene``."""
     rng = _generator(seed, height, width)
     name = CLASSES[category - 1]
     ground = name if name in SURFACES else str(rng.choice([*_HOMES[name], *rng.choice(SURFACES, 2)]))
@@ -89,7 +92,7 @@ def close_up(seed: int, height: int, width: int, category: int) -> tuple[np.ndar
     if name in THINGS:
         size = min(height, width) * rng.uniform(0.6, 1.0) * (0.6 if name in ("car", "fence") else 1.0)
         x, y = width * rng.uniform(0.35, 0.65), height / 2 + size * rng.uniform(0.4, 0.6)
-        _place(rng, picture, labels, name, x=x, y=y, size=size)
+        _draw(rng, picture, labels, name, x=x, y=y, size=size)
     return _developed(rng, picture, labels)
 
 
@@ -132,7 +135,7 @@ def _border(rng: np.random.Generator, width: int, unit: float) -> np.ndarray:
 
 
 def _spot(rng: np.random.Generator, name: str, labels: Image.Image) -> tuple[float, float]:
-    """Where the thing's foot goes, (y, x) in pixels: on one of its home surfaces if there is any."""
+    """The position of the thing's foot, (y, x) in pixels: on one of its home surfaces if there is any."""
     truth = np.asarray(labels)
     height, width = truth.shape
     homes = [1 + SURFACES.index(home) for home in _HOMES[name]]
@@ -144,14 +147,15 @@ def _spot(rng: np.random.Generator, name: str, labels: Image.Image) -> tuple[flo
     return y + (0.5 * min(height, width) * _SIZES[name][0] if name == "sun" else 0), x
 
 
-def _place(
+def _draw(
     rng: np.random.Generator, picture: Image.Image, labels: Image.Image, name: str, *, x: float, y: float, size: float
 ) -> None:
+    """Draws a thing on picture and truth."""
     draw_thing(name, Pen(picture, labels, category=1 + CLASSES.index(name)), rng, x=x, y=y, size=size)
 
 
 def _developed(rng: np.random.Generator, picture: Image.Image, labels: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """The things' materials; light, cast and sensor noise over all."""
+    """Adds the things' materials, then light, colour cast and sensor noise over everything."""
     truth, image = np.asarray(labels), np.asarray(picture).astype(np.float32)
     height, width = truth.shape
     unit, shade = min(height, width) / 112, np.zeros((height, width), np.float32)

@@ -1,12 +1,12 @@
-"""A student: a small segmentation network in plain PyTorch, trained from scratch on pictures and label maps alone.
+"""The student: a small segmentation network in plain PyTorch, trained from scratch on pictures and label maps alone.
 
     student = train(samples, classes=14, config=StudentConfig())      # samples: [(rgb, labels), ...]
     labels = predict(student, rgb)                                     # uint8 (H, W), categories from 1
 
-Nothing here knows where the labels come from; ignored pixels (255) have no loss. A U-Net that works at half
-resolution and doubles its scores at the end.
+It shows that labels of the pipeline can train another model. It is a U-Net that works at half resolution and doubles
+its scores at the end; it does not know where the labels come from, and ignored pixels (255) have no loss.
 
-Shapes: B pictures of a batch, K classes, H W pixels.
+Shapes: B crops of a batch, K classes, H × W pixels.
 """
 
 import itertools
@@ -28,7 +28,7 @@ CROP = 96
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """Training."""
+    """How the student is trained."""
 
     steps: int = 3000
     """Optimisation steps."""
@@ -39,7 +39,7 @@ class StudentConfig:
     widths: tuple[int, ...] = (16, 32, 64, 96)
     """Channels at 1/2, 1/4, 1/8, 1/16 of the resolution."""
     seed: int = 0
-    """Of weights and crops."""
+    """Seed of the weights and of the crops."""
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -61,7 +61,7 @@ class Student(nn.Module):
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Scores of every pixel."""
+        """Scores of every class at every pixel: (B, 3, H, W) float → (B, K, H, W) float."""
         features, passed = F.relu(self.stem(pixels)), list[Tensor]()
         for level, stage in enumerate(self.down):
             features = stage(F.max_pool2d(features, 2, ceil_mode=True) if level else features)
@@ -72,7 +72,7 @@ class Student(nn.Module):
 
 
 def upsample(features: Tensor, like: Tensor) -> Tensor:
-    """Bilinear, to the height and width of `like`."""
+    """Resizes features (B, D, h, w) bilinearly to the height and width of `like`."""
     return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -82,7 +82,17 @@ def train(
     config: StudentConfig | None = None,
     tell: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Student:
-    """A student after `config.steps` steps on random crops; `tell` hears of every hundredth step and its loss."""
+    """Trains a student on random crops.
+
+    Args:
+        samples: pairs of a picture, (H, W, 3) uint8 RGB, and its labels, (H, W) uint8: 1…K, 255 ignored.
+        classes: K.
+        config: steps, batch, learning rate, widths and seed; None: the defaults.
+        tell: called with every hundredth step and its loss.
+
+    Returns:
+        The trained student in evaluation mode, the same for the same seed.
+    """
     config = config or StudentConfig()
     torch.manual_seed(config.seed)
     random, student = np.random.default_rng(config.seed), Student(classes, config.widths)
@@ -103,19 +113,19 @@ def train(
 
 
 def schedule(progress: float) -> float:
-    """Share of the highest rate at `progress` in 0..1."""
+    """Share of the highest learning rate at `progress` in [0, 1] of the training."""
     return min(1.0, progress / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def draw(samples: Sequence[Sample], count: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A batch: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0; half of it mirrored."""
-    crops = [crop(samples[place], random) for place in random.integers(len(samples), size=count)]
+    """Draws a batch of `count` crops: (B, 3, CROP, CROP) float and (B, CROP, CROP) int64, classes from 0."""
+    crops = [crop(samples[index], random) for index in random.integers(len(samples), size=count)]
     pixels, labels = (torch.cat(planes) for planes in zip(*crops, strict=True))
     return pixels.contiguous(memory_format=torch.channels_last), torch.where(labels == IGNORE, IGNORE, labels - 1)
 
 
 def crop(sample: Sample, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A square of a picture, (1, 3, CROP, CROP) and (1, CROP, CROP) int64, at a random scale around the student's."""
+    """A square of a picture at a random scale, mirrored half of the time: (1, 3, CROP, CROP), (1, CROP, CROP) int64."""
     image, labels = sample
     side = round(CROP * min(labels.shape) / SHORT / random.uniform(*ZOOM))
     side = min(side, *labels.shape)
@@ -123,30 +133,30 @@ def crop(sample: Sample, random: np.random.Generator) -> tuple[Tensor, Tensor]:
     image, labels = image[top : top + side, left : left + side], labels[top : top + side, left : left + side]
     if random.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    places = np.floor((np.arange(CROP) + 0.5) * side / CROP).astype(int)
-    nearest = torch.from_numpy(labels[places[:, None], places].astype(np.int64))
-    return F.interpolate(to_pixels(image[None]), (CROP, CROP), mode="bilinear", align_corners=False), nearest[None]
+    nearest = np.floor((np.arange(CROP) + 0.5) * side / CROP).astype(int)
+    truth = torch.from_numpy(labels[nearest[:, None], nearest].astype(np.int64))
+    return F.interpolate(to_pixels(image[None]), (CROP, CROP), mode="bilinear", align_corners=False), truth[None]
 
 
 def corner(labels: np.ndarray, side: int, random: np.random.Generator) -> tuple[int, int]:
-    """Where a crop begins: around a pixel of a category drawn among the picture's, so that small things are seen."""
+    """Top and left of a crop around a pixel of a random category of the picture, so that small things are seen too."""
     present = np.setdiff1d(np.unique(labels), [IGNORE])
-    spots = np.flatnonzero(labels == (random.choice(present) if len(present) else IGNORE))
-    spot = np.array(np.unravel_index(int(random.choice(spots)), labels.shape)) - random.integers(side, size=2)
-    return int(np.clip(spot[0], 0, labels.shape[0] - side)), int(np.clip(spot[1], 0, labels.shape[1] - side))
+    pixels = np.flatnonzero(labels == (random.choice(present) if len(present) else IGNORE))
+    top, left = np.array(np.unravel_index(int(random.choice(pixels)), labels.shape)) - random.integers(side, size=2)
+    return int(np.clip(top, 0, labels.shape[0] - side)), int(np.clip(left, 0, labels.shape[1] - side))
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 3) → float (B, 3, H, W) of about unit size."""
+    """Pictures as the student reads them: uint8 (B, H, W, 3) → float (B, 3, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     return (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def predict(student: Student, image: np.ndarray) -> np.ndarray:
-    """Categories from 1, uint8 (H, W), of a picture, uint8 (H, W, 3)."""
+    """Labels a picture: (H, W, 3) uint8 RGB → (H, W) uint8 categories from 1."""
     pixels, short = to_pixels(image[None]), min(image.shape[:2])
     size = [max(CROP // 4, round(side * SHORT / short)) for side in image.shape[:2]]
     small = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
-    scores = student(small) + student(small.flip(3)).flip(3)  # both ways round
+    scores = student(small) + student(small.flip(3)).flip(3)  # the mean over the picture and its mirror image
     return (upsample(scores, pixels)[0].argmax(0) + 1).numpy().astype(np.uint8)

@@ -54,9 +54,8 @@ def _sky(rng: np.random.Generator, height: int, width: int, unit: float, base: n
     picture = np.broadcast_to(base + rows * (horizon - base), (height, width, 3)).copy()
     if rng.random() < 0.7:
         cells = unit * rng.uniform(8, 20)
-        cloud = smooth_noise(rng, height, width, (cells, 2.2 * cells)) + 0.4 * smooth_noise(
-            rng, height, width, (cells / 3, cells / 2)
-        )
+        cloud = smooth_noise(rng, height, width, (cells, 2.2 * cells))
+        cloud = cloud + 0.4 * smooth_noise(rng, height, width, (cells / 3, cells / 2))
         cover = np.clip((cloud - rng.uniform(0, 1)) * rng.uniform(0.5, 1.5), 0, 0.9)[..., None]
         picture += cover * (rng.uniform(150, 255) - picture)
     return picture

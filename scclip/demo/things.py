@@ -121,12 +121,8 @@ def _car(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float) ->
 
 
 def _boat(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float) -> None:
-    hull, sail, deck = (
-        _any_colour(rng),
-        _one_of(rng, ((0.1, 0.05, 0.95), (0.0, 0.7, 0.8), (0.6, 0.5, 0.7))),
-        y - size * 0.3,
-    )
-    half = size * rng.uniform(0.5, 0.75)
+    hull, sail = _any_colour(rng), _one_of(rng, ((0.1, 0.05, 0.95), (0.0, 0.7, 0.8), (0.6, 0.5, 0.7)))
+    deck, half = y - size * 0.3, size * rng.uniform(0.5, 0.75)
     pen.polygon([(x - half, deck), (x + half, deck), (x + half * 0.65, y), (x - half * 0.75, y)], hull)
     pen.box(x - half * 0.9, deck + size * 0.05, x + half * 0.88, deck + size * 0.1, hull * 0.6)
     if rng.random() < 0.7:
@@ -166,9 +162,8 @@ def _person(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float)
         pen.polygon([*arm, (hand[0] - side * size * 0.05, hand[1] + size * 0.05)], shirt * 0.85)
     pen.box(x - half, shoulders, x + half, hips, shirt)
     pen.disc(x, y - size * 0.89, size * 0.105, skin)
-    pen.box(
-        x - size * 0.09, y - size, x + size * 0.09, y - size * 0.93, jittered(rng, (0.07, 0.5, rng.uniform(0.1, 0.7)))
-    )
+    hair = jittered(rng, (0.07, 0.5, rng.uniform(0.1, 0.7)))
+    pen.box(x - size * 0.09, y - size, x + size * 0.09, y - size * 0.93, hair)
 
 
 def _fence(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float) -> None:
@@ -187,12 +182,5 @@ def _fence(pen: Pen, rng: np.random.Generator, x: float, y: float, size: float) 
 
 
 _DRAWERS: dict[str, Callable[[Pen, np.random.Generator, float, float, float], None]] = {
-    "sun": _sun,
-    "house": _house,
-    "tree": _tree,
-    "car": _car,
-    "boat": _boat,
-    "flower": _flower,
-    "person": _person,
-    "fence": _fence,
+    drawer.__name__.removeprefix("_"): drawer for drawer in (_sun, _house, _tree, _car, _boat, _flower, _person, _fence)
 }

@@ -33,7 +33,7 @@ SIMILARITY_TEMPERATURE = 3.0  # step 5
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
-    """Settings of the method; the published ones come from `CalibrationConfig.published(layers)`."""
+    """Settings of the method; `CalibrationConfig.published(layers)` gives the authors' own."""
 
     similarity_layer: int = 8
     """Block s whose patch tokens give the similarity S."""
@@ -48,7 +48,7 @@ class CalibrationConfig:
     attention: Attention = "kk+similarity"
     """Attention of the last block: qk (plain CLIP, block unchanged), value (MaskCLIP), kk, kk+similarity."""
     anomalies: bool = True
-    """Replace anomalous patch tokens by their neighbours' mean (steps 2 and 3)."""
+    """Replace anomalous patch tokens by the mean of their neighbours (steps 2 and 3)."""
     aggregation: bool = True
     """Aggregate the patch tokens by mid-layer similarity (step 4)."""
     fusion: bool = True
@@ -90,16 +90,16 @@ class CalibrationConfig:
         return replace(self.plain_clip(), attention="value", class_residual=0.0)
 
     def check_layers(self, layers: int) -> None:
-        """ValueError if a layer lies beyond block L−2, the last one whose output enters the method."""
+        """Raises ValueError if a layer lies beyond block L−2, the last one whose output enters the method."""
         deepest = max(self.similarity_layer, self.post_layer, self.fused_layers[1])
         if deepest > layers - 2:
             raise ValueError(f"calibration uses block {deepest}, the tower's last usable one is {layers - 2}; lower it")
 
 
 def squared_distances(patches: Tensor) -> Tensor:
-    """(B, N, D) any dtype → (B, N, N) float32 squared Euclidean distances.
+    """Squared Euclidean distances of all pairs of patches: (B, N, D) in any dtype → (B, N, N) float32.
 
-    The mean is taken out first, which leaves distances alone and keeps the products small (less cancellation).
+    The mean is subtracted first: distances stay the same, and smaller products lose less to cancellation.
     """
     x_BND = patches.float()
     x_BND = x_BND - x_BND.mean(1, keepdim=True)
@@ -124,7 +124,7 @@ def outlier_factors(patches: Tensor) -> Tensor:
 
 
 def find_anomalies(patches: Tensor) -> Tensor:
-    """Patches above the 0.95 quantile of the outlier factor: (B, N, D) → (B, N) bool; none for N < 3."""
+    """Patches above the 0.95 quantile of the outlier factor (step 2): (B, N, D) → (B, N) bool; none for N < 3."""
     if patches.shape[1] < 3:
         return torch.zeros(patches.shape[:2], dtype=torch.bool, device=patches.device)
     lof_BN = outlier_factors(patches)
@@ -132,7 +132,7 @@ def find_anomalies(patches: Tensor) -> Tensor:
 
 
 def grid_neighbours(grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """(N, N) bool: which patches are among the eight grid neighbours of each patch of a gh × gw grid."""
+    """Which patches are among the eight neighbours of each patch of a gh × gw grid: (N, N) bool."""
     rows, cols = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
     near_rows = (rows.flatten()[:, None] - rows.flatten()[None, :]).abs() <= 1
     near_cols = (cols.flatten()[:, None] - cols.flatten()[None, :]).abs() <= 1
@@ -145,11 +145,18 @@ def most_anomalies(count: int) -> int:
 
 
 def repair_rows(anomalous: Tensor, grid: tuple[int, int], most: int | None = None) -> tuple[Tensor, Tensor]:
-    """Step 3 as few rows of a matrix: (B, N) bool → rows (B, M) int64 and their weights (B, M, N) float32.
+    """Step 3 as a few rows of an N × N matrix that averages neighbours.
 
-    `most` is M, which no image's anomalies exceed; None: as many as `find_anomalies` finds at most. An anomaly's row
-    averages its non-anomalous grid neighbours; that of an anomaly without such a neighbour, or of a sound patch among
-    the M, is the identity's.
+    The row of an anomaly averages its non-anomalous grid neighbours. The row of an anomaly without such a neighbour, or
+    of a sound patch among the M, is that of the identity.
+
+    Args:
+        anomalous: (B, N) bool.
+        grid: rows and columns of patches.
+        most: M, which the anomalies of no image exceed; None: as many as `find_anomalies` can find.
+
+    Returns:
+        Indices of the rows, (B, M) int64, and their weights, (B, M, N) float32.
     """
     index_BM = anomalous.float().topk(most or most_anomalies(anomalous.shape[1]), dim=-1)[1]
     usable_BMN = grid_neighbours(grid, anomalous.device)[index_BM] & ~anomalous[:, None, :]
@@ -161,20 +168,20 @@ def repair_rows(anomalous: Tensor, grid: tuple[int, int], most: int | None = Non
 
 
 def repair(tokens: Tensor, rows: tuple[Tensor, Tensor]) -> Tensor:
-    """Tokens (B, N, D) with the rows that `repair_rows` tells replaced by its averages: (B, N, D)."""
+    """Step 3: replaces the tokens of the rows that `repair_rows` gives by their averages, (B, N, D) → (B, N, D)."""
     index_BM, weights_BMN = rows
     index_BMD = index_BM[:, :, None].expand(-1, -1, tokens.shape[-1])
     return tokens.scatter(1, index_BMD, weights_BMN.to(tokens.dtype) @ tokens)
 
 
 def cosine_similarities(tokens: Tensor) -> Tensor:
-    """(B, N, D) → (B, N, N) cosines, in the tokens' dtype."""
+    """S of step 4, the cosines of all pairs of tokens in their dtype: (B, N, D) → (B, N, N)."""
     unit_BND = F.normalize(tokens, dim=-1)
     return unit_BND @ unit_BND.transpose(1, 2)
 
 
 def aggregation_weights(similarity: Tensor, threshold: float) -> Tensor:
-    """R(S) of step 4: keeps entries ≥ β, divides every row by its sum + 1e-6; (B, N, N) → (B, N, N)."""
+    """R(S) of step 4, keeps entries ≥ β and divides every row by its sum + 1e-6: (B, N, N) → (B, N, N)."""
     kept_BNN = torch.where(similarity >= threshold, similarity, 0)
     return kept_BNN / (kept_BNN.sum(-1, keepdim=True) + 1e-6)
 
@@ -190,11 +197,20 @@ def similarity_attention(similarity: Tensor) -> Tensor:
 def calibrated_attention(
     block: Any, inputs: tuple[Tensor, ...], class_tokens: Tensor, similarity: Tensor, attention: Attention
 ) -> Tensor:
-    """Steps 5 and 6: the last block's attention on each of `inputs` (B, N, D), summed → (B, N, D).
+    """Steps 5 and 6: the sum of the last block's attention on each input, without residual and MLP.
 
-    `block` is an open_clip `ResidualAttentionBlock`; `class_tokens` (B, D) is r times the sum of the inputs' class
-    tokens; `similarity` is S (B, N, N). No residual and no MLP. The query projection is never computed; the output
-    projection and the similarity branch, both linear, run once on the sum of the inputs.
+    The query projection is never computed; the output projection and the similarity branch are linear, so they run
+    once on the sum of the inputs.
+
+    Args:
+        block: an open_clip `ResidualAttentionBlock`.
+        inputs: patch tokens, each (B, N, D): those of step 4, and the fused ones of step 6 if there are any.
+        class_tokens: (B, D), r times the sum of the class tokens of the inputs.
+        similarity: S, (B, N, N).
+        attention: value, kk or kk+similarity.
+
+    Returns:
+        (B, N, D) patch tokens.
     """
     weight, bias, width = block.attn.in_proj_weight, block.attn.in_proj_bias, class_tokens.shape[-1]
     first = 2 * width if attention == "value" else width  # where the keys of (query, key, value) begin
@@ -209,7 +225,7 @@ def calibrated_attention(
 
 
 def key_attention(key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """softmax(k kᵀ / √d_h) v per head; key and value (B, N, D) → (B, N, D)."""
+    """softmax(k kᵀ / √d_h) v of step 5 in each head: key and value (B, N, D) → (B, N, D)."""
     split = (*key.shape[:2], heads, -1)
     key_BhNd, value_BhNd = (x.view(split).transpose(1, 2) for x in (key, value))
     return F.scaled_dot_product_attention(key_BhNd, key_BhNd, value_BhNd).transpose(1, 2).flatten(2)

@@ -1,4 +1,4 @@
-"""Where a model comes from: an open_clip name and tag, a local file, a local directory, a hub, or the bundled demo.
+"""Finds and loads models: by open_clip name and tag, from a file, a local directory or a hub, or the bundled demo.
 
     source = find_weights(ModelConfig(model="ViT-B-16-quickgelu", pretrained="openai"))
     clip = load_clip(source)  # clip.model has both towers, clip.visual() the calibrated vision tower
@@ -25,6 +25,7 @@ import yaml
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.config import ModelConfig, Precision
 from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.encoder.variants import variant
 from scclip.errors import ModelError, one_line
 
 DEMO_DIRECTORY = Path(__file__).parents[1] / "demo" / "weights"
@@ -47,7 +48,7 @@ WINDOW_KEYS = tuple(WindowSettings.__annotations__)
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsSource:
-    """Weights that were found on this machine, with everything needed to load them."""
+    """Weights on this machine, and what it takes to load them."""
 
     config: ModelConfig
     open_clip_name: str
@@ -59,50 +60,51 @@ class WeightsSource:
     quick_gelu: bool
     """Whether QuickGELU has to be forced."""
     settings: dict[str, Any]
-    """What the calibration file says, empty without one."""
+    """The content of the calibration file; empty without one."""
 
     def windows(self) -> WindowSettings:
         """The model's own window, stride and short side, as far as its calibration file has them."""
         return cast(WindowSettings, {key: int(self.settings[key]) for key in WINDOW_KEYS if key in self.settings})
 
     def calibration(self, layers: int) -> CalibrationConfig:
-        """Settings for a tower of `layers` blocks: published ones, the calibration file's, then the method's switches.
+        """The method's settings for a tower of `layers` blocks.
 
-        Raises ModelError where the depth has no published settings and no file gives them.
+        The published ones are changed by the calibration file, then by the method, attention and steps of the config.
+
+        Raises:
+            ModelError: the depth has no published settings and no file gives them, or a setting is wrong.
         """
         given = {key: value for key, value in self.settings.items() if key not in WINDOW_KEYS}
         if "fused_layers" in given:
             given["fused_layers"] = tuple(given["fused_layers"])
         try:
-            base = CalibrationConfig(**given) if layers not in (12, 24) else CalibrationConfig.published(layers)
-            if layers not in (12, 24) and not given:
-                base = CalibrationConfig.published(layers)
-            return self._switched(replace(base, **given))
+            published = layers in (12, 24) or not given
+            settings = CalibrationConfig.published(layers) if published else CalibrationConfig()
+            settings = variant(replace(settings, **given), self.config.method)
+            changes: dict[str, Any] = dict.fromkeys(self.config.without, False)
+            if self.config.attention:
+                changes["attention"] = self.config.attention
+            return replace(settings, **changes)
         except (TypeError, ValueError) as error:
             raise ModelError(f"calibration of {self.config.model}: {error}") from None
-
-    def _switched(self, base: CalibrationConfig) -> CalibrationConfig:
-        config = self.config
-        if config.method != "scclip":
-            base = base.plain_clip() if config.method == "clip" else base.maskclip()
-        changes: dict[str, Any] = dict.fromkeys(config.without, False)
-        if config.attention:
-            changes["attention"] = config.attention
-        return replace(base, **changes)
 
 
 @dataclass(frozen=True)
 class LoadedCLIP:
-    """Both towers in float32 on the CPU."""
+    """A loaded model with its tokenizer."""
 
     model: Any
+    """The open_clip model: both towers in float32 on the CPU, without gradients."""
     tokenizer: Callable[[list[str]], torch.Tensor]
+    """Prompts (P) → tokens (P, L) int64."""
     source: WeightsSource
     mean: tuple[float, float, float]
+    """Per-channel mean of its normalisation, RGB in [0, 1]."""
     std: tuple[float, float, float]
+    """Per-channel deviation of its normalisation."""
 
     def visual(self) -> SelfCalibratedCLIP:
-        """The calibrated vision tower; ModelError if the architecture is not supported."""
+        """The vision tower with the settings of its source; ModelError if the architecture is not supported."""
         layers = len(getattr(getattr(self.model.visual, "transformer", None), "resblocks", ()))
         try:
             calibration = self.source.calibration(layers) if layers else None
@@ -122,9 +124,16 @@ def resolve_precision(precision: Precision, cuda: bool) -> Precision:
 
 
 def find_weights(config: ModelConfig) -> WeightsSource:
-    """Resolves a model to a checkpoint on this machine, downloading a hub's; reads its digest, not its tensors.
+    """Finds the checkpoint of a model and computes its digest; downloads it where it is not on this machine.
 
-    Raises ModelError for an unknown name or tag, a missing file, a QuickGELU mismatch, or an unreachable hub.
+    Args:
+        config: which model, and which variant of the method.
+
+    Returns:
+        The checkpoint with its settings; tensors are not read yet.
+
+    Raises:
+        ModelError: an unknown name or tag, a missing file, a QuickGELU mismatch, or a hub that cannot be reached.
     """
     settings = read_calibration(Path(config.calibration)) if config.calibration else {}
     directory = model_directory(config)
@@ -149,7 +158,7 @@ def find_weights(config: ModelConfig) -> WeightsSource:
 
 
 def model_directory(config: ModelConfig) -> Path | None:
-    """The directory of `demo`, `local-dir:` and `hf-hub:` models, None for open_clip's names."""
+    """The directory of a `demo`, `local-dir:` or `hf-hub:` model; None for a name that open_clip knows."""
     if config.model == "demo":
         return DEMO_DIRECTORY
     if config.model.startswith("local-dir:"):
@@ -165,7 +174,7 @@ def model_directory(config: ModelConfig) -> Path | None:
 
 
 def download_hub(repository: str) -> Path:
-    """A Hugging Face repository in open_clip's form, in the local cache; ModelError if it cannot be had."""
+    """Downloads a Hugging Face repository in open_clip's form to the local cache; ModelError if that fails."""
     from huggingface_hub import snapshot_download
 
     patterns = ["open_clip_config.json", "*.safetensors", "tokenizer*", CALIBRATION_FILE]
@@ -177,7 +186,7 @@ def download_hub(repository: str) -> Path:
 
 
 def checkpoint_in(directory: Path, model: str) -> Path:
-    """The checkpoint of an open_clip directory, safetensors first; ModelError if there is none."""
+    """The checkpoint in an open_clip directory, safetensors before others; ModelError if there is none."""
     files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     if not files:
         raise ModelError(
@@ -187,7 +196,7 @@ def checkpoint_in(directory: Path, model: str) -> Path:
 
 
 def check_name(model: str) -> None:
-    """ModelError with the nearest names if open_clip knows no such architecture."""
+    """Raises ModelError with the nearest names if open_clip knows no such architecture."""
     known = open_clip.list_models()
     if model.replace("/", "-") not in known:
         near = difflib.get_close_matches(model, known, n=3, cutoff=0.5) or ["ViT-B-16", "ViT-L-14"]
@@ -197,7 +206,7 @@ def check_name(model: str) -> None:
 
 
 def pretrained_file(config: ModelConfig, name: str) -> Path:
-    """The checkpoint of a named architecture: a local file, or a tag's download."""
+    """The checkpoint of a named architecture: a local file, or the download of a tag."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     some_tags = ", ".join(tags[:4]) or "none"
     if config.pretrained is None:
@@ -210,7 +219,7 @@ def pretrained_file(config: ModelConfig, name: str) -> Path:
 
 
 def download_tag(config: ModelConfig, name: str) -> Path:
-    """A tag's checkpoint in the local cache; ModelError on a QuickGELU mismatch or if it cannot be had."""
+    """Downloads the checkpoint of a tag to the local cache; ModelError if that fails or QuickGELU does not match."""
     published = open_clip.get_pretrained_cfg(name, config.pretrained)
     architecture = open_clip.get_model_config(name) or {}
     has, wants = bool(architecture.get("quick_gelu")) or config.quick_gelu, bool(published.get("quick_gelu"))
@@ -228,18 +237,14 @@ def download_tag(config: ModelConfig, name: str) -> Path:
 
 @functools.lru_cache
 def published_digests() -> dict[str, bool]:
-    """SHA-256 of the checkpoints whose digest open_clip publishes (OpenAI's) → whether they want QuickGELU."""
-    found: dict[str, bool] = {}
-    for model, tag in open_clip.list_pretrained():
-        config = open_clip.get_pretrained_cfg(model, tag)
-        url = config.get("url") or ""
-        if "openaipublic" in url:
-            found[url.split("/")[-2]] = bool(config.get("quick_gelu"))
-    return found
+    """SHA-256 of each checkpoint whose digest open_clip publishes (OpenAI's) → whether it needs QuickGELU."""
+    configs = (open_clip.get_pretrained_cfg(model, tag) for model, tag in open_clip.list_pretrained())
+    openai = (config for config in configs if "openaipublic" in (config.get("url") or ""))
+    return {config["url"].split("/")[-2]: bool(config.get("quick_gelu")) for config in openai}
 
 
 def read_calibration(path: Path) -> dict[str, Any]:
-    """A calibration file's keys, all fields of `CalibrationConfig` or window, stride, short_side; else ModelError."""
+    """Reads a YAML file with fields of `CalibrationConfig` and window, stride, short_side; ModelError for others."""
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -252,7 +257,11 @@ def read_calibration(path: Path) -> dict[str, Any]:
 
 
 def load_clip(source: WeightsSource) -> LoadedCLIP:
-    """Both towers in float32 on the CPU; ModelError if the checkpoint does not fit or is not safe to read."""
+    """Loads both towers in float32 on the CPU.
+
+    Raises:
+        ModelError: the checkpoint does not fit the architecture, or is not safe to read.
+    """
     local = source.open_clip_name.startswith("local-dir:")
     try:
         with quiet():
@@ -275,7 +284,7 @@ def load_clip(source: WeightsSource) -> LoadedCLIP:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex; ModelError if it cannot be read."""
+    """SHA-256 of a file as hex digits; ModelError if it cannot be read."""
     try:
         digest = hashlib.sha256()
         with path.open("rb") as file:
@@ -288,7 +297,7 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences open_clip's log lines and warnings while a model loads; what matters becomes a ModelError."""
+    """Silences the log lines and warnings of open_clip while a model loads; errors are raised as ever."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,7 @@
-"""Which model and which variant of the method."""
+"""Which model and which variant of the method; needs neither PyTorch nor open_clip.
+
+config = ModelConfig(model="ViT-B-16-quickgelu", pretrained="openai", without=("fusion",))
+"""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,10 +1,12 @@
-"""What a GPU needs to stay busy: pinned uploads on a stream of their own, and the tower as one CUDA graph.
+"""Keeps a GPU busy: pinned uploads on a stream of their own, and the tower as one CUDA graph.
 
     upload, forward = Uploader(model.device), GraphedTower(model, (model.calibration,), window=224)
     ((features, anomalies),) = forward(normalise(upload(image)))
 
-On the CPU both do nothing but pass on. Several threads may call: an actor has two chunks in flight. Written without a
-GPU at hand: `scclip bench model` measures it where there is one.
+On the CPU both call PyTorch directly. Several threads may call them: an actor has two chunks in flight. The GPU code
+was written without a GPU at hand; `scclip bench model` measures it where there is one.
+
+Shapes: B windows of a batch, N patches, E joint embedding.
 """
 
 import gc
@@ -26,7 +28,7 @@ WARM_UPS = 3  # runs before a capture: libraries choose their kernels and alloca
 
 
 class Uploader:
-    """uint8 arrays to the device through two pinned buffers, beside what the device computes."""
+    """Copies uint8 arrays to the device through two pinned buffers, while the device computes."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.lock = device, threading.Lock()
@@ -36,7 +38,7 @@ class Uploader:
             self.copied: list[Any] = [torch.cuda.Event() for _ in range(2)]
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """An array of any shape as a tensor on the device."""
+        """Copies a uint8 array of any shape to the device; returns a tensor of the same shape."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             source = torch.from_numpy(np.ascontiguousarray(image))
@@ -46,7 +48,7 @@ class Uploader:
             return self._pinned(source)
 
     def _pinned(self, source: Tensor) -> Tensor:
-        """Into the buffer whose last copy is the older one, and from there without waiting."""
+        """Copies to the buffer that has been idle for longer, and from there to the device without waiting."""
         self.copied[0].synchronize()
         if self.buffers[0].numel() < source.numel():
             self.buffers[0] = torch.empty(source.numel(), dtype=torch.uint8, pin_memory=True)
@@ -64,7 +66,7 @@ class Uploader:
 
 
 class GraphedTower:
-    """The tower under some settings; on a GPU the static batch of full windows is replayed as one CUDA graph."""
+    """A tower under some settings; on a GPU a batch of full windows is replayed as one CUDA graph."""
 
     def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
         self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
@@ -72,12 +74,19 @@ class GraphedTower:
         self.forget()
 
     def forget(self) -> None:
-        """No graph; its memory is free."""
+        """Drops the graph and frees its memory."""
         self.graph: Any = None
         self.pixels, self.outputs = torch.empty(0), list[tuple[Tensor, Tensor]]()
 
     def __call__(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """`SelfCalibratedCLIP.encode_variants`; other windows, and all without a graph, go step by step."""
+        """Does what `SelfCalibratedCLIP.encode_variants` does, by the graph where the windows are of full size.
+
+        Args:
+            pixels: (B, 3, H, W) float, normalised, on the device.
+
+        Returns:
+            For each of the variants: features (B, N, E) and anomalous tokens (B,) int64.
+        """
         if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
             return self.model.encode_variants(pixels, self.variants)
         with self.lock, torch.inference_mode():
@@ -91,7 +100,7 @@ class GraphedTower:
             return [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
 
     def _capture(self, pixels: Tensor) -> None:
-        """Records the graph for this shape; where that cannot be done there is a warning and no graph."""
+        """Records the graph for this shape of pixels; where that fails it warns and goes on without a graph."""
         device = self.model.device
         current, side, graph = torch.cuda.current_stream(device), torch.cuda.Stream(device), torch.cuda.CUDAGraph()
         static = pixels.clone()
@@ -116,7 +125,7 @@ class GraphedTower:
 
 
 def free_cache() -> None:
-    """Gives the GPU's unused memory back, but not while a graph is recorded."""
+    """Gives the GPU's unused memory back; waits while a graph is recorded."""
     with CAPTURING:
         gc.collect()
         torch.cuda.empty_cache()

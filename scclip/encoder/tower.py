@@ -1,9 +1,11 @@
 """An open_clip vision tower whose patch features are self-calibrated.
 
-    model = SelfCalibratedCLIP(load_clip(ModelConfig(model="demo")).clip.visual)
+    model = SelfCalibratedCLIP(load_clip(find_weights(ModelConfig(model="demo"))).model.visual)
     features = model.encode_patches(pixels)  # (B, 3, H, W) normalised → (B, N, E)
 
-Shapes: B images, N = gh·gw patches in row-major order, D width, E joint embedding, L blocks.
+The steps of the method, and their numbers, are those of `scclip.encoder.calibration`.
+
+Shapes: B images, H × W pixels, N = gh·gw patches in row-major order, D width, E joint embedding, L blocks.
 """
 
 import copy
@@ -32,28 +34,34 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class UnsupportedTower(ValueError):
-    """The model is no open_clip `VisionTransformer` with a class token and plain residual attention blocks."""
+    """The vision tower is not an open_clip `VisionTransformer` with a class token and plain attention blocks."""
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """Outputs of blocks before the last, class token first: each (B, 1 + N, D)."""
+    """Outputs of the blocks before the last, each (B, 1 + N, D) with the class token first."""
 
     last: Tensor
-    """Block L−2."""
+    """Output of block L−2."""
     layers: Mapping[int, Tensor]
-    """By block, those that give similarities."""
+    """Block → its output, for the blocks that give similarities."""
     sums: Mapping[tuple[int, int], Tensor]
-    """By first and last block, their sums."""
+    """First and last block → the sum of their outputs and of those between, for the fused pass."""
 
 
 class SelfCalibratedCLIP(nn.Module):
-    """A CLIP vision tower that gives calibrated patch features; any grid, any aspect ratio, per image."""
+    """A CLIP vision tower that gives calibrated patch features, for any aspect ratio, each image by itself."""
 
     def __init__(self, visual: Any, calibration: CalibrationConfig | None = None) -> None:
-        """`visual`: an open_clip `VisionTransformer`; `calibration`: the published settings of its depth if None.
+        """Wraps a vision tower; its weights are shared, not copied.
 
-        Raises `UnsupportedTower` (ValueError) for other architectures and ValueError for layers that do not exist.
+        Args:
+            visual: an open_clip `VisionTransformer` with a class token.
+            calibration: settings of the method; None: the published ones for the tower's depth.
+
+        Raises:
+            UnsupportedTower: the architecture is another one.
+            ValueError: the depth has no published settings, or the settings name a block that does not exist.
         """
         super().__init__()
         check_tower(visual)
@@ -82,23 +90,38 @@ class SelfCalibratedCLIP(nn.Module):
         return height // self.patch_size[0], width // self.patch_size[1]
 
     def encode_patches(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels normalised by CLIP's mean and deviation → (B, N, E) calibrated features."""
+        """Encodes images.
+
+        Args:
+            pixels: (B, 3, H, W) float RGB, normalised by CLIP's mean and deviation; at least one patch high and wide.
+
+        Returns:
+            (B, N, E) calibrated patch features in the tower's dtype, not normalised, N in row-major order.
+        """
         return self.forward(pixels)[0]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Like `encode_patches`, and the number of anomalous tokens of each image: (B, N, E) and (B,) int64."""
+        """Encodes images as `encode_patches` does; also returns how many tokens of each were anomalous, (B,) int64."""
         return self.encode_variants(pixels, (self.calibration,))[0]
 
     @torch.inference_mode()
     def encode_variants(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> list[tuple[Tensor, Tensor]]:
-        """`forward` under each of several settings: all blocks but the last run once for all of them."""
+        """Encodes images under several settings at once; all blocks but the last run only once.
+
+        Args:
+            pixels: as for `encode_patches`.
+            variants: settings of the method.
+
+        Returns:
+            For each of the variants what `forward` returns: features (B, N, E) and anomalous tokens (B,) int64.
+        """
         hidden, grid = self._hidden_states(pixels, variants), self.grid(*pixels.shape[-2:])
         return [self._calibrated(hidden, config, grid) for config in variants]
 
     def _calibrated(
         self, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Steps 2 to 7 on what the blocks before the last gave: features (B, N, E), anomalous tokens (B,)."""
+        """Steps 2 to 7 on the outputs of the blocks before the last: features (B, N, E), anomalous tokens (B,)."""
         last = self.visual.transformer.resblocks[-1]
         class_BD, patches_BND = hidden.last[:, 0], hidden.last[:, 1:]
         similar_BND = hidden.layers[config.similarity_layer][:, 1:]
@@ -126,7 +149,7 @@ class SelfCalibratedCLIP(nn.Module):
         return self._project(out_BND), anomalous_BN.sum(1)
 
     def _hidden_states(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> HiddenStates:
-        """Runs all blocks but the last, and keeps what these settings read."""
+        """Step 1: runs all blocks but the last, and keeps the outputs that the variants need."""
         tokens, layers, sums = self._embed(pixels), dict[int, Tensor](), dict[tuple[int, int], Tensor]()
         wanted = {config.similarity_layer for config in variants} | {config.post_layer for config in variants}
         spans = {config.fused_layers for config in variants if config.fusion}
@@ -153,13 +176,16 @@ class SelfCalibratedCLIP(nn.Module):
         return tokens if self.visual.proj is None else tokens @ self.visual.proj
 
     def to_arrays(self) -> tuple["SelfCalibratedCLIP", dict[str, np.ndarray]]:
-        """The tower as an empty module (meta device) and its float32 weights: what travels to other processes."""
+        """Takes the tower apart for a trip to other processes: a module without weights, and float32 arrays by name."""
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in self.state_dict().items()}
         return copy.deepcopy(self).to("meta"), arrays
 
     @staticmethod
     def from_arrays(empty: Module, arrays: Mapping[str, np.ndarray], dtype: torch.dtype, device: str) -> Module:
-        """The model again, on `device` in `dtype`; float32 weights on the CPU share the arrays' memory."""
+        """Puts together what `to_arrays` took apart, on `device` in `dtype`.
+
+        Float32 weights on the CPU share the memory of the arrays.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -168,7 +194,10 @@ class SelfCalibratedCLIP(nn.Module):
 
 
 def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Position embedding (1 + gh·gw, D) for another grid shape: bicubic, scale factor (patches + 0.1) / source."""
+    """Resizes the position embedding (1 + N, D) of the `source` grid to another grid (rows, columns) of patches.
+
+    It is bicubic with the scale factor (patches + 0.1) / source of each side, as the authors' code has it.
+    """
     if grid == tuple(source):
         return embedding
     square = embedding[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
@@ -180,7 +209,7 @@ def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[i
 
 
 def check_tower(visual: Any) -> None:
-    """`UnsupportedTower` unless the tower has what the method reads: class token, grid, plain residual blocks."""
+    """Raises `UnsupportedTower` unless the tower has a class token, a grid of patches and plain attention blocks."""
     name = type(visual).__name__
     remedy = "use an open_clip ViT with a class token, such as ViT-B-16 or ViT-L-14"
     if not isinstance(visual, VisionTransformer):
@@ -188,8 +217,7 @@ def check_tower(visual: Any) -> None:
     if visual.attn_pool is not None or visual.pool_type != "tok":
         pool = "attention" if visual.attn_pool is not None else repr(visual.pool_type)
         raise UnsupportedTower(f"vision tower {name} pools by {pool}, not by a class token; {remedy}")
-    kinds = {
-        type(block).__name__ for block in visual.transformer.resblocks if type(block) is not ResidualAttentionBlock
-    }
-    if kinds:
-        raise UnsupportedTower(f"vision tower {name} has {', '.join(sorted(kinds))} blocks; {remedy}")
+    other = {type(block) for block in visual.transformer.resblocks} - {ResidualAttentionBlock}
+    if other:
+        names = ", ".join(sorted(kind.__name__ for kind in other))
+        raise UnsupportedTower(f"vision tower {name} has {names} blocks; {remedy}")

@@ -22,12 +22,20 @@ STEPS: dict[str, tuple[str, Any]] = {
     "post": ("post", False),
     "residual": ("class_residual", 0.0),
 }
-"""Step → the field that holds it, and its value when it is off."""
+"""Step → its field in `CalibrationConfig`, and the value that switches it off."""
 VARIANTS = (*METHODS, *(f"maskclip+{step}" for step in STEPS), *(f"scclip-{step}" for step in STEPS))
 
 
 def variant(full: CalibrationConfig, name: str) -> CalibrationConfig:
-    """Settings of a variant, given those of the whole method; ValueError for a name that is not in `VARIANTS`."""
+    """The settings of a variant.
+
+    Args:
+        full: settings of the whole method.
+        name: one of `VARIANTS`.
+
+    Raises:
+        ValueError: there is no variant of this name.
+    """
     if name not in VARIANTS:
         methods, steps = ", ".join(METHODS), ", ".join(STEPS)
         raise ValueError(f"variant {name!r} is unknown; choose {methods}, maskclip+STEP, scclip-STEP; steps: {steps}")

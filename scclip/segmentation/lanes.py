@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Shared(Iterator[T]):
-    """An iterator that several threads may take from."""
+    """An iterator that several threads share: every item goes to one of them."""
 
     def __init__(self, items: Iterable[T]) -> None:
         self.items, self.lock = iter(items), threading.Lock()
@@ -29,7 +29,7 @@ class Shared(Iterator[T]):
             return next(self.items)
 
     def close(self) -> None:
-        """Nothing is left for anybody."""
+        """Ends the iteration for all threads."""
         with self.lock:
             self.items = iter(())
 
@@ -41,9 +41,14 @@ class Lanes:
         self.pool: ThreadPoolExecutor | None = None
 
     def run(self, work: Callable[[Iterator[T]], None], items: Iterable[T], most: int) -> None:
-        """Calls `work` in at most `most` lanes, as many as PyTorch has threads, which they divide among them.
+        """Calls `work` in several lanes at once: as many as PyTorch has threads, which the lanes divide among them.
 
-        Every item is taken once. What a lane raises is raised here; the others then finish the item they have.
+        An error of a lane is raised here, after the other lanes have finished the items that they work on.
+
+        Args:
+            work: takes an iterator of items; it is called once in every lane.
+            items: every item goes to one lane.
+            most: most lanes.
         """
         threads = torch.get_num_threads()
         lanes = min(threads, most, MOST_LANES)

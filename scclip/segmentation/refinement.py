@@ -1,4 +1,4 @@
-"""PAMR: pixel-adaptive mask refinement of logits by the picture's own edges.
+"""PAMR, pixel-adaptive mask refinement: logits follow the edges of the picture.
 
     refined = refine(logits, guide, steps=10, dilations=(8, 16))
 
@@ -17,7 +17,17 @@ OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) !
 
 
 def refine(logits: Tensor, guide: Tensor, steps: int, dilations: tuple[int, ...]) -> Tensor:
-    """Logits (Q, H, W) averaged `steps` times by affinity; guide (C, H, W) float on the same device → (Q, H, W)."""
+    """Averages each pixel's logits with those of similar neighbours.
+
+    Args:
+        logits: (Q, H, W) float32.
+        guide: (C, H, W) float picture on the same device, in which neighbours are compared.
+        steps: how often to average.
+        dilations: distances of the neighbours in pixels.
+
+    Returns:
+        (Q, H, W) refined logits.
+    """
     affinity_PHW = affinities(guide, dilations)
     for _ in range(steps):
         logits = average_neighbours(logits, affinity_PHW, dilations)
@@ -25,7 +35,7 @@ def refine(logits: Tensor, guide: Tensor, steps: int, dilations: tuple[int, ...]
 
 
 def affinities(guide: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """(C, H, W) float → (P, H, W) weights that sum to 1 over P."""
+    """Weight of each neighbour of each pixel: guide (C, H, W) → (P, H, W), which sums to 1 over P."""
     deviation_CHW = neighbourhood_deviation(guide, dilations)
     scale_CHW = 1e-8 + 0.1 * deviation_CHW
     logits_PHW = torch.stack([-((guide - near).abs() / scale_CHW).mean(0) for near in neighbours(guide, dilations)])
@@ -33,7 +43,7 @@ def affinities(guide: Tensor, dilations: tuple[int, ...]) -> Tensor:
 
 
 def neighbourhood_deviation(guide: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """Unbiased deviation of the 9·|dilations| values around each pixel, (C, H, W) → (C, H, W), in two passes."""
+    """Unbiased deviation σ of the 9·|dilations| values around each pixel, in two passes: (C, H, W) → (C, H, W)."""
     count = 9 * len(dilations)
     mean = len(dilations) * guide
     for near in neighbours(guide, dilations):
@@ -46,7 +56,7 @@ def neighbourhood_deviation(guide: Tensor, dilations: tuple[int, ...]) -> Tensor
 
 
 def average_neighbours(values: Tensor, affinity: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """One step: (Q, H, W) values and (P, H, W) weights → (Q, H, W) weighted sums over the neighbours."""
+    """One step, a weighted sum over the neighbours: values (Q, H, W) and weights (P, H, W) → (Q, H, W)."""
     out = torch.zeros_like(values)
     for weight_HW, near_QHW in zip(affinity, neighbours(values, dilations), strict=True):
         out.addcmul_(near_QHW, weight_HW)

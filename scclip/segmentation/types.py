@@ -1,4 +1,9 @@
-"""Options and results of a segmenter."""
+"""Options and results of a segmenter; needs neither PyTorch nor open_clip.
+
+    config = SegmenterConfig(short_side=560, confidence_threshold=0.3)
+
+Shapes: H × W pixels of the original image.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -63,7 +68,7 @@ class SegmenterConfig:
 
 
 class Segmentation(NamedTuple):
-    """The label map of one image and what is known of each pixel; all arrays (H, W)."""
+    """The label map of one image and the scores behind it; all arrays are (H, W)."""
 
     labels: np.ndarray
     """uint8 (uint16 above 254 classes): category after thresholds, 255 (65535) = ignore."""

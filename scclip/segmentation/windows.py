@@ -4,11 +4,12 @@
     a, b = stitch_operator(375, rows), stitch_operator(500, cols)
     logits = a @ windows_side_by_side @ b.T  # cosine logits at the original size
 
-The official way upsamples every window's logits to pixels, adds, divides by the visit count and resizes to the original
-size. All of that is linear and separable, so each axis is one matrix that depends only on sizes.
+The authors' code upsamples the logits of every window to pixels, adds them, divides by the number of windows over each
+pixel and resizes to the original size. All of that is linear and separable, so each axis is one matrix that depends
+only on sizes.
 
-Shapes: Q queries, H × W pixels of the original image, h × w of the resized one, G grid positions of all windows of an
-axis laid side by side.
+Shapes: Q queries, H × W pixels of the original image, h × w of the resized one, gh × gw the patch grid of a window,
+G grid positions of all windows of an axis laid side by side, g those that a band reads.
 """
 
 import functools
@@ -37,16 +38,17 @@ class AxisWindows:
 
 
 def resized_side(height: int, width: int, short_side: int, long_side: int, patch: tuple[int, int]) -> tuple[int, int]:
-    """Height and width after the resize that keeps the aspect ratio: scale = min(long/long', short/short').
+    """Height and width after the resize, which keeps the aspect ratio.
 
-    Each side is at least one patch, so every image has a grid.
+    The short side becomes `short_side` pixels, or fewer so that the long side has at most `long_side`. Each side is at
+    least one patch, so every image has a grid.
     """
     scale = min(long_side / max(height, width), short_side / min(height, width))
     return max(patch[0], int(height * scale + 0.5)), max(patch[1], int(width * scale + 0.5))
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 RGB (H, W, 3) → uint8 RGB (3, h, w), bilinear without antialiasing, half-pixel centres, rounded.
+    """Resizes bilinearly without antialiasing: (H, W, 3) uint8 RGB → (3, h, w) uint8 RGB, `size` being (h, w).
 
     Fixed-point with 11-bit weights as OpenCV's INTER_LINEAR, within one level of it: integers give the same pixels on
     every device and with any number of threads, which `torch.nn.functional.interpolate` does not.
@@ -65,14 +67,14 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 @functools.lru_cache(maxsize=512)  # a few KB each; to a GPU they would be copied, and waited for, with every image
 def fixed_point_taps(target: int, source: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """`bilinear_taps` with the upper weight as int32 in units of 2^-11."""
+    """What `bilinear_taps` gives, with the upper weight as int32 in units of 2^-11, on a device."""
     low, high, fraction = bilinear_taps(target, source)
     weight = (fraction * RESIZE_ONE).round().int()
     return low.to(device), high.to(device), weight.to(device)
 
 
 def axis_windows(side: int, window: int, stride: int, patch: int) -> AxisWindows:
-    """Windows along an axis of `side` pixels; one window of the side itself where the window is larger (or 0)."""
+    """Lays windows along an axis of `side` pixels; a window that is larger than the side, or 0, covers all of it."""
     size = side if window == 0 else min(window, side)
     steps = -(-(side - size) // stride) if window else 0
     starts = tuple(min(step * stride, side - size) for step in range(steps + 1))
@@ -81,10 +83,10 @@ def axis_windows(side: int, window: int, stride: int, patch: int) -> AxisWindows
 
 @functools.lru_cache(maxsize=64)  # at most 64 small matrices: 215 KB each for 640 pixels
 def stitch_operator(original: int, windows: AxisWindows) -> Tensor:
-    """(original, G) float32 matrix R · diag(1/count) · [U placed at each window]; G = windows · patches.
+    """Matrix from the logits of the windows along an axis to original pixels: (original, G) float32.
 
-    U upsamples one window's logits to its pixels, count is how many windows cover a pixel, R resizes to the original
-    side; R has two entries a row, so it is applied as a gather.
+    It is R · diag(1/count) · [U at each window]: U upsamples the logits of one window to its pixels, count is how many
+    windows cover a pixel, R resizes to the original side. R has two entries per row, so it is applied as a gather.
     """
     up = bilinear_matrix(windows.size, windows.patches)
     placed = torch.zeros(windows.side, len(windows.starts) * windows.patches, dtype=torch.float64)
@@ -100,29 +102,38 @@ def stitch_operator(original: int, windows: AxisWindows) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def whole_operator(original: int, patches: int) -> Tensor:
-    """(original, patches) float32: one interpolation from the grid to the original side (`whole` mode)."""
+    """Matrix from the grid to the original pixels in one interpolation (window 0): (original, patches) float32."""
     return bilinear_matrix(original, patches).float()
 
 
 @dataclass(frozen=True)
 class Band:
-    """A run of pixels along an axis of the original image, with what their interpolation reads of the grid."""
+    """Consecutive pixels along an axis of the original image, and the part of the grid that they depend on."""
 
     pixels: slice
     """The pixels, without a halo."""
     padded: slice
     """The pixels with the halo: the operator's rows."""
     grid: Tensor
-    """(g,) int64 grid positions whose weight is not 0 for all of them."""
+    """(g,) int64 grid positions with a weight other than 0 for any of the pixels."""
     operator: Tensor
-    """(padded pixels, g) float32: the rows and columns of the whole operator that count here."""
+    """(padded pixels, g) float32: the rows and columns of the axis's operator for this band."""
 
 
 @functools.lru_cache(maxsize=64)
 def axis_bands(
     original: int, windows: AxisWindows, whole: bool, pixels: int, halo: int, device: torch.device
 ) -> tuple[Band, ...]:
-    """The stitching operator of an axis cut into bands of `pixels` pixels; most of its entries are 0 and go."""
+    """Cuts the operator of an axis into bands of `pixels` pixels, and leaves out the columns that are 0.
+
+    Args:
+        original: pixels of the original image along the axis.
+        windows: the windows along the axis.
+        whole: one interpolation instead of stitched windows (window 0).
+        pixels: most pixels of a band.
+        halo: pixels on either side that a band's refinement reads as well.
+        device: where the bands are used.
+    """
     operator = whole_operator(original, windows.patches) if whole else stitch_operator(original, windows)
     bands = []
     for start in range(0, original, pixels):
@@ -134,9 +145,10 @@ def axis_bands(
 
 
 def bilinear_taps(target: int, source: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower and upper source index (int64) and the upper one's weight (float64) of each target position.
+    """Linear interpolation along an axis from `source` to `target` positions: half-pixel centres, edges replicated.
 
-    1-D bilinear interpolation with half-pixel centres, edges replicated.
+    Returns:
+        The lower and the upper source index, (target,) int64, and the weight of the upper one, (target,) float64.
     """
     position = ((torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5).clamp_(min=0)
     low = position.floor().long().clamp_(max=source - 1)
@@ -144,7 +156,7 @@ def bilinear_taps(target: int, source: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def bilinear_matrix(target: int, source: int) -> Tensor:
-    """(target, source) float64 matrix of the same interpolation."""
+    """The interpolation of `bilinear_taps` as a matrix: (target, source) float64."""
     low, high, fraction = bilinear_taps(target, source)
     matrix = torch.zeros(target, source, dtype=torch.float64)
     matrix.scatter_add_(1, low[:, None], 1 - fraction[:, None])
@@ -152,11 +164,11 @@ def bilinear_matrix(target: int, source: int) -> Tensor:
 
 
 def lay_side_by_side(logits: Tensor, rows: AxisWindows, cols: AxisWindows) -> Tensor:
-    """Windows' small logits (windows, Q, gh, gw), row by row → (Q, G_rows, G_cols)."""
+    """Joins the logits of the windows, in row-major order: (windows, Q, gh, gw) → (Q, G of rows, G of columns)."""
     shape = (len(rows.starts), len(cols.starts), logits.shape[1], rows.patches, cols.patches)
     return logits.reshape(shape).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2).contiguous()
 
 
 def crop_windows(pixels: Tensor, rows: AxisWindows, cols: AxisWindows) -> Sequence[Tensor]:
-    """Views (3, size, size) of every window of (3, h, w) pixels, row by row."""
+    """Views of the windows of (3, h, w) pixels in row-major order, each (3, window height, window width)."""
     return [pixels[:, top : top + rows.size, left : left + cols.size] for top in rows.starts for left in cols.starts]

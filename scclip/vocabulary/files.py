@@ -1,7 +1,7 @@
-"""Reads vocabulary files into fields for `Vocabulary`; every string keeps its line for the lint.
+"""Reads vocabulary files into the fields of a `Vocabulary`; every string remembers its line for the lint.
 
-A text file has one class a line, comma-separated synonyms; a YAML file is walked node by node, never constructed, so
-that nothing in it is executed and every value has its place.
+A text file has one class per line, with synonyms after commas. A YAML file is read node by node and no object is made
+of it, so that nothing in it is executed and every value has a line number.
 
     fields = read_yaml(Path("street.yaml").read_text(), "street.yaml")
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn, TypedDict, cast
 
 import yaml
 
@@ -20,11 +20,12 @@ from scclip.vocabulary.lint import VocabularyError, Word, check_number, check_pr
 
 CLASS_KEYS = ("name", "synonyms", "thing", "threshold")
 KEYS = ("name", "background", "classes", "templates", "logit_scale", "threshold", "area_threshold")
+NUMBERS = ("logit_scale", "threshold", "area_threshold")
 _KINDS = {"bool": "a yes/no value", "int": "a number", "float": "a number", "timestamp": "a date"}
 
 
 class ClassEntry(NamedTuple):
-    """One class as the file has it; the fields of `VocabularyClass`."""
+    """One class as the file has it, with the fields of `VocabularyClass`."""
 
     name: str
     synonyms: tuple[str, ...]
@@ -32,8 +33,28 @@ class ClassEntry(NamedTuple):
     threshold: float | None = None
 
 
-def read_text(text: str, source: str) -> dict[str, Any]:
-    """Fields of a vocabulary written as one class a line: `name[, synonym …]`; `#` starts a comment."""
+class VocabularyFields(TypedDict, total=False):
+    """A vocabulary as the file has it, with the fields of `Vocabulary`; only `name` and `classes` are always there."""
+
+    name: str
+    classes: tuple[ClassEntry, ...]
+    background: tuple[str, ...]
+    templates: tuple[str, ...] | Literal["imagenet"]
+    logit_scale: float
+    threshold: float
+    area_threshold: float
+
+
+def read_text(text: str, source: str) -> VocabularyFields:
+    """Reads a vocabulary with one class per line, `name[, synonym …]`; `#` starts a comment.
+
+    Args:
+        text: content of the file.
+        source: path or URL of the file; its stem becomes the name of the vocabulary.
+
+    Returns:
+        The fields `name` and `classes`.
+    """
     classes = []
     for number, line in enumerate(text.split("\n"), start=1):
         line = re.sub(r"(^|\s)#.*", "", line).strip()
@@ -43,29 +64,33 @@ def read_text(text: str, source: str) -> dict[str, Any]:
     return {"name": Path(source).stem, "classes": tuple(classes)}
 
 
-def read_yaml(text: str, source: str) -> dict[str, Any]:
-    """Fields of a vocabulary written as YAML.
+def read_yaml(text: str, source: str) -> VocabularyFields:
+    """Reads a vocabulary in YAML or JSON.
 
-    `templates` is "imagenet" or a tuple; keys that are absent or null are left out, but for `name` and `classes`.
-    Raises `VocabularyError` for syntax, unknown keys, wrong types and values out of range.
+    Args:
+        text: content of the file.
+        source: path or URL of the file, named in messages; its stem is the name where the file gives none.
+
+    Returns:
+        The fields that the file gives, and `name` and `classes` in any case.
+
+    Raises:
+        VocabularyError: wrong syntax, an unknown key, a wrong type or a value out of range.
     """
-    reader = _YamlReader(source)
-    root = _compose(text, source)
-    entries = reader.mapping(root, "a vocabulary", KEYS) if root else {}
-    fields: dict[str, Any] = {"name": Path(source).stem, "classes": ()}
-    for key, node in entries.items():
-        fields[key] = getattr(reader, key)(node)
-    return fields
+    reader, root = _YamlReader(source), _compose(text, source)
+    given = reader.values(root, "a vocabulary", KEYS) if root else {}
+    return cast(VocabularyFields, {"name": Path(source).stem, "classes": (), **given})
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
+    """The YAML tree of a text, None where there is nothing in it."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        position = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
         why = ", ".join(part for part in (error.problem, error.context) if part)
-        raise VocabularyError(f"{source}{place}: not valid YAML: {why}") from None
+        raise VocabularyError(f"{source}{position}: not valid YAML: {why}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise VocabularyError(f"{source} line {line}: not a text file: {error.reason}") from None
@@ -74,7 +99,7 @@ def _compose(text: str, source: str) -> yaml.Node | None:
 
 
 class _YamlReader:
-    """One method per key of the file: YAML node → value."""
+    """Turns YAML nodes into values: a method for each key of the file but the numbers."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -82,8 +107,13 @@ class _YamlReader:
     def fail(self, node: yaml.Node, message: str) -> NoReturn:
         raise VocabularyError(f"{self.source} line {node.start_mark.line + 1}: {message}")
 
+    def values(self, node: yaml.Node, what: str, known: Sequence[str]) -> dict[str, object]:
+        """Reads all keys of a mapping, in the order of the file; keys without a value are left out."""
+        nodes = self.mapping(node, what, known).items()
+        return {key: self.number(at, key) if key in NUMBERS else getattr(self, key)(at) for key, at in nodes}
+
     def mapping(self, node: yaml.Node, what: str, known: Sequence[str]) -> dict[str, yaml.Node]:
-        """Key → value node in file order, nulls left out."""
+        """Key → value node, in the order of the file; keys without a value are left out."""
         if not isinstance(node, yaml.MappingNode) or not node.tag.endswith("2002:map"):
             self.fail(node, f"{what} must be a mapping with the keys {', '.join(known)}")
         values: dict[str, yaml.Node] = {}
@@ -144,15 +174,6 @@ class _YamlReader:
             self.fail(node, "thing must be true or false")
         return node.value.lower() in ("true", "yes", "on")
 
-    def threshold(self, node: yaml.Node) -> float:
-        return self.number(node, "threshold")
-
-    def area_threshold(self, node: yaml.Node) -> float:
-        return self.number(node, "area_threshold")
-
-    def logit_scale(self, node: yaml.Node) -> float:
-        return self.number(node, "logit_scale")
-
     def templates(self, node: yaml.Node) -> str | tuple[str, ...]:
         if node.value == "imagenet":
             return "imagenet"
@@ -174,8 +195,7 @@ class _YamlReader:
         if not isinstance(node, yaml.MappingNode):
             name = self.word(node, "class name")
             return ClassEntry(name, (name,))
-        entries = self.mapping(node, "a class", CLASS_KEYS)
-        if "name" not in entries:
+        if "name" not in self.mapping(node, "a class", CLASS_KEYS):
             self.fail(node, "a class needs a name")
-        values: dict[str, Any] = {key: getattr(self, key)(value) for key, value in entries.items()}
-        return ClassEntry(**{"synonyms": (values["name"],), **values})
+        values = self.values(node, "a class", CLASS_KEYS)
+        return ClassEntry(**{"synonyms": (values["name"],), **values})  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Checks of vocabularies, each problem one line with its place, value and remedy.
+"""Checks vocabularies; each problem is one line that names the file and line, the value and the remedy.
 
-Strings read from a file are `Word`s, which know their line; plain strings are checked all the same.
+A string that was read from a file is a `Word`, which knows its line; plain strings are checked in the same way.
 
     warnings = lint("street.yaml", background, classes)
 """
@@ -20,27 +20,27 @@ MAX_TOKENS = 77  # context length of OpenAI's text towers, start and end token i
 
 
 class VocabularyError(UserError):
-    """A vocabulary that cannot be used; the message is one line: place, value, remedy."""
+    """The vocabulary cannot be used; the message is one line: file and line, value, remedy."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # quoted file content may hold line breaks
 
 
 class Word(str):
-    """A string that remembers the line (from 1) it stands on."""
+    """A string that remembers its line in the file, counted from 1."""
 
     line: int | None = None
 
     @classmethod
     def at(cls, text: str, line: int) -> Word:
-        """`text` without outer white space, on `line`."""
+        """The `text` of a line, without white space around it."""
         word = cls(text.strip())
         word.line = line
         return word
 
 
 class ClassLike(Protocol):
-    """What the lint looks at: a `ClassEntry` of a file or a `VocabularyClass`."""
+    """What the lint reads of a class: a `ClassEntry` of a file or a `VocabularyClass`."""
 
     @property
     def name(self) -> str: ...
@@ -49,7 +49,19 @@ class ClassLike(Protocol):
 
 
 def lint(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -> tuple[str, ...]:
-    """Checks what needs the whole vocabulary; returns warnings, raises `VocabularyError` at the first error."""
+    """Checks names and queries across the whole vocabulary.
+
+    Args:
+        source: what messages call the vocabulary, such as the path of its file.
+        background: the queries of the background.
+        classes: the classes in category order.
+
+    Returns:
+        Warnings, one line each.
+
+    Raises:
+        VocabularyError: the first problem that cannot be tolerated.
+    """
     if not classes:
         raise VocabularyError(f"{source}: no class at all; list at least one")
     if len(classes) > MAX_CLASSES:
@@ -58,7 +70,7 @@ def lint(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -
     warnings = _lint_queries(source, background, classes)
     if not background and (word := names.get("background")) is not None:
         warnings.append(
-            f'{_place(source, word)}: "{word}" is a class like any other; the key background makes category 0'
+            f'{_location(source, word)}: "{word}" is a class like any other; the key background makes category 0'
         )
     if len(classes) > MANY_CLASSES:
         warnings.append(
@@ -69,12 +81,13 @@ def lint(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -
 
 
 def _lint_names(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -> dict[str, str]:
+    """Refuses class names that are there twice; returns the names by their `_key`."""
     names: dict[str, str] = {}
     for entry in classes:
         check_printable(source, entry.name, "class name")
         key = _key(entry.name)
         if key in names:
-            _fail(source, entry.name, f'class "{entry.name}" is there already{_at(names[key])}; remove one of them')
+            _fail(source, entry.name, f'class "{entry.name}" is there already{_line(names[key])}; remove one of them')
         if key == "background" and background:
             _fail(source, entry.name, f'class "{entry.name}" and the key background clash; remove one of them')
         names[key] = entry.name
@@ -82,6 +95,7 @@ def _lint_names(source: str, background: Sequence[str], classes: Sequence[ClassL
 
 
 def _lint_queries(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -> list[str]:
+    """Refuses queries that are there twice; one of the background and of a class is a warning only."""
     warnings = []
     owners: dict[str, tuple[int, str]] = {}  # key → category and first occurrence
     for category, queries in enumerate([background, *(entry.synonyms for entry in classes)]):
@@ -92,15 +106,15 @@ def _lint_queries(source: str, background: Sequence[str], classes: Sequence[Clas
                 continue
             owner, first = owners[key]
             holder = f'class "{classes[owner - 1].name}"' if owner else "the background"
-            belongs = f'synonym "{query}" already belongs to {holder}{_at(first)}; remove one of them'
+            belongs = f'synonym "{query}" already belongs to {holder}{_line(first)}; remove one of them'
             if owner or not category:
                 _fail(source, query, belongs)
-            warnings.append(f"{_place(source, query)}: {belongs}, or the background wins the tie")
+            warnings.append(f"{_location(source, query)}: {belongs}, or the background wins the tie")
     return warnings
 
 
 def lint_prompts(source: str, queries: Sequence[str], templates: Sequence[str]) -> None:
-    """Raises `VocabularyError` for a query that with the longest template has more than 77 tokens."""
+    """Raises `VocabularyError` for a query that has more than 77 tokens in the longest template."""
     longest_bytes = max(_size(template) for template in templates)
     # byte-pair encoding never makes more tokens than bytes, so only long ones need the tokenizer
     suspects = [query for query in queries if longest_bytes + _size(query) + 2 > MAX_TOKENS]
@@ -113,7 +127,7 @@ def lint_prompts(source: str, queries: Sequence[str], templates: Sequence[str]) 
 
 
 def fill(template: str, query: str) -> str:
-    """The prompt: `query` in place of the template's {}."""
+    """The prompt: the template with `query` in place of its {}."""
     return template.replace("{}", query)
 
 
@@ -153,22 +167,26 @@ def check_printable(source: str, text: str, what: str) -> None:
 
 
 def _fail(source: str, text: str, message: str) -> NoReturn:
-    raise VocabularyError(f"{_place(source, text)}: {message}")
+    raise VocabularyError(f"{_location(source, text)}: {message}")
 
 
 def _key(text: str) -> str:
-    return " ".join(text.lower().split())  # what CLIP's tokenizer makes of it: equal keys are equal prompts
+    """The text as CLIP's tokenizer reads it: equal keys are equal prompts."""
+    return " ".join(text.lower().split())
 
 
 def _size(text: str) -> int:
+    """Bytes of the text as CLIP's tokenizer reads it."""
     return len(text.lower().encode("utf-8", "replace"))
 
 
-def _place(source: str, text: str) -> str:
+def _location(source: str, text: str) -> str:
+    """The source, and the line where the text knows its own."""
     line = getattr(text, "line", None)
     return f"{source} line {line}" if line else source
 
 
-def _at(text: str) -> str:
+def _line(text: str) -> str:
+    """` (line 3)` where the text knows its line, else nothing."""
     line = getattr(text, "line", None)
     return f" (line {line})" if line else ""

@@ -1,8 +1,8 @@
-"""Text features of a vocabulary's queries: templates filled in, encoded, averaged.
-
-Shapes: Q queries, T templates, P prompts, L tokens, D width of the text tower, E joint embedding width.
+"""Text features of a vocabulary's queries: each query goes through every template, the features are averaged.
 
     text_features = encode_queries(model, tokenizer, vocabulary)   # (Q, E)
+
+Shapes: Q queries, T templates, P = Q·T prompts, L tokens, D width of the text tower, E joint embedding.
 """
 
 from __future__ import annotations
@@ -24,11 +24,19 @@ _TOWER_PARTS = ("token_embedding", "positional_embedding", "transformer", "ln_fi
 
 @torch.inference_mode()
 def encode_queries(model: Any, tokenizer: Any, vocabulary: Vocabulary, batch_size: int = 256) -> np.ndarray:
-    """Text features of a vocabulary's queries: (Q, E) float32 of unit norm, in the order of `vocabulary.queries`.
+    """Encodes a vocabulary's queries: normalised features of all templates, averaged and normalised again.
 
-    Every query goes through every template; the normalised features are averaged and normalised again. `model` is an
-    open_clip model (any dtype and device), `tokenizer` its tokenizer, `batch_size` the prompts in one forward pass.
-    Raises `VocabularyError` for a prompt longer than the model's context.
+    Args:
+        model: an open_clip model in any dtype on any device.
+        tokenizer: the model's tokenizer.
+        vocabulary: queries and templates.
+        batch_size: prompts in one forward pass.
+
+    Returns:
+        (Q, E) float32 of unit norm, in the order of `vocabulary.queries`.
+
+    Raises:
+        VocabularyError: a prompt is longer than the model's context.
     """
     unique = list(dict.fromkeys(vocabulary.queries))
     groups = [unique[start : start + QUERIES_AT_ONCE] for start in range(0, len(unique), QUERIES_AT_ONCE)]
@@ -40,6 +48,7 @@ def encode_queries(model: Any, tokenizer: Any, vocabulary: Vocabulary, batch_siz
 def _encode_group(
     model: Any, tokenizer: Any, queries: Sequence[str], templates: Sequence[str], batch_size: int
 ) -> np.ndarray:
+    """Features of some queries, (Q, E) float32 of unit norm."""
     prompts = [fill(template, query) for query in queries for template in templates]
     tokens_PL = tokenizer(prompts)
     _check_context(tokenizer, prompts, tokens_PL)
@@ -52,7 +61,10 @@ def _encode_group(
 
 
 def _check_context(tokenizer: Any, prompts: Sequence[str], tokens_PL: torch.Tensor) -> None:
-    """open_clip's tokenizer cuts silently; a full row is one that may have been cut."""
+    """Raises `VocabularyError` for a prompt that open_clip's tokenizer has cut, which it does without a word.
+
+    A row of tokens that is full to its end is one that may have been cut.
+    """
     context = tokens_PL.shape[1]
     for row in tokens_PL[:, -1].nonzero().flatten().tolist() if hasattr(tokenizer, "encode") else ():
         if (tokens := len(tokenizer.encode(prompts[row])) + 2) > context:
@@ -60,7 +72,10 @@ def _check_context(tokenizer: Any, prompts: Sequence[str], tokens_PL: torch.Tens
 
 
 def _encode_tokens(model: Any, tokens_PL: torch.Tensor) -> torch.Tensor:
-    """(P, L) int64 → (P, E), as `model.encode_text`; a causal tower stops after the last end token, which is exact."""
+    """Does what `model.encode_text` does: (P, L) int64 → (P, E).
+
+    In a causal tower no token sees a later one, so what follows the batch's last end token is left out.
+    """
     tower = _causal_tower(model)
     if tower is None:
         return model.encode_text(tokens_PL)
@@ -76,7 +91,7 @@ def _encode_tokens(model: Any, tokens_PL: torch.Tensor) -> torch.Tensor:
 
 
 def _causal_tower(model: Any) -> Any | None:
-    """The part of an open_clip model that encodes text causally and reads the end token; None if there is no such."""
+    """The part of an open_clip model that encodes text, if it is causal and reads the end token; else None."""
     from open_clip.model import CustomTextCLIP
 
     tower = model.text if isinstance(model, CustomTextCLIP) else model

@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from scclip.categories import Categories
-from scclip.vocabulary.files import read_text, read_yaml
+from scclip.vocabulary.files import VocabularyFields, read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
 
 BUILTIN = Path(__file__).with_name("builtin")
@@ -52,7 +51,7 @@ class VocabularyClass:
             object.__setattr__(self, "threshold", float(self.threshold))
             check_number("threshold", self.threshold)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The class as a vocabulary file would have it."""
         options = {"thing": self.thing, "threshold": self.threshold}
         given = {key: value for key, value in options.items() if value is not None}
@@ -116,8 +115,8 @@ class Vocabulary:
         own = {index: entry.threshold for index, entry in enumerate(self.classes, start=1)}
         return {index: self.threshold if (value := own.get(index)) is None else value for index in self.categories}
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able and complete but for the warnings; as JSON or YAML text it is a vocabulary file again."""
+    def to_dict(self) -> dict[str, object]:
+        """All but the warnings, ready for JSON; written as JSON or YAML it is a vocabulary file again."""
         return {
             "name": self.name,
             "background": list(self.background),
@@ -129,15 +128,19 @@ class Vocabulary:
         }
 
     def digest(self) -> str:
-        """SHA-256 (hex) of `to_dict`: of all that shows in labels or documents, thing flags and the name included."""
+        """SHA-256 (hex) of `to_dict`: of everything that shows in labels or documents, names and things included."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @staticmethod
     def load(source: str) -> Vocabulary:
-        """A built-in vocabulary by name, or a local .txt, .yaml or .yml file by path.
+        """Loads a vocabulary; this needs neither PyTorch nor open_clip, unless a prompt is very long.
 
-        Raises `VocabularyError`, one line with the place, for whatever is wrong with it.
+        Args:
+            source: the name of a built-in vocabulary, or the path of a local .txt, .yaml or .yml file.
+
+        Raises:
+            VocabularyError: the file cannot be read, or something in it is wrong; one line that says where.
         """
         if source in builtin_names():
             return Vocabulary.parse((BUILTIN / f"{source}.yaml").read_bytes(), f"{source}.yaml")
@@ -152,7 +155,7 @@ class Vocabulary:
 
     @staticmethod
     def parse(data: bytes, source: str) -> Vocabulary:
-        """A vocabulary from a file's bytes, text or YAML by the suffix of `source`, its path or URL."""
+        """Reads a vocabulary from the bytes of a file; the suffix of `source`, its path or URL, tells the format."""
         read = _READERS.get(Path(source).suffix.lower())
         if read is None:
             raise VocabularyError(f"vocabulary {source}: a vocabulary file ends in {', '.join(_READERS)}; rename it")
@@ -161,31 +164,35 @@ class Vocabulary:
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise VocabularyError(f"{source} line {line}: not text in UTF-8; save it as UTF-8") from None
-        return _build(source, **read(text, source))
+        return _build(source, read(text, source))
 
     @staticmethod
     def from_text(text: str, source: str = "vocabulary.txt") -> Vocabulary:
-        """A vocabulary from lines `name[, synonym …]`; `source` names it in messages."""
-        return _build(source, **read_text(text, source))
+        """Reads a vocabulary from lines `name[, synonym …]`; messages name it by `source`."""
+        return _build(source, read_text(text, source))
 
     @staticmethod
     def from_yaml(text: str, source: str = "vocabulary.yaml") -> Vocabulary:
-        """A vocabulary from YAML (or JSON); `source` names it in messages."""
-        return _build(source, **read_yaml(text, source))
+        """Reads a vocabulary from YAML or JSON; messages name it by `source`."""
+        return _build(source, read_yaml(text, source))
 
 
-_READERS: dict[str, Callable[[str, str], dict[str, Any]]] = {".txt": read_text, ".yaml": read_yaml, ".yml": read_yaml}
+_READERS: dict[str, Callable[[str, str], VocabularyFields]] = {
+    ".txt": read_text,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+}
 
 
-def _build(source: str, **fields: Any) -> Vocabulary:
-    """Lints what a reader found, with the file's lines, then makes the plain object."""
+def _build(source: str, fields: VocabularyFields) -> Vocabulary:
+    """Checks what a reader returned, while its strings know their lines, then makes the vocabulary."""
     background, classes = fields.get("background", ()), fields["classes"]
     warnings = lint(source, background, classes)
     templates = fields.get("templates", "imagenet")
     templates = imagenet_templates() if templates == "imagenet" else templates
     lint_prompts(source, [*background, *(query for entry in classes for query in entry.synonyms)], templates)
     entries = tuple(VocabularyClass(**entry._asdict()) for entry in classes)
-    return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})
+    return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})  # type: ignore
 
 
 def builtin_names() -> tuple[str, ...]:

@@ -36,17 +36,20 @@ THING_WEIGHT = 1.5
 
 @dataclass(frozen=True)
 class DenseFeatures:
-    """One forward pass: class token (B, E), value path (B, N, E) and calibrated path (B, N, E), not normalised."""
+    """Features of one forward pass, not normalised."""
 
     image: Tensor
+    """(B, E) of the class token."""
     value: Tensor
+    """(B, N, E) through the value path of the last block."""
     calibrated: Tensor
+    """(B, N, E) through the calibrated path."""
 
 
 def run_block(block: ResidualAttentionBlock, tokens: Tensor, queries: int | None = None) -> Tensor:
-    """A pre-norm transformer block; with ``queries`` only for the first tokens: (B, N, D) → (B, queries or N, D).
+    """Runs a pre-norm transformer block, for the first ``queries`` tokens only if given: (B, N, D) → (B, queries, D).
 
-    The same sum as the block's own forward, twice as fast on a CPU: no transposes around the attention.
+    The result is that of the block's own forward, twice as fast on a CPU: there are no transposes around the attention.
     """
     width, heads = tokens.shape[-1], block.attn.num_heads
     projected = F.linear(block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias)
@@ -69,7 +72,7 @@ def embed(visual: VisionTransformer, pixels: Tensor, corner: tuple[int, int] = (
 
 
 def image_features(visual: VisionTransformer, pixels: Tensor, keep: Tensor) -> Tensor:
-    """Class token's embedding from the patches ``keep`` (B, n) alone (FLIP): (B, 3, H, W) → (B, E)."""
+    """Embeds the class token, which sees the patches ``keep`` (B, n) alone (FLIP): (B, 3, H, W) → (B, E)."""
     tokens = embed(visual, pixels)
     kept = tokens[:, 1:].gather(1, keep[..., None].expand(-1, -1, tokens.shape[-1]))
     tokens = visual.ln_pre(torch.cat([tokens[:, :1], kept], dim=1))
@@ -82,7 +85,10 @@ def image_features(visual: VisionTransformer, pixels: Tensor, keep: Tensor) -> T
 def dense_features(
     visual: VisionTransformer, pixels: Tensor, config: CalibrationConfig, corner: tuple[int, int] = (0, 0)
 ) -> DenseFeatures:
-    """Steps 1 to 7 of `scclip.encoder.calibration` with gradients; ``corner`` as in ``embed``."""
+    """Steps 1 to 7 of `scclip.encoder.calibration` with gradients, on normalised pixels (B, 3, H, W).
+
+    ``corner`` is that of ``embed``.
+    """
     tokens, hidden = visual.ln_pre(embed(visual, pixels, corner)), []
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
@@ -99,6 +105,7 @@ def dense_features(
 def _calibrated(
     visual: VisionTransformer, hidden: Sequence[Tensor], grid: tuple[int, ...], config: CalibrationConfig
 ) -> Tensor:
+    """Steps 2 to 7 on the outputs of the blocks before the last, each (B, 1 + N, D): (B, N, D)."""
     first, final = config.fused_layers
     fused = torch.stack(list(hidden[first : final + 1])).sum(0)
     residual = config.class_residual * (hidden[-1][:, 0] + fused[:, 0])
@@ -146,16 +153,16 @@ def image_loss(image: Tensor, captions: Tensor, positive: Tensor, scale: Tensor,
 
 
 def caption_loss(captions: Tensor, named: Tensor) -> Tensor:
-    """Places captions by what they name, however it is said: cosines of captions (Q, E) as those of named (Q, C) bool.
+    """Draws the cosines of captions (Q, E) to those of the classes that they name, (Q, C) bool; returns a scalar.
 
-    So captions of one class lie together, captions without a common class are orthogonal.
+    So captions of one class come together, and captions without a common class become orthogonal.
     """
     embedded, wanted = F.normalize(captions, dim=-1), F.normalize(named.float(), dim=-1)
     return F.mse_loss(embedded @ embedded.T, wanted @ wanted.T)
 
 
 def draw_captions(rng: np.random.Generator, pairs: int) -> tuple[list[str], np.ndarray]:
-    """A caption for every class and ``pairs`` captions of two; and which classes each names, bool (Q, C)."""
+    """Draws a caption for every class and ``pairs`` captions of two classes; (Q, C) bool: which classes each names."""
     named = np.eye(len(CLASSES), dtype=bool)
     for _ in range(pairs):
         named = np.vstack([named, np.isin(np.arange(len(CLASSES)), rng.choice(len(CLASSES), 2, replace=False))])

@@ -1,11 +1,11 @@
 """Training windows of the demo model: cut once from procedural scenes, kept as arrays on disk.
 
-Four of five windows come from scenes of many sizes, resized to about the short side that the segmenter is set to; one
-of five comes from a close-up, a picture that a single category fills.
-
     build_block(Path("train/pool"), 3)
     pool = WindowPool(Path("train/pool"), blocks=20)
     pixels, truth = pool.draw(np.random.default_rng(0), 32)  # uint8 (32, 112, 112, 3), (32, 112, 112)
+
+Four of five windows come from scenes of many sizes, resized to about the short side at which the segmenter works; one
+of five comes from a close-up, a picture that a single category fills.
 """
 
 import os
@@ -31,7 +31,7 @@ TEST_SEEDS = range(2_000_000, 3_000_000)
 
 
 def build_block(directory: Path, block: int) -> None:
-    """Draws block ``block`` of the pool unless it is there: windows-NNN.npy, uint8 (2000, 112, 112, 4), RGB + truth."""
+    """Writes block ``block`` of the pool unless it exists: windows-NNN.npy, (2000, 112, 112, 4) uint8, RGB + truth."""
     path = directory / f"windows-{block:03d}.npy"
     if path.exists():
         return
@@ -49,13 +49,13 @@ def build_block(directory: Path, block: int) -> None:
 
 
 class WindowPool:
-    """Blocks of windows, memory-mapped."""
+    """The first ``blocks`` blocks of windows in a directory, memory-mapped."""
 
     def __init__(self, directory: Path, blocks: int) -> None:
         self._blocks = [np.load(directory / f"windows-{block:03d}.npy", mmap_mode="r") for block in range(blocks)]
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """``count`` random windows, half of them mirrored: uint8 (count, 112, 112, 3) and (count, 112, 112)."""
+        """Draws ``count`` windows, about half of them mirrored: uint8 (count, 112, 112, 3) and (count, 112, 112)."""
         picked = rng.integers(len(self._blocks) * BLOCK, size=count)
         windows = np.stack([self._blocks[index // BLOCK][index % BLOCK] for index in picked])
         mirrored = rng.random(count) < 0.5
@@ -64,7 +64,7 @@ class WindowPool:
 
 
 def windows_of_scene(seed: int, count: int, category: int | None = None) -> np.ndarray:
-    """Windows of a scene or a close-up, drawn at one size, resized to another: uint8 (count, 112, 112, 4)."""
+    """Cuts windows from a scene or a close-up that is drawn at one size and resized: uint8 (count, 112, 112, 4)."""
     rng = np.random.default_rng([seed, 1])
     drawn, wanted = rng.integers(*DRAWN_SIDE), rng.integers(*RESIZED_SIDE)
     sides = np.array([1.0, rng.uniform(1.0, 4 / 3)])[:: rng.choice([-1, 1])]

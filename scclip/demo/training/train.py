@@ -1,10 +1,10 @@
-"""Training of the demo model: three stages, seeded, resumable to the bit.
+"""Trains the demo model in three stages; seeded, and a resumed training gives the same bits.
 
     python -m scclip.demo.training.train --output train --export scclip/demo/weights
     python -m scclip.demo.training.train --output train --stage region --steps 6000
 
-The same command again goes on from the last checkpoint. ``--workers`` processes with one thread each share a step: on
-few cores that others use too, they lose less to waiting than one process with as many threads.
+The same command again continues from the last checkpoint. The processes of ``--workers`` have one thread each and share
+every step: on busy cores they wait less for each other than the threads of one process would.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from torch import nn
 from scclip.demo.training.pool import WindowPool, build_block
 from scclip.demo.training.trainee import MEAN, MODEL_CONFIG, STAGES, STD, Trainee, TrainingConfig
 
-DEFAULTS: dict[str, dict[str, Any]] = {
+DEFAULTS: dict[str, dict[str, float]] = {
     "text": {"steps": 300, "batch": 16, "learning_rate": 2e-3, "workers": 1},
     "image": {"steps": 500, "batch": 24, "learning_rate": 1e-3},
     "region": {"steps": 4400, "batch": 16, "learning_rate": 4e-4},
@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def train(config: TrainingConfig) -> None:
-    """Runs (or goes on with) one stage; writes ``checkpoint.pt`` into the output directory."""
+    """Runs or resumes one stage; writes ``checkpoint.pt`` into the output directory."""
     config.output.mkdir(parents=True, exist_ok=True)
     if config.workers == 1:
         _work(0, config, None)
@@ -44,6 +44,7 @@ def train(config: TrainingConfig) -> None:
 
 
 def _work(rank: int, config: TrainingConfig, store: str | None) -> None:
+    """One process of the training: draws its blocks of the pool, then trains with the others."""
     torch.set_num_threads(1)
     if store:
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=config.workers)
@@ -60,21 +61,17 @@ def _work(rank: int, config: TrainingConfig, store: str | None) -> None:
 def _run_stage(rank: int, config: TrainingConfig, pool: WindowPool) -> None:
     trainee, checkpoint = Trainee(config.seed), config.output / "checkpoint.pt"
     trainee.lock(config.stage)
-    optimiser, start = _optimiser(trainee, config), _resume(trainee, checkpoint, config)
-    if start[1]:
-        optimiser.load_state_dict(start[1])
+    optimiser = _optimiser(trainee, config)
+    start = _resume(trainee, optimiser, checkpoint, config)
     shown, last = 0.0, time.monotonic()
     end = min(config.steps, config.stop_after or config.steps)
-    for step in range(start[0], end):
+    for step in range(start, end):
         loss = _step(trainee, optimiser, config, pool, rank=rank, step=step)
         shown = loss if not shown else 0.95 * shown + 0.05 * loss
         if rank == 0 and (step % 20 == 19 or step + 1 == end):
             seconds, last = time.monotonic() - last, time.monotonic()
-            scale = trainee.region_scale.exp().item()
-            print(
-                f"{config.stage} {step + 1}/{config.steps} loss {shown:.4f} scale {scale:.1f} {seconds:.0f} s",
-                flush=True,
-            )
+            done, scale = f"{config.stage} {step + 1}/{config.steps}", trainee.region_scale.exp().item()
+            print(f"{done} loss {shown:.4f} scale {scale:.1f} {seconds:.0f} s", flush=True)
         if rank == 0 and (step % 100 == 99 or step + 1 == end):
             _save(trainee, optimiser, checkpoint, config.stage, step + 1)
 
@@ -88,6 +85,7 @@ def _step(
     rank: int,
     step: int,
 ) -> float:
+    """One optimiser step on freshly drawn windows or captions; returns the loss of this process."""
     rng = np.random.default_rng([config.seed, STAGES.index(config.stage), step, rank])
     loss = trainee.loss(pool, rng, config)
     optimiser.zero_grad()
@@ -102,26 +100,23 @@ def _step(
 
 
 def _learning_rate(config: TrainingConfig, step: int) -> float:
-    progress = min(1.0, (step + 1) / config.steps)
-    return (
-        config.learning_rate
-        * min(1.0, (step + 1) / config.warmup)
-        * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-    )
+    """Linear warm-up, then a cosine that falls to 1 % of the peak."""
+    progress, warm = min(1.0, (step + 1) / config.steps), min(1.0, (step + 1) / config.warmup)
+    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _optimiser(trainee: Trainee, config: TrainingConfig) -> torch.optim.AdamW:
-    trained = [(name, weight) for name, weight in trainee.named_parameters() if weight.requires_grad]
-    decays = [weight.ndim == 2 and "embedding" not in name for name, weight in trained]
-    groups = [
-        {"params": [weight for (_, weight), decay in zip(trained, decays, strict=True) if decay is wanted]}
-        | {"weight_decay": 0.05 if wanted else 0.0}
-        for wanted in (True, False)
-    ]
+    """AdamW over the parameters that the stage trains; only matrices decay."""
+    decaying, others = list[nn.Parameter](), list[nn.Parameter]()
+    for name, weight in trainee.named_parameters():
+        if weight.requires_grad:
+            (decaying if weight.ndim == 2 and "embedding" not in name else others).append(weight)
+    groups = [{"params": decaying, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), foreach=True)
 
 
 def _average_gradients(trainee: Trainee, workers: int) -> None:
+    """Replaces every gradient by its mean over the processes."""
     gradients = [weight.grad for weight in trainee.parameters() if weight.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
@@ -130,15 +125,18 @@ def _average_gradients(trainee: Trainee, workers: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def _resume(trainee: Trainee, checkpoint: Path, config: TrainingConfig) -> tuple[int, dict[str, Any] | None]:
-    """Loads the checkpoint if there is one: the step to go on with, and the optimiser's state in the same stage."""
+def _resume(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, config: TrainingConfig) -> int:
+    """Loads the checkpoint if there is one; the optimiser's state counts in the same stage. Returns the first step."""
     if not checkpoint.exists():
-        return 0, None
+        return 0
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if STAGES.index(saved["stage"]) > STAGES.index(config.stage):
         raise ValueError(f"{checkpoint} is of the later stage {saved['stage']!r}; train into another --output")
     trainee.load_state_dict(saved["model"])
-    return (saved["step"], saved["optimiser"]) if saved["stage"] == config.stage else (0, None)
+    if saved["stage"] != config.stage:
+        return 0
+    optimiser.load_state_dict(saved["optimiser"])
+    return saved["step"]
 
 
 def _save(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, stage: str, step: int) -> None:
@@ -149,7 +147,7 @@ def _save(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, 
 
 
 def export(output: Path, directory: Path) -> None:
-    """Writes the checkpoint's model in open_clip's local-directory format, half precision."""
+    """Writes the checkpoint's model in open_clip's local-directory format, in half precision."""
     saved = torch.load(output / "checkpoint.pt", map_location="cpu", weights_only=True)["model"]
     state = {name.removeprefix("clip."): value for name, value in saved.items() if name.startswith("clip.")}
     state["logit_scale"] = saved["region_scale"]
@@ -157,12 +155,12 @@ def export(output: Path, directory: Path) -> None:
     weights = directory / "open_clip_model.safetensors"
     save_file({name: value.half().contiguous() for name, value in state.items()}, weights)
     weights.chmod(0o644)
-    described = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": {"mean": list(MEAN), "std": list(STD)}}
-    (directory / "open_clip_config.json").write_text(json.dumps(described, indent=2) + "\n")
+    config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": {"mean": list(MEAN), "std": list(STD)}}
+    (directory / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def train_all(output: Path, **given: Any) -> None:
-    """The three stages one after the other with their defaults; those behind the checkpoint are left out."""
+    """Runs the three stages in turn with their defaults; stages that the checkpoint has passed are left out."""
     checkpoint = output / "checkpoint.pt"
     for stage in STAGES:
         reached = torch.load(checkpoint, weights_only=True)["stage"] if checkpoint.exists() else stage

@@ -1,12 +1,13 @@
-"""The demo model's architecture, options and losses of each training stage.
+"""The demo model's architecture, and the options and the loss of each training stage.
 
-trainee = Trainee(seed=0)
-trainee.lock("region")
-loss = trainee.loss(pool, rng, TrainingConfig(output=Path("train"), stage="region"))
+    trainee = Trainee(seed=0)
+    trainee.lock("region")
+    loss = trainee.loss(pool, rng, TrainingConfig(output=Path("train"), stage="region"))
+
+Shapes: B windows, N patches, E joint embedding, C classes, Q captions.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from scclip.demo.training.pool import WINDOW, WindowPool
 from scclip.encoder.calibration import CalibrationConfig
 
 STAGES = ("text", "image", "region")
-MODEL_CONFIG: Mapping[str, Any] = {
+MODEL_CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": WINDOW, "layers": 12, "width": 128, "head_width": 32, "patch_size": 8},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
@@ -97,13 +98,13 @@ class Trainee(nn.Module):
         self._encoded: dict[str, Tensor] = {}  # captions of the locked text tower
 
     def lock(self, stage: str) -> None:
-        """Leaves gradients to what the stage trains: the text tower, or the vision tower and the scales."""
+        """Leaves gradients on only for what the stage trains: the text tower, or the vision tower and the scales."""
         for name, weight in self.named_parameters():
             visual = name.startswith(("clip.visual.", "image_", "region_"))
             weight.requires_grad_(visual != (stage == "text"))
 
     def loss(self, pool: WindowPool, rng: np.random.Generator, config: TrainingConfig) -> Tensor:
-        """The stage's loss on freshly drawn windows or captions."""
+        """The loss of the stage on freshly drawn windows or captions, a scalar."""
         if config.stage == "text":
             captions, named = draw_captions(rng, pairs=2 * config.batch)
             again, named_again = draw_captions(rng, pairs=0)
@@ -114,7 +115,14 @@ class Trainee(nn.Module):
         return stage(normalised(pixels), torch.from_numpy(truth), rng, config)
 
     def image_stage(self, pixels: Tensor, truth: Tensor, rng: np.random.Generator, config: TrainingConfig) -> Tensor:
-        """Loss of whole windows, a part of their patches seen."""
+        """Loss of whole windows of which the model sees a part of the patches.
+
+        Args:
+            pixels: (B, 3, H, W) float32, normalised.
+            truth: (B, H, W) uint8 categories in 1..C.
+            rng: draws patches and captions.
+            config: how many patches are seen.
+        """
         patches = self.clip.visual.grid_size[0] ** 2
         keep = np.argsort(rng.random((len(pixels), patches)), axis=1)[:, : config.kept_patches]
         image = image_features(self.clip.visual, pixels, torch.from_numpy(keep))
@@ -122,19 +130,19 @@ class Trainee(nn.Module):
         return self._image_loss(image, text, named, patch_fractions(truth, 8))
 
     def region_stage(self, pixels: Tensor, truth: Tensor, rng: np.random.Generator, config: TrainingConfig) -> Tensor:
-        """Loss of crops through the calibrated and the value path, and of whole windows."""
-        corner = tuple(int(at) for at in rng.integers(WINDOW // 8 - config.grid + 1, size=2))
-        rows, columns = (slice(8 * at, 8 * (at + config.grid)) for at in corner)
+        """Loss of crops through the calibrated and the value path, and of whole windows; arguments as `image_stage`."""
+        top, left = rng.integers(WINDOW // 8 - config.grid + 1, size=2).tolist()
+        rows, columns = (slice(8 * first, 8 * (first + config.grid)) for first in (top, left))
         fractions = patch_fractions(truth[:, rows, columns], 8)
-        features = dense_features(self.clip.visual, pixels[:, :, rows, columns], CALIBRATION, (corner[0], corner[1]))
+        features = dense_features(self.clip.visual, pixels[:, :, rows, columns], CALIBRATION, (top, left))
         regions, (text, named) = draw_regions(rng, len(pixels), config.regions, config.grid), self._texts(rng)
         classes, scale = F.normalize(text[: fractions.shape[-1]], dim=-1), self.region_scale.exp()
-        crops = [
-            region_loss(path, regions, fractions, classes, scale) for path in (features.calibrated, features.value)
-        ]
-        return crops[0] + 0.4 * crops[1] + 0.3 * self._image_loss(features.image, text, named, fractions)
+        calibrated = region_loss(features.calibrated, regions, fractions, classes, scale)
+        value = region_loss(features.value, regions, fractions, classes, scale)
+        return calibrated + 0.4 * value + 0.3 * self._image_loss(features.image, text, named, fractions)
 
     def _texts(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Features of freshly drawn captions, (Q, E), and the classes that each names, (Q, C) bool."""
         captions, named = draw_captions(rng, pairs=10)
         unseen = [caption for caption in captions if caption not in self._encoded]
         if unseen:
@@ -144,12 +152,13 @@ class Trainee(nn.Module):
         return torch.stack([self._encoded[caption] for caption in captions]), torch.from_numpy(named)
 
     def _image_loss(self, image: Tensor, text: Tensor, named: Tensor, fractions: Tensor) -> Tensor:
+        """Loss of images (B, E) and captions (Q, E); a caption is positive where all classes that it names are seen."""
         seen = fractions.mean(1) > 0.01
         positive = (seen[:, None, :] | ~named[None]).all(-1)
         return image_loss(image, text, positive, self.image_scale.exp(), self.image_bias)
 
 
 def normalised(pixels: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 3) → float32 (B, 3, H, W) by CLIP's mean and deviation."""
+    """Windows normalised by CLIP's mean and deviation: uint8 (B, H, W, 3) → float32 (B, 3, H, W)."""
     scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
     return (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
