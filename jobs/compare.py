@@ -16,8 +16,9 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.compare_pictures import draw_changed
 from scclip.pipeline.review.drift import Classes, Drift, Side, compare_runs, pair_units
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import replace
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables
@@ -39,7 +40,7 @@ def compare(options: CompareOptions) -> int:
     print(json.dumps(as_dict(drift, classes)) if options.json else describe(drift, classes))
     if options.output != "none":
         shown = drift.images[: options.pictures]
-        pictures, notes = draw_changed(a, b, units, shown, classes, run["options"]["exif"])
+        pictures, notes = draw_changed(a, b, units, shown, classes, run.options.exif)
         page = render(drift, classes, (a.files.output, b.files.output), pictures, notes)
         replace(options.output, page.encode("utf-8", "replace"))
         if not options.json:
@@ -47,7 +48,7 @@ def compare(options: CompareOptions) -> int:
     return 0
 
 
-def open_side(name: str) -> tuple[Side, dict[str, Any], list[Unit]]:
+def open_side(name: str) -> tuple[Side, RunManifest, list[Unit]]:
     """A run and its finished units; UserError where there is none."""
     files = RunFiles(name.rstrip("/") or "/")
     try:
@@ -55,7 +56,7 @@ def open_side(name: str) -> tuple[Side, dict[str, Any], list[Unit]]:
     except FileNotFoundError:
         raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
     finished = files.finished()
-    return Side(files=files, names=category_names(run)), run, [unit for unit in units if unit.number in finished]
+    return Side(files=files, names=run.category_names()), run, [unit for unit in units if unit.number in finished]
 
 
 def describe(drift: Drift, classes: Classes) -> str:

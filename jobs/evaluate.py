@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
-from scclip.jobs.label import exceeded, follow, warn
+from scclip.jobs.label import check_failures, follow
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.options.label import SegmentationOptions
 from scclip.jobs.pages.evaluation import write_page
-from scclip.jobs.setup.evaluation import Setup, labels_setup, model_setup
+from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
@@ -25,7 +26,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.commit import create_anew, tidy, uncommit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import compare_runs, read_run
+from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage.files import join
 
@@ -37,9 +38,7 @@ def evaluate(
     evaluation = run_evaluation(options, model, segmentation, compute)
     print(as_text(evaluation))
     print(f"results: {join(options.output, 'results.json')}, results.md, report.html")
-    statuses = dict(sorted(evaluation.statuses.items()))
-    read = {"images_read": sum(statuses.values()), "images_failed": evaluation.failed, "statuses": statuses}
-    return exceeded(read, options.as_label())
+    return check_failures(evaluation.statuses, options.max_failed)
 
 
 def run_evaluation(
@@ -55,16 +54,16 @@ def run_evaluation(
     with local_or_cluster(options.address) as cluster:
         setup = choose_setup(options, model, segmentation, compute, cluster)
         warn(setup.warnings, "evaluate")
-        known = known_units(files, setup.run)
+        known = known_units(files, setup.manifest)
         new = plan_more(options, known, files)
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
             job = setup.job(files, cluster, here)
-            warn(create_run(files, setup.run), "evaluate")
+            warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, lambda seen: plan_more(options, seen, files))
-            compare_runs(read_run(files), setup.run, files.output)  # another driver may have begun another meanwhile
+            check_same(files, setup.manifest)  # another driver may have begun another meanwhile
             work(known, job, here)
         elif not here:
             print(f"nothing to do: every image is evaluated in {files.output}")
@@ -77,7 +76,7 @@ def choose_setup(
     segmentation: SegmentationOptions,
     compute: ComputeConfig,
     cluster: Cluster,
-) -> Setup:
+) -> EvaluationSetup:
     """What is evaluated: a model, or the labels of a run; UserError where the options are of the other."""
     if options.labels is None:
         return model_setup(options, model, segmentation, compute, cluster.cuda(compute))
@@ -102,7 +101,7 @@ def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
     print(f"{progress.images:,} images in {duration(progress.seconds)}")
 
 
-def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: Setup) -> Evaluation:
+def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: EvaluationSetup) -> Evaluation:
     """Adds up the committed matrices and writes results.json, results.md and report.html."""
     totals, matrices = read_scores(files, [unit.number for unit in units], setup.scoring)
     evaluation = setup.evaluation(totals, matrices)

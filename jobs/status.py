@@ -33,8 +33,8 @@ def describe(files: RunFiles) -> str:
         f"units     {len(finished):,} of {len(units):,} finished, {len(begun):,} begun",
         f"images    {totals.read:,} read, {totals.labeled:,} labeled, {totals.failed:,} failed (in finished units)",
         f"chunks    {sum(map(len, begun.values())):,} committed in units that are begun",
-        f"model     {run['model']['method']} with {run['model']['model']}, {run['model']['precision']}",
-        f"classes   {run['vocabulary']['name']}: {len(run['vocabulary']['classes'])}",
+        f"model     {run.model.method} with {run.model.model}, {run.model.precision}",
+        f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != "ok"]
     return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])

@@ -39,10 +39,10 @@ def verify(options: VerifyOptions) -> int:
     for report in verify_units(files, [unit for unit in units if unit.number in finished], run):
         problems += [f"unit {report.unit}: {problem}" for problem in report.problems]
         sums += report.totals
-        ids += [report.ids] if run["options"]["image_ids"] == "key" else []  # others follow from unit and index
+        ids += [report.ids] if run.options.image_ids == "key" else []  # others follow from unit and index
     problems += repeated(ids)
     left = leftovers(files, units)
-    problems += [f"{name}: the plan has no such unit; move it away" for name in left.strangers]
+    problems += [f"{name}: the plan has no such unit; move it away" for name in left.unexpected]
     for line in [*described(left), *problems[:SHOWN]]:
         print(line)
     conclude(units, finished, problems, files)

@@ -87,8 +87,8 @@ class Cluster:
 class OwnPaths(JobConfig):
     """A job whose workers do not get the driver's folders at the head of `sys.path`.
 
-    Ray adds the current folder and the script's to every job but those with a working directory, so that a `statistics.py`
-    there would stand in for the standard library's. Relative paths still work: workers start in the current folder.
+    Ray adds the current folder and the script's, but where a job has a working directory: a `statistics.py` there would
+    stand in for the standard library's. Relative paths still work, because workers start in the current folder.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:

@@ -22,9 +22,30 @@ from docstring_parser import parse_from_object
 from scclip.errors import UserError
 
 
-def positional(help_name: str, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that is given by position; `help_name` as shown in the usage line."""
-    return dataclasses.field(default=default, metadata={"positional": help_name})
+def option(default: Any = dataclasses.MISSING, **facts: object) -> Any:
+    """A dataclass field of options with facts about it.
+
+    Args:
+        default: what it is where it is not given.
+        facts: `recorded=False` where run.json does not hold the option: no label depends on it, or run.json holds what
+            it stands for. `travels`, for every text: how it reaches a cluster, a key of `TRAVELS` in
+            jobs/submission/request.py. `positional` and `metavar`: its name in the usage line and in the help.
+    """
+    return dataclasses.field(default=default, metadata=facts)
+
+
+def positional(help_name: str, default: Any = dataclasses.MISSING, **facts: object) -> Any:
+    """`option` for a field that is given by position, with its name in the usage line."""
+    return option(default, positional=help_name, **facts)
+
+
+def recorded(options: Any) -> dict[str, Any]:
+    """Name → value of the options that the results depend on: all that do not say `recorded=False`."""
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.metadata.get("recorded", True)
+    }
 
 
 class OptionParser(argparse.ArgumentParser):

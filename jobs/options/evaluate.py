@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.pipeline.cluster.resources import ComputeConfig
 
@@ -14,21 +14,21 @@ from scclip.pipeline.cluster.resources import ComputeConfig
 class EvaluateOptions:
     """Input and output."""
 
-    paths: tuple[str, ...] = positional("PATH", default=())
+    paths: tuple[str, ...] = positional("PATH", default=(), travels="path")
     """SHARDS … OUTPUT: shards with ground truth, and last the directory of the results. With --labels only OUTPUT, or
     nothing: then it is RUN-evaluation."""
-    benchmark: str | None = None
+    benchmark: str | None = option(None, travels="word")
     """Protocol: voc21, voc20, context60, context59, coco_object, coco_stuff, cityscapes or ade20k."""
-    vocabulary: str | None = None
+    vocabulary: str | None = option(None, travels="file")
     """Built-in name, .txt or .yaml, instead of a benchmark."""
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = option((), travels="word")
     """Evaluate several at once: clip, maskclip, scclip; maskclip+STEP (that step alone), scclip-STEP (without it);
     steps: anomalies, aggregation, attention, fusion, post, residual."""
-    labels: str | None = None
+    labels: str | None = option(None, travels="path")
     """Evaluate the labels of this finished run instead of a model; its vocabulary and options are taken over."""
-    truth: tuple[str, ...] = ()
+    truth: tuple[str, ...] = option((), travels="path or word")
     """Shards with the ground truth of --labels."""
-    truth_extension: str = "seg.png"
+    truth_extension: str = option("seg.png", travels="word")
     """Extension (in Parquet: column) of the ground truth in the shards."""
     truth_indices: Literal["classes", "categories"] = "classes"
     """Values of the truth: classes count from 0 (as `scclip shard` writes), categories from 1 with background as 0."""
@@ -46,7 +46,7 @@ class EvaluateOptions:
     """Evaluate the units that hold failed images again."""
     pictures: int = 12
     """Worst images shown in report.html, at most 48."""
-    address: str | None = None
+    address: str | None = option(None, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from scclip.pipeline.review.gallery import Picture
 from scclip.pipeline.review.worst import worst_pictures
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import join, read_bytes, replace
 from scclip.pipeline.storage.retries import redact
 
@@ -33,7 +34,7 @@ def write_page(
 ) -> None:
     """Draws the worst images and writes the page."""
     run = read_run(files)
-    worst, notes = worst_pictures(files, units, scoring, truth=truth, exif=run["options"]["exif"], count=pictures)
+    worst, notes = worst_pictures(files, units, scoring, truth=truth, exif=run.options.exif, count=pictures)
     failures = failed_images(files, units) if evaluation.failed else []
     sections = [
         header(evaluation, run),
@@ -46,7 +47,7 @@ def write_page(
     replace(join(files.output, "report.html"), html.encode("utf-8", "replace"))
 
 
-def header(evaluation: Evaluation, run: Mapping[str, Any]) -> str:
+def header(evaluation: Evaluation, run: RunManifest) -> str:
     """Title, what was measured, warnings, and the first variant's figures."""
     first = next(iter(evaluation.matrices.values()))
     failed = f'<span class="bad">{evaluation.failed:,}</span>' if evaluation.failed else "0"
@@ -59,7 +60,7 @@ def header(evaluation: Evaluation, run: Mapping[str, Any]) -> str:
         ("Pixels with truth", f"{int(first.sum()) / 1e6:,.1f}", "million"),
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>" for name, value, more in entries)
-    note = f'<p class="note">{DEMO_NOTE}</p>' if run["model"]["model"] == "demo" else ""
+    note = f'<p class="note">{DEMO_NOTE}</p>' if run.model.model == "demo" else ""
     return (
         f"<header><h1>Evaluation: {text(evaluation.title)}</h1><p>{text(redact(evaluation.model))}</p>{note}"
         f'<dl class="tiles">{cells}</dl></header>'

@@ -44,7 +44,7 @@ def render(content: ReportContent, evaluation: Evaluation | None = None) -> str:
         gallery_section(content),
         footer(content),
     ]
-    return page(f"{content.run['vocabulary']['name']}: labels of {content.totals.labeled:,} images", sections)
+    return page(f"{content.run.vocabulary.name}: labels of {content.totals.labeled:,} images", sections)
 
 
 def page(title: str, sections: Sequence[str]) -> str:
@@ -55,18 +55,18 @@ def page(title: str, sections: Sequence[str]) -> str:
 
 def header(content: ReportContent) -> str:
     """Title, what was labeled by what, warnings, and the totals."""
-    model, vocabulary = content.run["model"], content.run["vocabulary"]
-    method = METHODS.get(model["method"], model["method"])
+    model, vocabulary = content.run.model, content.run.vocabulary
+    method = METHODS.get(model.method, model.method)
     lede = (
-        f"{content.totals.labeled:,} images, {len(vocabulary['classes']):,} classes, labeled by "
-        f"<strong>{text(method)}</strong> with {text(model['model'])}."
+        f"{content.totals.labeled:,} images, {len(vocabulary.classes):,} classes, labeled by "
+        f"<strong>{text(method)}</strong> with {text(model.model)}."
     )
-    notes = [DEMO_NOTE] if model["model"] == "demo" else []
+    notes = [DEMO_NOTE] if model.model == "demo" else []
     if content.finished < len(content.units):
         state = f"{content.finished:,} of {len(content.units):,} units are finished"
         notes.append(f"<strong>The run is not complete:</strong> {state}, and this page shows only these.")
     warnings = "".join(f'<p class="note">{note}</p>' for note in notes)
-    return f"<header><h1>Labels: {text(vocabulary['name'])}</h1><p>{lede}</p>{warnings}{tiles(content.totals)}</header>"
+    return f"<header><h1>Labels: {text(vocabulary.name)}</h1><p>{lede}</p>{warnings}{tiles(content.totals)}</header>"
 
 
 def tiles(totals: Totals) -> str:
@@ -90,29 +90,31 @@ def tiles(totals: Totals) -> str:
 def run_section(content: ReportContent) -> str:
     """The fingerprint: everything that the labels depend on."""
     run = content.run
-    model, cut, vocabulary = run["model"], run["segmentation"], run["vocabulary"]
-    switched = [f"attention {model['attention']}"] if model["attention"] else []
-    switched += [f"without {', '.join(model['without'])}"] if model["without"] else []
-    settings = ", ".join(f"{name} {value}" for name, value in sorted(model["calibration"].items()))
-    window = f"windows of {cut['window']} px every {cut['stride']} px" if cut["window"] else "one window"
-    options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in run["options"].items() if value)
-    queries = sum(len(entry["synonyms"]) for entry in vocabulary["classes"]) + len(vocabulary["background"])
+    model, cut, vocabulary = run.model, run.segmentation, run.vocabulary
+    switched = [f"attention {model.attention}"] if model.attention else []
+    switched += [f"without {', '.join(model.without)}"] if model.without else []
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(model.calibration.items()))
+    window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
+    options = ", ".join(
+        f"{name.replace('_', '-')} {value}" for name, value in sorted(run.options.to_json().items()) if value
+    )
+    queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     facts = [
         ("Output", redact(content.output)),
         ("Input", inputs(content)),
-        ("Method", "; ".join([METHODS.get(model["method"], model["method"]), *switched])),
+        ("Method", "; ".join([METHODS.get(model.method, model.method), *switched])),
         ("Calibration", settings or "published settings"),
-        ("Model", f"{model['model']}, {model['precision']}{', QuickGELU' if model['quick_gelu'] else ''}"),
-        ("Weights", f"SHA-256 {model['weights_sha256'][:16]}…"),
-        ("Vocabulary", f"{vocabulary['name']}, SHA-256 {vocabulary['sha256'][:16]}…"),
+        ("Model", f"{model.model}, {model.precision}{', QuickGELU' if model.quick_gelu else ''}"),
+        ("Weights", f"SHA-256 {model.weights_sha256[:16]}…"),
+        ("Vocabulary", f"{vocabulary.name}, SHA-256 {vocabulary.sha256[:16]}…"),
         (
             "Queries",
-            f"{queries:,}; templates {len(vocabulary['templates'])}; logit scale {cut['logit_scale']:g}",
+            f"{queries:,}; templates {len(vocabulary.templates)}; logit scale {cut.logit_scale:g}",
         ),
-        ("Windows", f"short side {cut['short_side']} px, {window}; PAMR steps {cut['pamr_steps']}"),
-        ("Thresholds", f"confidence {cut['confidence_threshold']:g}, area {cut['area_threshold']:g}"),
+        ("Windows", f"short side {cut.short_side} px, {window}; PAMR steps {cut.pamr_steps}"),
+        ("Thresholds", f"confidence {cut.confidence_threshold:g}, area {cut.area_threshold:g}"),
         ("Options", options),
-        ("Versions", ", ".join(f"{name} {value}" for name, value in sorted(run["versions"].items()))),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in sorted(run.versions.items()))),
     ]
     items = "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in facts)
     return f'<section><h2>What was run</h2><dl class="facts">{items}</dl></section>'

@@ -8,7 +8,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
@@ -18,7 +18,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.options.label import SegmentationOptions
-from scclip.jobs.setup.labeling import CPU_CHUNK, GPU_CHUNK, fingerprint
+from scclip.jobs.setup.labeling import chunk_limits, manifest
 from scclip.jobs.setup.models import (
     Architecture,
     architecture,
@@ -35,14 +35,14 @@ from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores
 from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
-from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
-from scclip.pipeline.run.fingerprint import category_names, library_versions, read_labeling_run
+from scclip.pipeline.run.fingerprint import library_versions, read_labeling_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -51,10 +51,10 @@ TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class EvaluationSetup:
     """Everything that does not depend on the images."""
 
-    run: dict[str, Any]
+    manifest: RunManifest
     """run.json."""
     scoring: Scoring
     """How labels are compared with the truth."""
@@ -82,8 +82,8 @@ class Setup:
             files=files,
             spec=self.spec(files, resources),
             resources=resources,
-            limits=ChunkLimits(**self.run["chunk_limits"]),
-            decode=DecodeConfig(exif=self.run["options"]["exif"]),
+            limits=self.manifest.chunk_limits,
+            decode=DecodeConfig(exif=self.manifest.options.exif),
             commit=functools.partial(commit_scores, scoring=self.scoring),
             finish=functools.partial(finish_scores, scoring=self.scoring),
             done=files.parts(),
@@ -113,7 +113,7 @@ def model_setup(
     segmentation: SegmentationOptions,
     compute: ComputeConfig,
     cuda: bool,
-) -> Setup:
+) -> EvaluationSetup:
     """A model's variants under a protocol or a vocabulary of the user's."""
     variants = variant_names(options.variants, model)
     benchmark = find_benchmark(options.benchmark) if options.benchmark else None
@@ -123,14 +123,13 @@ def model_setup(
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
     segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
-    limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cuda else CPU_CHUNK))
+    limits = chunk_limits(options.chunk_size, cuda)
     names = vocabulary.category_names
     scoring = Scoring(names=names, variants=variants, truth=truth_config(options, names))
-    run = fingerprint(options.as_label(), source, vocabulary, segmenter, limits)
-    run["evaluation"] = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
+    facts = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
     published = benchmark and backbone and architecture(source) == TOWERS[backbone]
-    return Setup(
-        run=run,
+    return EvaluationSetup(
+        manifest=replace(manifest(options.as_label(), source, vocabulary, segmenter, limits), evaluation=facts),
         scoring=scoring,
         title=options.benchmark or vocabulary.name,
         model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
@@ -146,33 +145,32 @@ def model_setup(
     )
 
 
-def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Setup:
+def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
     """The labels of a finished run."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
-    names = category_names(run)
-    scoring = Scoring(names=names, variants=(run["model"]["method"],), truth=truth_config(options, names))
-    limits = ChunkLimits(images=options.chunk_size or CPU_CHUNK)
+    names = run.category_names()
+    scoring = Scoring(names=names, variants=(run.model.method,), truth=truth_config(options, names))
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
-    facts = {name: run[name] for name in ("model", "segmentation", "vocabulary")} | {
-        "options": {"exif": run["options"]["exif"], "limit": options.limit, "image_ids": "plan"},
-        "chunk_limits": asdict(limits),
-        "versions": library_versions(),
-        "evaluation": scoring_facts(scoring, options)
-        | {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)},
-    }
-    return Setup(
-        run=facts,
+    labels = {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)}
+    return EvaluationSetup(
+        manifest=replace(
+            run,
+            options=OptionsRecord(exif=run.options.exif, limit=options.limit, image_ids="plan"),
+            chunk_limits=chunk_limits(options.chunk_size, cuda=False),
+            versions=library_versions(),
+            evaluation=scoring_facts(scoring, options) | labels,
+        ),
         scoring=scoring,
-        title=str(run["vocabulary"]["name"]),
-        model=f"{run['model']['model']}, {run['model']['precision']}, labels of {source.output}",
+        title=run.vocabulary.name,
+        model=f"{run.model.model}, {run.model.precision}, labels of {source.output}",
         spec=lambda files, resources: find_labels(source, read_plan(files) or shards),
         truth=options.truth_extension,
         compute=replace(compute, gpus_per_actor=0),
     )
 
 
-def finished_run(files: RunFiles) -> tuple[dict[str, Any], list[Unit]]:
+def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     """run.json and units of a labeling run; UserError where there is none or it is not complete."""
     try:
         run, units = read_labeling_run(files), read_plan(files)
@@ -200,7 +198,7 @@ def truth_config(options: EvaluateOptions, names: Container[int]) -> TruthConfig
     return TruthConfig(offset=offset, ignore=options.truth_ignore)
 
 
-def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, Any]:
+def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, object]:
     """What of the comparison changes the matrices, for run.json."""
     truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
     return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
@@ -283,23 +281,20 @@ def deviations(
     options: EvaluateOptions,
 ) -> list[str]:
     """In what these settings are not the protocol's, each in a few words."""
-    protocol, ours = asdict(protocol_config(benchmark, backbone)), asdict(segmenter)
-    free = ("window_batch", "tile_mib", "pamr_dilations", "mean", "std")  # change no labels, or follow the weights
-    found = [
-        f"{name.replace('_', ' ')} {ours[name]}, not {protocol[name]}"
-        for name in protocol
-        if name not in free and ours[name] != protocol[name]
-    ]
+    protocol = protocol_config(benchmark, backbone)
+    fixed = [field.name for field in fields(protocol) if field.metadata.get("protocol", True)]
+    pairs = [(name, getattr(segmenter, name), getattr(protocol, name)) for name in fixed]
+    differences = [f"{name.replace('_', ' ')} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]
     sizes = architecture(source)
     if sizes != TOWERS[backbone]:
-        found.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
+        differences.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
     elif source.config.pretrained != "openai" and source.digest not in published_digests():
-        found.append("not OpenAI's weights")
+        differences.append("not OpenAI's weights")
     if source.settings:
-        found.append("a calibration file")
+        differences.append("a calibration file")
     if options.exif == "apply":
-        found.append("EXIF orientation applied")
-    return found
+        differences.append("EXIF orientation applied")
+    return differences
 
 
 def count_deviations(benchmark: Benchmark, totals: Totals) -> list[str]:

@@ -23,9 +23,14 @@ from scclip.jobs.cli.options import OptionParser, config_words
 from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
 
-# options that may name a small local file, which then travels with the job; and what every node reads or writes
-CARRIED = ("vocabulary", "calibration", "classes", "thresholds")
-PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")
+TRAVELS = {  # how an option that is a text reaches the cluster, by `travels` of its field
+    "word": "as it is",
+    "path": "a URL, or a path from / that every node sees",
+    "path or word": "a path like that where it names something that is here",
+    "file": "a small local file goes along; anything else as it is",
+    "model": "a name, or local-dir: with a path from / on the head",
+    "weights": "a name, a URL or a path from /",
+}
 LOCAL_MODEL = "local-dir:"
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
@@ -37,7 +42,7 @@ class Request:
     verb: str
     """Name of the verb."""
     words: tuple[str, ...]
-    """Its options in full, local files replaced by their place in the job's working directory."""
+    """Its options in full, local files replaced by their names in the job's working directory."""
     files: Mapping[str, bytes]
     """Name → content of the files that travel along."""
     output: str
@@ -52,8 +57,8 @@ class Request:
         refuse_credentials([str(value) for _, value in values])
         output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
         flags = [values for values in values if "positional" not in values[0].metadata]
-        places = [values for values in values if "positional" in values[0].metadata]
-        spelled = [word for field, value in [*places, *flags] for word in spell(field, value)]
+        positional = [values for values in values if "positional" in values[0].metadata]
+        spelled = [word for field, value in [*positional, *flags] for word in spell(field, value)]
         return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
 
     def prefix(self) -> str:
@@ -97,9 +102,14 @@ def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], A
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            given = "positional" in field.metadata or value != field.default or field.name in PATHS
+            given = "positional" in field.metadata or value != field.default or travels(field) == "path"
             if given and value is not None:
                 yield field, value
+
+
+def travels(field: dataclasses.Field[Any]) -> str:
+    """How an option reaches the cluster, a key of TRAVELS."""
+    return str(field.metadata.get("travels", "word"))
 
 
 def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
@@ -109,24 +119,28 @@ def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
 
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
     """The value as the cluster understands it; a small local file is added to `files`."""
-    name, flag = field.name, str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
-    if name in CARRIED and value and "://" not in value and Path(value).is_file():
-        return carry(Path(value), files)
-    if name == "model" and value.startswith(LOCAL_MODEL) and not value.startswith(f"{LOCAL_MODEL}/"):
-        raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / on its head")
-    if name == "pretrained" and "://" not in value and Path(value).is_file() and not value.startswith("/"):
-        raise UserError(f"{flag} {value}: weights go by URL; copy them to a bucket and give s3://…")
-    for item in value if isinstance(value, tuple) else (value,):
-        text = str(item)
-        may_be = "positional" in field.metadata or name == "truth"
-        local = name in PATHS or (may_be and Path(text).exists())
-        if local and "://" not in text and not text.startswith("/"):
-            raise UserError(f"{flag} {text}: the cluster does not see this folder; give a URL or a shared path from /")
+    flag = str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
+    for text in value if isinstance(value, tuple) else (value,):
+        match travels(field):
+            case "file" if text and "://" not in text and Path(text).is_file():
+                return carry(Path(text), files)
+            case "model" if text.startswith(LOCAL_MODEL) and not text.startswith(f"{LOCAL_MODEL}/"):
+                raise UserError(f"{flag} {text}: the cluster has no such directory; give a path from / on its head")
+            case "weights" if not shared(text) and Path(text).is_file():
+                raise UserError(f"{flag} {text}: weights go by URL; copy them to a bucket and give s3://…")
+            case ("path" | "path or word") as kind if not shared(text) and (kind == "path" or Path(text).exists()):
+                remedy = "give a URL or a shared path from /"
+                raise UserError(f"{flag} {text}: the cluster does not see this folder; {remedy}")
     return value
 
 
+def shared(place: str) -> bool:
+    """Whether a place means the same on every machine: a URL, or a path from /."""
+    return "://" in place or place.startswith("/")
+
+
 def carry(path: Path, files: dict[str, bytes]) -> str:
-    """Adds a local file to those that travel; returns its place in the working directory."""
+    """Adds a local file to those that travel; returns its name in the working directory."""
     data = path.read_bytes()
     name = path.name
     if files.get(name, data) != data:

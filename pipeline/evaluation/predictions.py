@@ -26,7 +26,7 @@ from scclip.pipeline.inputs.chunks import is_sentinel, unnest
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_run
+from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import read_bytes
 
@@ -69,7 +69,7 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
                     by_key[key].append(unit.number)
     return LabelsSpec(
         run=run,
-        names=category_names(read_run(run)),
+        names=read_run(run).category_names(),
         same_shard=same,
         by_key={key: tuple(units) for key, units in by_key.items()},
     )

@@ -8,7 +8,7 @@ Pure functions of one image's label map. Background is 0 and exists only where t
 dtype's last value.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy import ndimage
 from scclip.categories import BACKGROUND, Labels, ignore_value
 from scclip.errors import UserError
 from scclip.pipeline.annotations import coco
+from scclip.pipeline.run.manifest import ClassRecord, RunManifest
 
 Quantised = npt.NDArray[np.uint8]  # (H, W), 255 = 1.0
 
@@ -66,17 +67,17 @@ class Target:
         return coco.categories(dict(self.names), self.things)
 
     @staticmethod
-    def of(run: Mapping[str, Any], mapping: Mapping[str, str | None] | None = None) -> "Target":
+    def of(run: RunManifest, mapping: Mapping[str, str | None] | None = None) -> "Target":
         """The target of a run.json under a class mapping (old name → new name, or None to drop the class).
 
         Classes that the mapping does not name stay. `background` and `ignore` may be new names. MappingError for a
         name that the vocabulary does not have.
         """
-        vocabulary, mapping = run["vocabulary"], dict(mapping or {})
-        known = [str(entry["name"]) for entry in vocabulary["classes"]]
+        vocabulary, mapping = run.vocabulary, dict(mapping or {})
+        known = [entry.name for entry in vocabulary.classes]
         refuse_unknown(mapping, known, "class mapping")
         new = [mapping.get(name, name) for name in known]
-        background = bool(vocabulary["background"]) or "background" in mapping.values()
+        background = bool(vocabulary.background) or "background" in mapping.values()
         kept = list(dict.fromkeys(name for name in new if name is not None and name not in ("background", "ignore")))
         if not kept:
             raise MappingError("class mapping: no class is left; drop fewer")
@@ -85,7 +86,7 @@ class Target:
         place = {name: index for index, name in enumerate(kept, start=1)}
         place |= {"background": 0, "ignore": ignore} if background else {"ignore": ignore}
         lost = 0 if background else ignore
-        things = {place[name]: _thing(vocabulary["classes"], new, name) for name in kept}
+        things = {place[name]: _thing(vocabulary.classes, new, name) for name in kept}
         return Target(
             names=({0: "background"} if background else {}) | {place[name]: name for name in kept},
             things=things,
@@ -103,9 +104,9 @@ class Target:
         return table[labels]
 
 
-def _thing(classes: list[Mapping[str, Any]], new: list[str | None], name: str) -> bool | None:
+def _thing(classes: Sequence[ClassRecord], new: list[str | None], name: str) -> bool | None:
     """What the classes that became `name` agree on."""
-    said = {entry.get("thing") for entry, target in zip(classes, new, strict=True) if target == name}
+    said = {entry.thing for entry, target in zip(classes, new, strict=True) if target == name}
     return said.pop() if len(said) == 1 else None
 
 

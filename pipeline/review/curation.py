@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from scclip.categories import BACKGROUND
 from scclip.pipeline.annotations.schemas import OK
+from scclip.pipeline.run.manifest import VocabularyRecord
 from scclip.pipeline.run.totals import Totals
 
 LEVELS = 256  # of a confidence in 0..1
@@ -241,12 +242,11 @@ def doubtful(images: Sequence[Mapping[str, Any]]) -> tuple[Doubtful, ...]:
     )
 
 
-def vocabulary_queries(run: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Text and category of every query of a run.json, in the order of its text features."""
-    vocabulary = run["vocabulary"]
+def vocabulary_queries(vocabulary: VocabularyRecord) -> list[tuple[str, int]]:
+    """Text and category of every query of a run's vocabulary, in the order of its text features."""
     classes = [
         (query, category)
-        for category, entry in enumerate(vocabulary["classes"], start=1)
-        for query in entry.get("synonyms") or [entry["name"]]
+        for category, entry in enumerate(vocabulary.classes, start=1)
+        for query in entry.synonyms or (entry.name,)
     ]
-    return [*((query, BACKGROUND) for query in vocabulary["background"]), *classes]
+    return [*((query, BACKGROUND) for query in vocabulary.background), *classes]

@@ -23,6 +23,7 @@ from scclip.pipeline.inputs.readers.unit import read_rows
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
 from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import read_bytes
 from scclip.pipeline.storage.retries import redact
 
@@ -93,7 +94,7 @@ class Frame:
 
 def draw_pictures(
     files: RunFiles,
-    run: Mapping[str, Any],
+    run: RunManifest,
     units: Sequence[Unit],
     chosen: Sequence[Choice],
     limits: Limits,
@@ -101,7 +102,7 @@ def draw_pictures(
     truth: str | None,
 ) -> tuple[list[Picture], list[str]]:
     """The pictures of the chosen images, in their order, and one note for every reason why some are missing."""
-    frame = Frame(names, DecodeConfig(exif=run["options"]["exif"]), limits.side)
+    frame = Frame(names, DecodeConfig(exif=run.options.exif), limits.side)
     by_number, by_unit = {unit.number: unit for unit in units}, defaultdict(list)
     for choice in chosen:
         by_unit[choice.unit].append(choice)

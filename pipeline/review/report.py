@@ -33,8 +33,9 @@ from scclip.pipeline.review.curation import (
 from scclip.pipeline.review.curation import conclude as curate
 from scclip.pipeline.review.gallery import Choice, Picture, draw_pictures
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names, read_labeling_run
+from scclip.pipeline.run.fingerprint import read_labeling_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
 
@@ -72,7 +73,7 @@ class ReportContent:
 
     output: str
     """Where the run lies."""
-    run: dict[str, Any]
+    run: RunManifest
     """run.json."""
     units: list[Unit]
     """All that are planned."""
@@ -96,7 +97,7 @@ class ReportContent:
     @property
     def names(self) -> dict[int, str]:
         """Category index → name, 0 only where the vocabulary has a background."""
-        return category_names(self.run)
+        return self.run.category_names()
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
@@ -127,7 +128,7 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
             for choice in one.candidates:
                 candidates[choice.category].append(choice)
             sums += one.curation
-    queries, features = vocabulary_queries(run), text_features(files)
+    queries, features = vocabulary_queries(run.vocabulary), text_features(files)
     content.curation = curate(sums, content.names, content.totals, queries, features, limits.keep) if sample else None
     chosen = choose(candidates, content.totals, limits.pictures)
     content.pictures, content.notes = draw_pictures(files, run, units, chosen, limits, content.names, truth)

@@ -1,8 +1,6 @@
-"""What a run is: its fingerprint (run.json), its plan in generations, its totals.
+"""The plan of a run: its units, in generations, for the input may grow from one call to the next.
 
-open_run(files, fingerprint)               # RunMismatch where an earlier run differs in what changes labels
-units = write_generation(files, known, new, replan)  # all units, the new ones as the next generation
-summary = write_summary(files, ...)        # summary.json from the totals that every images/ file carries
+units = write_generation(files, known, new, replan)   # all units, the new ones as the next generation
 """
 
 from collections.abc import Callable, Sequence

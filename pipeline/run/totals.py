@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -129,19 +129,49 @@ def unit_metadata(files: RunFiles, unit: int) -> Mapping[bytes, bytes]:
         return pq.read_schema(stream).metadata or {}
 
 
-def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> dict[str, Any]:
-    """The totals as summary.json has them; rates are those of this invocation."""
-    classes = [
-        {
-            "category_id": category,
-            "name": name,
-            "images": totals.class_images[category],
-            "pixels": totals.class_pixels[category],
-            "mean_confidence": mean_confidence(totals, category),
-        }
-        for category, name in names.items()
-        if category
-    ]
+class ClassSummary(TypedDict):
+    """One class in summary.json."""
+
+    category_id: int
+    name: str
+    images: int
+    pixels: int
+    mean_confidence: float | None
+
+
+class Summary(TypedDict, total=False):
+    """The content of summary.json; the last five keys are those of a run that labeled something."""
+
+    images_read: int
+    images_labeled: int
+    images_failed: int
+    segments: int
+    statuses: dict[str, int]
+    windows: int
+    anomaly_tokens: int
+    pixels: int
+    background_pixels: int
+    ignored_pixels: int
+    seconds: float
+    images_labeled_this_time: int
+    images_per_second: float
+    classes: list[ClassSummary]
+    units: int
+    worker_deaths: dict[str, int]
+    stages: dict[str, dict[str, float]]
+    bottleneck: str | None
+    storage_retries: int
+
+
+def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> Summary:
+    """The totals as summary.json has them.
+
+    Args:
+        totals: of the whole run.
+        names: category index → name.
+        seconds: that this invocation took; the rate is that of this invocation.
+        labeled_now: images that this invocation labeled.
+    """
     return {
         "images_read": totals.read,
         "images_labeled": totals.labeled,
@@ -156,7 +186,17 @@ def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_
         "seconds": round(seconds, 3),
         "images_labeled_this_time": labeled_now,
         "images_per_second": round(labeled_now / seconds, 3) if seconds > 0 else 0.0,
-        "classes": classes,
+        "classes": [
+            {
+                "category_id": category,
+                "name": name,
+                "images": totals.class_images[category],
+                "pixels": totals.class_pixels[category],
+                "mean_confidence": mean_confidence(totals, category),
+            }
+            for category, name in names.items()
+            if category
+        ],
     }
 
 
@@ -166,6 +206,6 @@ def mean_confidence(totals: Totals, category: int) -> float | None:
     return totals.class_confidence[category] / HIGHEST / pixels if pixels else None
 
 
-def write_summary(files: RunFiles, summary: Mapping[str, Any]) -> None:
+def write_summary(files: RunFiles, summary: Summary) -> None:
     """summary.json, replaced as a whole."""
     replace(join(files.output, "summary.json"), json.dumps(summary, indent=1, ensure_ascii=True).encode())

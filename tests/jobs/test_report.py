@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from scclip.jobs.pages.run import render
 from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import category_names
 from scclip.pipeline.run.totals import Totals
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -114,11 +114,11 @@ def test_the_page_tells_what_the_files_hold(page: str, output: Path) -> None:
             assert row["file_name"] in text and row["error"] in text
     assert len({row["status"] for row in rows}) >= 3
     run = gather(RunFiles(str(output)), ReportLimits()).run
-    assert run["model"]["weights_sha256"][:16] in text and run["versions"]["torch"] in text
+    assert run.model.weights_sha256[:16] in text and run.versions["torch"] in text
     segments = pq.read_table(output / "segments")
     content = gather(RunFiles(str(output)), ReportLimits())
     assert sum(int(counts.sum()) for counts in content.confidence.values()) == len(segments)
-    for category, name in category_names(run).items():
+    for category, name in run.category_names().items():
         assert name in text and css_colour(category) in page
 
 
@@ -193,7 +193,7 @@ def test_a_run_without_a_finished_unit_still_has_a_page(output: Path) -> None:
     """It says how far the run is, and, for the bundled model, what that model knows."""
     content = gather(RunFiles(str(output)), ReportLimits())
     assert "drawn scenes" not in render(content)
-    run = content.run | {"model": content.run["model"] | {"model": "demo"}}
+    run = replace(content.run, model=replace(content.run.model, model="demo"))
     empty = ReportContent(output="out", run=run, units=content.units, finished=0, sampled=0, totals=Totals())
     text = Page(render(empty)).text
     assert "not complete" in text and "0 of 2 units" in text and "trained on drawn scenes" in text
