@@ -64,25 +64,25 @@ def demo(options: DemoOptions) -> int:
 
 def write_shards(output: str, images: int, split: str = "demo") -> None:
     """Draws the scenes into four tars, each created once and whole; UserError where others lie there."""
-    for number, places in enumerate(np.array_split(np.arange(images), SHARDS)):
+    for number, indices in enumerate(np.array_split(np.arange(images), SHARDS)):
         url = join(output, "shards", f"scenes-{number:05d}.tar")
         if not exists(url):
-            print(f"drawing {len(places)} scenes: {url}", flush=True)
-            create(url, shard_bytes(places.tolist(), split))
-        elif (found := count_images(url, info(url).size)) != len(places):
-            raise UserError(f"{url} holds {found} scenes, not {len(places)}; choose another --output or --images")
+            print(f"drawing {len(indices)} scenes: {url}", flush=True)
+            create(url, shard_bytes(indices.tolist(), split))
+        elif (count := count_images(url, info(url).size)) != len(indices):
+            raise UserError(f"{url} holds {count} scenes, not {len(indices)}; choose another --output or --images")
 
 
-def shard_bytes(places: Sequence[int], split: str = "demo") -> bytes:
+def shard_bytes(indices: Sequence[int], split: str = "demo") -> bytes:
     """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
-    files = ((place, scene_files(place, split)) for place in places)
-    return tar_bytes((f"{place:06d}.{suffix}", data) for place, named in files for suffix, data in named.items())
+    files = ((index, scene_files(index, split)) for index in indices)
+    return tar_bytes((f"{index:06d}.{suffix}", data) for index, named in files for suffix, data in named.items())
 
 
-def scene_files(place: int, split: str = "demo") -> dict[str, bytes]:
+def scene_files(index: int, split: str = "demo") -> dict[str, bytes]:
     """Suffix → bytes of one scene: picture, truth, and what it was drawn from."""
     first, sizes = (FIRST_SEED, SIZES) if split == "demo" else (SPLIT_SEEDS[split].start, SPLIT_SIZES[split])
-    seed, (height, width) = first + place, sizes[place % len(sizes)]
+    seed, (height, width) = first + index, sizes[index % len(sizes)]
     image, truth = scene(seed, height, width)
     names = [CLASSES[category - 1] for category in np.unique(truth).tolist()]
     described = {"seed": seed, "height": height, "width": width, "classes": names}
@@ -103,9 +103,9 @@ def label_scenes(output: str, model: str) -> None:
 
 def measure(output: str) -> Evaluation:
     """Both methods' labels against the truth in the shards; JobFailed where an image has no labels or no truth."""
-    found = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
-    matrices = {str(method): evaluation.matrices[method] for method, evaluation in found.items()}
-    return replace(found["scclip"], matrices=matrices)
+    evaluations = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
+    matrices = {str(method): evaluation.matrices[method] for method, evaluation in evaluations.items()}
+    return replace(evaluations["scclip"], matrices=matrices)
 
 
 def evaluated(labels: str, shards: str) -> Evaluation:

@@ -29,8 +29,7 @@ from scclip.pipeline.export.source import ExportError, Source
 from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
@@ -41,10 +40,7 @@ NAMED_SHOWN = 3  # repeated keys in an error line
 def export(options: ExportOptions, selection: SelectionOptions) -> int:
     """Checks everything that can be wrong, exports the finished units, tells what was written."""
     files = RunFiles(options.run.rstrip("/") or "/")
-    try:
-        run, units = read_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"RUN {files.output} holds no run (no run.json); give the directory of one") from None
+    run, units = existing_run(files, "RUN")
     finished = files.finished()
     ready = [unit for unit in units if unit.number in finished]
     if not ready:

@@ -3,11 +3,9 @@
 scclip status s3://bucket/labels
 """
 
-from scclip.errors import UserError
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals, unit_totals
 
 
@@ -19,10 +17,7 @@ def status(options: StatusOptions) -> int:
 
 def describe(files: RunFiles) -> str:
     """A few lines on a run; UserError where OUTPUT holds none."""
-    try:
-        run, units = read_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    run, units = existing_run(files, "OUTPUT")
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
     planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)

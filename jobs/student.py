@@ -69,17 +69,17 @@ def student(options: StudentOptions) -> int:
 
 def training_scenes(count: int) -> Iterator[tuple[str, bytes]]:
     """Pictures alone: no truth is written that could be learned from."""
-    for place in range(count):
-        image, _ = scene(FIRST_SEED + place, *TRAINING_SIZES[place % len(TRAINING_SIZES)])
-        yield f"{place:06d}.png", png(image)
+    for index in range(count):
+        image, _ = scene(FIRST_SEED + index, *TRAINING_SIZES[index % len(TRAINING_SIZES)])
+        yield f"{index:06d}.png", png(image)
 
 
 def test_scenes(count: int) -> Iterator[tuple[str, bytes]]:
     """Pictures and truth of the demo's test split, as `python -m scclip.demo.evaluate` takes them."""
-    for place, seed in enumerate(SEEDS["test"][:count]):
-        image, truth = scene(seed, *SIZES["test"][place % len(SIZES["test"])])
-        yield f"{place:06d}.png", png(image)
-        yield f"{place:06d}.{TRUTH}", png(truth)
+    for index, seed in enumerate(SEEDS["test"][:count]):
+        image, truth = scene(seed, *SIZES["test"][index % len(SIZES["test"])])
+        yield f"{index:06d}.png", png(image)
+        yield f"{index:06d}.{TRUTH}", png(truth)
 
 
 def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:

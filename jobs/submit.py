@@ -30,9 +30,9 @@ SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string
 def main(argv: Sequence[str]) -> int:
     """Submits and follows a job, or tells of one; the job's exit code."""
     if "--" in argv:
-        place = list(argv).index("--")
-        cluster, options = parser().parse(argv[:place])
-        return submit(cluster, options, argv[place + 1 :])
+        end = list(argv).index("--")
+        cluster, options = parser().parse(argv[:end])
+        return submit(cluster, options, argv[end + 1 :])
     if not set(ACTIONS) & set(argv):
         if set(argv) & {"-h", "--help"}:
             parser().parse(["--help"])
@@ -124,15 +124,13 @@ def act(cluster: ClusterOptions, options: ActionOptions) -> int:
 def find(dashboard: Dashboard, target: str) -> Job:
     """The job of that id, or the last one that wrote that OUTPUT."""
     jobs = dashboard.jobs()
-    if JOB_ID.fullmatch(target):
-        found = [job for job in jobs if job.id == target]
-    else:
-        found = [job for job in jobs if f"-{output_digest(target)}-" in job.id]
-    if not found:
+    is_id = JOB_ID.fullmatch(target)
+    matches = [job for job in jobs if (job.id == target if is_id else f"-{output_digest(target)}-" in job.id)]
+    if not matches:
         raise UserError(
             f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list"
         )
-    return found[-1]
+    return matches[-1]
 
 
 def row(job: Job) -> str:

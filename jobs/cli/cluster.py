@@ -39,7 +39,7 @@ class Cluster:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        quiet: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
         with keep_sigterm(), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
             if self.address is None:
                 if path := python_path():
@@ -53,7 +53,7 @@ class Cluster:
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
         try:
-            knock(address)
+            check_listening(address)
             ray.init(address=address, **options)
         except (OSError, RuntimeError, ValueError) as error:
             origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
@@ -101,7 +101,7 @@ def worker_paths() -> JobConfig:
     return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
 
 
-def knock(address: str) -> None:
+def check_listening(address: str) -> None:
     """OSError where nothing listens at HOST:PORT: Ray would wait for it far longer than ten minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():

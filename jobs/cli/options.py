@@ -4,7 +4,7 @@
     label, model = parser.parse(argv)
 
 A field is a flag (`chunk_size` → `--chunk-size`), its docstring the help, its class's docstring the heading. Fields
-made by `positional` are given by place. `--config FILE.yaml` holds the same names; flags win over it.
+made by `positional` are given by position. `--config FILE.yaml` holds the same names; flags win over it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -67,12 +67,13 @@ class OptionParser(argparse.ArgumentParser):
         section = self.add_argument_group("More")
         section.add_argument("--config", metavar="FILE", help="YAML file with any of these options by name; flags win")
         section.add_argument("-h", "--help", action="help", help="show this and stop")
-        places = [
-            (field.metadata["positional"], many_values(group, field)) for group, field in self._positional_fields()
+        names = [
+            f"{name} [{name} …]" if unwrap(typing.get_type_hints(group)[field.name])[1] else name
+            for group in groups
+            for field in dataclasses.fields(group)
+            if (name := field.metadata.get("positional"))
         ]
-        self.usage = " ".join(
-            [self.prog, *(f"{name} [{name} …]" if many else name for name, many in places), "[options]"]
-        )
+        self.usage = " ".join([self.prog, *names, "[options]"])
 
     def error(self, message: str) -> NoReturn:
         """Raises the mistake as a UserError that names the verb's help."""
@@ -80,8 +81,10 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse(self, argv: Sequence[str]) -> list[Any]:
         """The groups' dataclasses, filled from --config and the flags; UserError for anything wrong."""
-        config, _ = self._config_parser().parse_known_args(argv)
-        tokens = self._config_tokens(Path(config.config)) if config.config else []
+        only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        only_config.add_argument("--config", type=Path)
+        path = only_config.parse_known_args(argv)[0].config
+        tokens = self._config_tokens(path) if path else []
         values = vars(self.parse_intermixed_args([*tokens, *argv]))
         try:
             return [self._build(group, values) for group in self.groups]
@@ -89,18 +92,6 @@ class OptionParser(argparse.ArgumentParser):
             raise
         except ValueError as error:
             raise UserError(str(error)) from None
-
-    def _config_parser(self) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--config")
-        return parser
-
-    def _fields(self) -> list[dataclasses.Field[Any]]:
-        return [field for group in self.groups for field in dataclasses.fields(group)]
-
-    def _positional_fields(self) -> list[tuple[type, dataclasses.Field[Any]]]:
-        pairs = [(group, field) for group in self.groups for field in dataclasses.fields(group)]
-        return [(group, field) for group, field in pairs if "positional" in field.metadata]
 
     def _add_group(self, group: type) -> None:
         documented = parse_from_object(group)
@@ -123,14 +114,13 @@ class OptionParser(argparse.ArgumentParser):
                 section.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
                 continue
             shown = "" if field.default in (None, (), "", dataclasses.MISSING) else f" [{show(field.default)}]"
-            options: dict[str, Any] = {"nargs": "+"} if many else {}
             usual = {int: "N", float: "X"}.get(kind, "TEXT")
             metavar = field.metadata.get("metavar") or ("|".join(choices) if choices and not many else usual)
             section.add_argument(
-                flag, type=parser_of(kind), metavar=metavar, default=None, help=text + shown, **options
+                flag, type=parser_of(kind), metavar=metavar, nargs="+" if many else None, help=text + shown
             )
 
-    def _build(self, group: type, values: dict[str, Any]) -> Any:
+    def _build(self, group: type, values: Mapping[str, Any]) -> Any:
         hints = typing.get_type_hints(group)
         given = {}
         for field in dataclasses.fields(group):
@@ -153,7 +143,7 @@ class OptionParser(argparse.ArgumentParser):
             raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
-        fields = {field.name: field for field in self._fields()}
+        fields = {field.name: field for group in self.groups for field in dataclasses.fields(group)}
         if not isinstance(content, dict):
             raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
         unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
@@ -178,11 +168,6 @@ def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag[2:]]
     return [flag, *items]
-
-
-def many_values(group: type, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field takes several values."""
-    return unwrap(typing.get_type_hints(group)[field.name])[1]
 
 
 def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:

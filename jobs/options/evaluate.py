@@ -1,7 +1,7 @@
 """Options of `scclip evaluate`."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
@@ -79,9 +79,14 @@ class EvaluateOptions:
 
     def as_label(self) -> LabelOptions:
         """What labeling calls the same options."""
-        names = ("exif", "limit", "chunk_size", "max_failed", "retry_failed", "address")
-        same: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return LabelOptions(inputs=self.shards, output=self.output, **same)
+        return LabelOptions(
+            inputs=self.shards,
+            output=self.output,
+            exif=self.exif,
+            limit=self.limit,
+            chunk_size=self.chunk_size,
+            max_failed=self.max_failed,
+        )
 
 
 EXAMPLE = """examples:

@@ -24,7 +24,7 @@ class LabelOptions:
     save_confidence: bool = False
     """Also write KEY.argmax.png and KEY.conf.png, for later re-thresholding."""
     image_ids: Literal["plan", "key"] = "plan"
-    """plan numbers images by unit and place; key takes the digits of the image's key (COCO's own ids)."""
+    """plan numbers images by unit and index; key takes the digits of the image's key (COCO's own ids)."""
     exif: Literal["apply", "ignore"] = "apply"
     """Turn pictures as their EXIF orientation says, or leave them as stored."""
     reduced_decode: bool = False

@@ -7,7 +7,6 @@ job = setup.job(files, cluster, here=False)
 import functools
 import hashlib
 from collections.abc import Callable, Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -40,10 +39,11 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
-from scclip.pipeline.run.fingerprint import library_versions, read_labeling_run
+from scclip.pipeline.run.fingerprint import existing_run, library_versions
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
+from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -172,10 +172,7 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
 
 def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     """run.json and units of a labeling run; UserError where there is none or it is not complete."""
-    try:
-        run, units = read_labeling_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"--labels {files.output} holds no run (no run.json); give the directory of one") from None
+    run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
         raise UserError(
@@ -187,8 +184,7 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
 
 def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
     """SHA-256 of a run's labels, by the digests that its units carry."""
-    with ThreadPoolExecutor(16) as threads:
-        digests = list(threads.map(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units))
+    digests = map_threads(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units)
     return hashlib.sha256(b"\n".join(digests)).hexdigest()
 
 

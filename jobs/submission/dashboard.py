@@ -46,7 +46,7 @@ class Job:
     began: float
     """Seconds since the epoch."""
     ended: float
-    """Likewise, 0 while it runs."""
+    """Seconds since the epoch, 0 while it runs."""
     metadata: Mapping[str, str]
 
     @property
@@ -89,8 +89,8 @@ class Dashboard:
     def jobs(self) -> list[Job]:
         """All jobs of ours, in the order of their start."""
         with explained(self.url):
-            found = [as_job(details) for details in self.client.list_jobs() if details.submission_id]
-        return sorted((job for job in found if JOB_ID.fullmatch(job.id)), key=lambda job: (job.began, job.id))
+            jobs = [as_job(details) for details in self.client.list_jobs() if details.submission_id]
+        return sorted((job for job in jobs if JOB_ID.fullmatch(job.id)), key=lambda job: (job.began, job.id))
 
     def attempts(self, prefix: str) -> list[Job]:
         """The attempts at one verb and OUTPUT, in order."""
@@ -114,14 +114,14 @@ class Dashboard:
             except RuntimeError as error:
                 if "already exists" not in str(error):
                     raise JobFailed(f"{self.url} refuses the job: {one_line(error)}") from None
-                continue  # somebody submitted the same job meanwhile
+                continue  # another shell submitted the same job meanwhile
             return self.job(job_id), True
         raise JobFailed(f"others submit jobs for {redact(request.output)} all the time; try again")
 
     def start(self, job_id: str, request: Request, env: Mapping[str, str], installed: bool) -> None:
         """Uploads what the cluster lacks and starts the job; RuntimeError where the id is taken."""
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **env}
-        runtime_env: dict[str, Any] = {"env_vars": variables}
+        runtime_env: dict[str, object] = {"env_vars": variables}
         metadata = {"options": request.digest(), "output": request.output, "version": version(DISTRIBUTION)}
         with tempfile.TemporaryDirectory() as folder, explained(self.url):
             if not installed or request.files:

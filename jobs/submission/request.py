@@ -98,7 +98,7 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
 
 
 def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """Fields that were given another value than their default, and every one given by place."""
+    """Fields that were given another value than their default, and all that are given by position."""
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
@@ -134,9 +134,9 @@ def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes])
     return value
 
 
-def shared(place: str) -> bool:
-    """Whether a place means the same on every machine: a URL, or a path from /."""
-    return "://" in place or place.startswith("/")
+def shared(name: str) -> bool:
+    """Whether a name means the same on every machine: a URL, or a path from /."""
+    return "://" in name or name.startswith("/")
 
 
 def carry(path: Path, files: dict[str, bytes]) -> str:

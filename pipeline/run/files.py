@@ -1,7 +1,10 @@
-"""The files of a run."""
+"""Names, reads and lists the files of a run.
+
+files = RunFiles("s3://bucket/labels"); images = files.table("images", unit=1, columns=["key", "status"])
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,22 +43,17 @@ class RunFiles:
 
     def finished(self) -> set[int]:
         """Units whose images/ file exists."""
-        return {int(stem) for stem in self._stems("images")}
+        stems = (file.url.rsplit("/", 1)[1].split(".")[0] for file in list_files(join(self.output, "images")))
+        return {int(stem) for stem in stems if stem.isdigit()}
 
     def parts(self) -> dict[int, set[int]]:
         """Chunks with a part, by unit."""
-        found: dict[int, set[int]] = defaultdict(set)
+        parts: dict[int, set[int]] = defaultdict(set)
         for file in list_files(join(self.output, "_parts")):
             folder, name = file.url.rsplit("/", 2)[1:]
             if name.endswith(".parquet") and folder.isdigit():
-                found[int(folder)].add(int(name.removesuffix(".parquet")))
-        return dict(found)
-
-    def _stems(self, folder: str) -> Iterator[str]:
-        for file in list_files(join(self.output, folder)):
-            stem = file.url.rsplit("/", 1)[1].split(".")[0]
-            if stem.isdigit():
-                yield stem
+                parts[int(folder)].add(int(name.removesuffix(".parquet")))
+        return dict(parts)
 
 
 def read_table(url: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
@@ -73,5 +71,4 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
 
 def read_images(files: RunFiles, unit: int) -> pa.Table:
     """A finished unit's images table, IMAGES_SCHEMA."""
-    table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))))
-    return table.replace_schema_metadata(None).cast(IMAGES_SCHEMA)
+    return files.table("images", unit).replace_schema_metadata(None).cast(IMAGES_SCHEMA)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from scclip.errors import UserError
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import RunManifest
@@ -63,7 +64,7 @@ def read_run(files: RunFiles) -> RunManifest:
         raise RunMismatch(f"{join(files.output, 'run.json')} {NO_RUN}") from None
 
 
-def read_document(files: RunFiles) -> dict[str, Any]:
+def read_document(files: RunFiles) -> Mapping[str, Any]:
     """run.json as it was written, be it by another version; raises as `read_run`."""
     url = join(files.output, "run.json")
     try:
@@ -78,6 +79,23 @@ def read_labeling_run(files: RunFiles) -> RunManifest:
     if manifest.evaluation is not None:
         raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")
     return manifest
+
+
+def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunManifest, list[Unit]]:
+    """The manifest and the planned units of a run that must be there.
+
+    Args:
+        files: the run.
+        name: how the user named it, e.g. OUTPUT or --labels.
+        labels: whether an evaluation is refused, which keeps no labels.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return (read_labeling_run(files) if labels else read_run(files)), read_plan(files)
+    except FileNotFoundError:
+        raise UserError(f"{name} {files.output} holds no run (no run.json); give the directory of one") from None
 
 
 def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:

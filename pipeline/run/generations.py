@@ -9,18 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scclip.pipeline.inputs.units import Unit, plan_from_table, plan_to_table
-from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import create, join, list_files, read_bytes
+from scclip.pipeline.run.files import RunFiles, read_table
+from scclip.pipeline.storage.files import create, join, list_files
 
 
 def read_plan(files: RunFiles) -> list[Unit]:
     """The units of all generations, in order."""
-    tables = [
-        pq.read_table(pa.BufferReader(read_bytes(file.url)))
-        for file in list_files(join(files.output, "plan"))
-        if file.url.endswith(".parquet")
-    ]
-    return [unit for table in tables for unit in plan_from_table(table)]
+    urls = (file.url for file in list_files(join(files.output, "plan")) if file.url.endswith(".parquet"))
+    return [unit for url in urls for unit in plan_from_table(read_table(url))]
 
 
 def write_generation(

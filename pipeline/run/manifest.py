@@ -111,7 +111,7 @@ class RunManifest:
             evaluation=document.get("evaluation"),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The content of run.json."""
         document = asdict(self) | {"options": self.options.to_json()}
         for entry in document["vocabulary"]["classes"]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations.schemas import OK
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles
 from scclip.pipeline.storage.files import info, join, open_stream, replace
+from scclip.pipeline.storage.threads import map_threads
 
 HIGHEST = 255  # a confidence of 1, quantised
 
@@ -62,7 +62,7 @@ class Totals:
         """Rows of segments/."""
         return sum(self.class_images.values())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-able: counters as objects, their keys as text there."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
@@ -118,8 +118,7 @@ FOOTER_BLOCK = 2**16  # bytes a request: enough for a Parquet footer with its me
 
 def unit_totals(files: RunFiles, units: Iterable[int]) -> dict[int, Totals]:
     """Totals of finished units, from the metadata of their images/ files."""
-    with ThreadPoolExecutor(16) as threads:
-        return dict(threads.map(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
+    return dict(map_threads(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
 
 
 def unit_metadata(files: RunFiles, unit: int) -> Mapping[bytes, bytes]:

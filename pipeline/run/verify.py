@@ -1,9 +1,9 @@
-"""Checks a run from its files alone: is it whole, and do the files of every unit agree.
+"""Checks a run by its files alone: that it is complete, and that the files of every unit agree.
 
     for report in verify_units(files, units, run): ...   # one per finished unit, several at a time; flat memory
 
-Nothing is taken from the code that wrote the files where it can be had twice: RLEs are decoded here by a reader of our
-own, areas are summed up, documents are made again from the tables and compared byte by byte.
+As little as possible is shared with the code that wrote the files: RLEs have a decoder of their own here, areas are
+summed up anew, COCO documents are made again from the tables and compared.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ from itertools import repeat
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
@@ -34,7 +33,7 @@ SHOWN = 3  # examples of one kind of mistake
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What was found in one finished unit."""
+    """The result for one finished unit."""
 
     unit: int
     problems: list[str]
@@ -74,7 +73,7 @@ def verify_unit(files: RunFiles, unit: Unit, run: RunManifest) -> UnitReport:
 def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tuple[pa.Table, dict[bytes, bytes]]:
     """A unit's table of `schema` and its file's metadata; Broken where it is none."""
     try:
-        table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file(kind, unit))))
+        table = files.table(kind, unit)
         return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
     except FileNotFoundError:
         raise Broken("is missing") from None
@@ -220,7 +219,7 @@ class Leftovers:
     """Parts of units that are not finished: a rerun goes on from them."""
     stale: dict[int, int]
     """Parts of finished units: a rerun removes them."""
-    halves: list[str]
+    uncommitted: list[str]
     """Files of units that are not committed: a rerun writes them again or finds them right."""
     temporaries: list[str]
     """Names that a killed writer never published."""
@@ -229,9 +228,9 @@ class Leftovers:
 
 
 def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
-    """What a crash, or somebody else, left in the run's folders."""
+    """Lists what a crash, or another program, left in the run's folders."""
     finished, planned, parts = files.finished(), {unit.number for unit in units}, files.parts()
-    halves, temporaries, unexpected = [], [], []
+    uncommitted, temporaries, unexpected = [], [], []
     for file in list_files(files.output):
         folder, name = file.url.rsplit("/", 2)[1:]
         inside = f"{folder}/{name}"
@@ -242,7 +241,7 @@ def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
             if int(stem) not in planned:
                 unexpected.append(inside)
             elif int(stem) not in finished:
-                halves.append(inside)
+                uncommitted.append(inside)
     begun = {unit: len(chunks) for unit, chunks in parts.items() if unit not in finished}
     stale = {unit: len(chunks) for unit, chunks in parts.items() if unit in finished}
-    return Leftovers(begun, stale, halves, temporaries, unexpected)
+    return Leftovers(begun, stale, uncommitted, temporaries, unexpected)

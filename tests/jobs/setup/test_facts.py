@@ -61,4 +61,4 @@ def test_a_manifest_survives_its_file() -> None:
     assert json.dumps(again.to_json(), indent=1, sort_keys=True) == text and again.digest() == manifest.digest()
     assert again.options == manifest.options and again.segmentation == manifest.segmentation
     assert again.vocabulary == manifest.vocabulary and again.category_names() == vocabulary.category_names
-    assert "evaluation" not in manifest.to_json() and manifest.to_json()["vocabulary"]["sha256"] == vocabulary.digest()
+    assert "evaluation" not in manifest.to_json() and manifest.vocabulary.sha256 == vocabulary.digest()
