@@ -5,6 +5,7 @@
     scclip evaluate --labels labels/ --truth shards/
 """
 
+import functools
 from collections.abc import Sequence
 
 from scclip.encoder.config import ModelConfig
@@ -49,20 +50,23 @@ def run_evaluation(
     *,
     here: bool = False,
 ) -> Evaluation:
-    """Evaluates to the end, or goes on where an earlier call stopped; `here` does it in this process, without Ray."""
+    """Evaluates to the end, or goes on where an earlier call stopped; with `here` in this process, without Ray."""
     files = RunFiles(options.output)
     with local_or_cluster(options.address) as cluster:
         setup = choose_setup(options, model, segmentation, compute, cluster)
         warn(setup.warnings, "evaluate")
         known = known_units(files, setup.manifest)
-        new = plan_more(options, known, files)
+        plan_more = functools.partial(
+            plan_units, options.shards, truth=options.truth_extension, limit=options.limit, exclude=[files.output]
+        )
+        new = plan_more(known)
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.manifest), "evaluate")
-            known = write_generation(files, known, new, lambda seen: plan_more(options, seen, files))
+            known = write_generation(files, known, new, plan_more)
             check_same(files, setup.manifest)  # another driver may have begun another meanwhile
             work(known, job, here)
         elif not here:
@@ -77,7 +81,7 @@ def choose_setup(
     compute: ComputeConfig,
     cluster: Cluster,
 ) -> EvaluationSetup:
-    """What is evaluated: a model, or the labels of a run; UserError where the options are of the other."""
+    """Sets up what is evaluated, a model or the labels of a run; UserError for options that belong to the other."""
     if options.labels is None:
         return model_setup(options, model, segmentation, compute, cluster.cuda(compute))
     if model != ModelConfig() or segmentation != SegmentationOptions():
@@ -85,13 +89,8 @@ def choose_setup(
     return labels_setup(options, compute)
 
 
-def plan_more(options: EvaluateOptions, known: Sequence[Unit], files: RunFiles) -> list[Unit]:
-    """The units that the shards have gained over those known."""
-    return plan_units(options.shards, known, truth=options.truth_extension, limit=options.limit, exclude=[files.output])
-
-
 def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
-    """Evaluates what is not finished yet."""
+    """Evaluates the units that are not finished yet."""
     finished = job.files.finished()
     waiting = [unit for unit in units if unit.number not in finished]
     if here:

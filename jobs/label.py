@@ -85,12 +85,12 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
 
 
 def sample_inputs(units: Sequence[Unit]) -> list[str]:
-    """What every node must be able to open for these units: the first shard or file."""
+    """Returns what every node must be able to open: the first shard or file of these units."""
     return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
-    """Runs the graph under a progress line; an interruption says how to go on."""
+    """Runs the graph under a progress line; where it is interrupted, the message says how to go on."""
     with running_ledger() as ledger, Progress(units) as progress:
         try:
             for outcome in label_units(units, job, ledger):
@@ -120,7 +120,7 @@ def report_nothing_to_do(setup: LabelingSetup) -> int:
 
 
 def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:
-    """0; JobFailed (exit code 1) where a larger share of the images failed than allowed.
+    """Returns 0; raises JobFailed (exit code 1) where a larger share of the images failed than allowed.
 
     Args:
         statuses: images by status.

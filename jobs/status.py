@@ -10,13 +10,13 @@ from scclip.pipeline.run.totals import Totals, unit_totals
 
 
 def status(options: StatusOptions) -> int:
-    """Prints what is planned, finished and in work; returns 0."""
+    """Prints what is planned, finished and in progress; returns 0."""
     print(describe(RunFiles(options.output.rstrip("/"))))
     return 0
 
 
 def describe(files: RunFiles) -> str:
-    """A few lines on a run; UserError where OUTPUT holds none."""
+    """Returns a few lines about a run; UserError where OUTPUT holds none."""
     run, units = existing_run(files, "OUTPUT")
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())

@@ -1,4 +1,4 @@
-"""`scclip verify OUTPUT`: is a run whole and sound? Reads every file of it, writes none.
+"""`scclip verify OUTPUT`: checks that a run is complete and undamaged. Reads every file of it, writes none.
 
 scclip verify s3://bucket/labels
 """
@@ -48,7 +48,7 @@ def verify(options: VerifyOptions) -> int:
 
 
 def repeated(ids: Sequence[np.ndarray]) -> list[str]:
-    """Image ids that occur in more than one unit (--image-ids key; eight bytes an image)."""
+    """Names image ids that occur in more than one unit, which --image-ids key allows; takes eight bytes an image."""
     values, counts = np.unique(np.concatenate([np.empty(0, np.int64), *ids]), return_counts=True)
     twice = values[counts > 1]
     names = ", ".join(map(str, twice[:3].tolist()))
@@ -58,7 +58,7 @@ def repeated(ids: Sequence[np.ndarray]) -> list[str]:
 
 
 def described(left: Leftovers) -> list[str]:
-    """What a crash left behind, and what a rerun does with it."""
+    """Describes what a crash left behind, and what a rerun does with it."""
     begun, stale = sum(left.begun.values()), sum(left.stale.values())
     uncommitted, temporaries = len(left.uncommitted), len(left.temporaries)
     told = [

@@ -9,7 +9,7 @@ CHAINED = "The above exception was the direct cause of the following exception:"
 
 
 def cause(error: BaseException) -> str:
-    """The first reason of an error that came through Ray: type and message, in one line.
+    """Returns the first cause of an error that came through Ray, type and message in one line.
 
     What a worker raised first does not travel with the exception, only with its printed traceback.
     """

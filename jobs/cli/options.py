@@ -1,4 +1,4 @@
-"""Options of a verb: frozen dataclasses become flags, YAML keys and help text, all from one definition.
+"""Makes flags, YAML keys and help texts of frozen dataclasses.
 
     parser = OptionParser("label", "Label image shards.", [LabelOptions, ModelConfig])
     label, model = parser.parse(argv)
@@ -49,7 +49,7 @@ def recorded(options: Any) -> dict[str, Any]:
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse over dataclasses; every mistake is a UserError."""
+    """A parser whose options are the fields of dataclasses; every mistake is a UserError."""
 
     def __init__(self, verb: str, description: str, groups: Sequence[type], example: str = "") -> None:
         width = max(80, min(110, shutil.get_terminal_size().columns))
@@ -80,7 +80,7 @@ class OptionParser(argparse.ArgumentParser):
         raise UserError(f"{' '.join(message.split())}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str]) -> list[Any]:
-        """The groups' dataclasses, filled from --config and the flags; UserError for anything wrong."""
+        """Returns the groups' dataclasses, filled from --config and the flags; UserError for every mistake."""
         only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         only_config.add_argument("--config", type=Path)
         path = only_config.parse_known_args(argv)[0].config
@@ -136,7 +136,7 @@ class OptionParser(argparse.ArgumentParser):
         return group(**given)
 
     def _config_tokens(self, path: Path) -> list[str]:
-        """A YAML file's content as command-line words, so that both pass the same checks."""
+        """Returns a YAML file's content as command-line words, so that both pass the same checks."""
         try:
             content = yaml.safe_load(path.read_text()) or {}
         except OSError as error:
@@ -158,7 +158,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """One YAML entry as command-line words."""
+    """Returns one YAML entry as command-line words."""
     flag = "--" + field.name.replace("_", "-")
     items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     if "positional" in field.metadata:
@@ -171,7 +171,7 @@ def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
 
 
 def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:
-    """(element type, several values?, choices) of a field's annotation."""
+    """Returns element type, whether there are several values, and the choices of a field's annotation."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     many = typing.get_origin(hint) is tuple
@@ -183,7 +183,7 @@ def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:
 
 
 def parser_of(kind: Any) -> Any:
-    """A converter whose error message names the kind of value wanted."""
+    """Returns a converter whose error message names the kind of value wanted."""
 
     def convert(text: str) -> Any:
         try:
@@ -196,5 +196,5 @@ def parser_of(kind: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A default as the help shows it."""
+    """Returns a default as the help shows it."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

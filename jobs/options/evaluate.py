@@ -25,7 +25,7 @@ class EvaluateOptions:
     """Evaluate several at once: clip, maskclip, scclip; maskclip+STEP (that step alone), scclip-STEP (without it);
     steps: anomalies, aggregation, attention, fusion, post, residual."""
     labels: str | None = option(None, travels="path")
-    """Evaluate the labels of this finished run instead of a model; its vocabulary and options are taken over."""
+    """Evaluate the labels of this finished run instead of a model, with its vocabulary and options."""
     truth: tuple[str, ...] = option((), travels="path or word")
     """Shards with the ground truth of --labels."""
     truth_extension: str = option("seg.png", travels="word")
@@ -35,11 +35,11 @@ class EvaluateOptions:
     truth_ignore: tuple[int, ...] = ()
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
     exif: Literal["ignore", "apply"] = "ignore"
-    """Leave pictures as stored, for that is where the truth lies, or turn them as their EXIF orientation says."""
+    """Leave pictures as they are stored, as their truth is, or turn them as their EXIF orientation says."""
     limit: int | None = None
     """Evaluate the first N images only."""
     chunk_size: int | None = None
-    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
+    """Images per chunk: what one task does, and what is lost when a worker dies [32 on a CPU, 256 on a GPU]."""
     max_failed: float = 0.0
     """Share of images that may fail before the job ends with exit code 1."""
     retry_failed: bool = False

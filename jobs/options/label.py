@@ -32,11 +32,11 @@ class LabelOptions:
     limit: int | None = None
     """Label the first N images only."""
     chunk_size: int | None = option(None, recorded=False)  # recorded among the chunk limits
-    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
+    """Images per chunk: what one task does, and what is lost when a worker dies [32 on a CPU, 256 on a GPU]."""
     max_failed: float = option(0.05, recorded=False)
     """Share of images that may fail before the job ends with exit code 1."""
     dry_run: bool = option(False, recorded=False)
-    """Write nothing; show what the run would read, need and write, from a sample of it."""
+    """Write nothing; label a sample and show what the run would read, need and write."""
     retry_failed: bool = option(False, recorded=False)
     """Label the units that hold failed images again."""
     address: str | None = option(None, recorded=False, travels="word")

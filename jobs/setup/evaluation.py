@@ -1,4 +1,4 @@
-"""What an evaluation evaluates: a model under a benchmark's protocol or a vocabulary of one's own, or a run's labels.
+"""Settles what is evaluated: a model under a benchmark's protocol, a model with a vocabulary, or the labels of a run.
 
 setup = model_setup(options, model, segmentation, compute, cuda=False)
 job = setup.job(files, cluster, here=False)
@@ -65,16 +65,16 @@ class EvaluationSetup:
     spec: Callable[[RunFiles, Resources], Any]
     """Loads what an actor holds."""
     truth: str
-    """Extension or column of the truth."""
+    """Extension (in Parquet: column) of the ground truth."""
     compute: ComputeConfig
     benchmark: Benchmark | None = None
     published: float | None = None
     deviations: tuple[str, ...] = ()
-    """In what the settings are not the protocol's."""
+    """The differences between these settings and the protocol's."""
     warnings: tuple[str, ...] = ()
 
     def job(self, files: RunFiles, cluster: Cluster, here: bool) -> LabelJob:
-        """The labeling graph's job; starts Ray unless it is done `here`, and loads what the actors hold."""
+        """Loads what the actors hold and returns the job for the labeling graph; starts Ray unless it runs `here`."""
         if not here:
             cluster.start()
         resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)]) if here else cluster.divide(self.compute)
@@ -91,7 +91,7 @@ class EvaluationSetup:
         )
 
     def evaluation(self, totals: Totals, matrices: IntArray) -> Evaluation:
-        """The figures, given the sums over all images."""
+        """Returns the figures, given the sums over all images."""
         deviations: tuple[str, ...] | None = None
         if self.benchmark is not None:
             others = count_deviations(self.benchmark, totals)
@@ -114,7 +114,7 @@ def model_setup(
     compute: ComputeConfig,
     cuda: bool,
 ) -> EvaluationSetup:
-    """A model's variants under a protocol or a vocabulary of the user's."""
+    """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)
     benchmark = find_benchmark(options.benchmark) if options.benchmark else None
     vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
@@ -146,7 +146,7 @@ def model_setup(
 
 
 def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
-    """The labels of a finished run."""
+    """Sets up the evaluation of a finished run's labels."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
     names = run.category_names()
@@ -171,7 +171,7 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
 
 
 def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
-    """run.json and units of a labeling run; UserError where there is none or it is not complete."""
+    """Returns manifest and units of a labeling run; UserError where there is none or it is not complete."""
     run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
@@ -183,19 +183,19 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
 
 
 def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
-    """SHA-256 of a run's labels, by the digests that its units carry."""
+    """Returns the SHA-256 of a run's labels, from the digests that its units carry."""
     digests = map_threads(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units)
     return hashlib.sha256(b"\n".join(digests)).hexdigest()
 
 
 def truth_config(options: EvaluateOptions, names: Container[int]) -> TruthConfig:
-    """What the values of the truth mean, for a vocabulary with or without a background (category 0)."""
+    """Returns what the values of the truth mean; that depends on whether there is a background (category 0)."""
     offset = 0 if 0 in names or options.truth_indices == "categories" else 1
     return TruthConfig(offset=offset, ignore=options.truth_ignore)
 
 
 def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, object]:
-    """What of the comparison changes the matrices, for run.json."""
+    """Returns what run.json records of the comparison: everything that changes the matrices."""
     truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
     return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
 
@@ -209,7 +209,7 @@ def variants_spec(
     segmenter: SegmenterConfig,
     variants: Sequence[str],
 ) -> VariantsSpec:
-    """Loads the model and lays out its variants; without names it is the one that the model's own flags describe."""
+    """Loads the model and lists its variants; without names there is one, as the model's own flags describe it."""
     clip = load_clip(source)
     own = clip.visual().calibration
     calibrations = tuple(variant(own, name) for name in variants) or (own,)
@@ -217,7 +217,7 @@ def variants_spec(
 
 
 def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
-    """The variants' names; the flags of a single one cannot be mixed with --variants."""
+    """Returns the variants' names; UserError where --variants is mixed with the flags of a single variant."""
     switched = (model.method, model.attention, model.without) != ("scclip", None, ())
     if wanted and switched:
         raise UserError("--variants names whole variants; leave --method, --attention and --without out")
@@ -229,14 +229,14 @@ def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A protocol by name."""
+    """Returns a protocol by its name; UserError where there is none."""
     if name not in BENCHMARKS:
         raise UserError(f"--benchmark {name!r} is unknown; choose {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
 def find_backbone(source: WeightsSource) -> Backbone:
-    """The backbone whose settings a model takes, by its depth."""
+    """Returns the backbone whose settings a model takes, chosen by its depth."""
     layers = architecture(source).layers
     if layers not in BACKBONES:
         raise UserError(
@@ -247,7 +247,7 @@ def find_backbone(source: WeightsSource) -> Backbone:
 
 
 def protocol_options(benchmark: Benchmark, backbone: Backbone, given: SegmentationOptions) -> SegmentationOptions:
-    """The protocol's settings where none are given."""
+    """Fills in the protocol's settings where none are given."""
     settings = benchmark.settings(backbone)
     values: dict[str, Any] = {
         "logit_scale": settings.logit_scale,
@@ -259,7 +259,7 @@ def protocol_options(benchmark: Benchmark, backbone: Backbone, given: Segmentati
 
 
 def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig:
-    """How the protocol cuts, scores and thresholds."""
+    """Returns how the protocol cuts images, scores pixels and sets thresholds."""
     settings = benchmark.settings(backbone)
     return SegmenterConfig(
         short_side=benchmark.short_side,
@@ -276,7 +276,7 @@ def deviations(
     segmenter: SegmenterConfig,
     options: EvaluateOptions,
 ) -> list[str]:
-    """In what these settings are not the protocol's, each in a few words."""
+    """Returns the differences between these settings and the protocol's, each in a few words."""
     protocol = protocol_config(benchmark, backbone)
     fixed = [field.name for field in fields(protocol) if field.metadata.get("protocol", True)]
     pairs = [(name, getattr(segmenter, name), getattr(protocol, name)) for name in fixed]
@@ -294,7 +294,7 @@ def deviations(
 
 
 def count_deviations(benchmark: Benchmark, totals: Totals) -> list[str]:
-    """The same for the images that were evaluated."""
+    """Returns the same for the number of images that were evaluated."""
     if totals.labeled == benchmark.images:
         return []
     return [f"{totals.labeled:,} images, not {benchmark.images:,}"]

@@ -1,4 +1,4 @@
-"""What a labeling job is made of: options, weights, vocabulary, how images are cut; its manifest, units and actors.
+"""Settles what a labeling job is made of: options, weights, vocabulary, segmentation; makes its manifest and its job.
 
 setup = LabelingSetup.of(options, ModelConfig(), SegmentationOptions(), compute, vocabulary, cuda=False)
 job = setup.job(setup.files, cluster)
@@ -83,11 +83,11 @@ class LabelingSetup:
         return manifest(self.options, self.source, self.vocabulary, self.segmenter, self.limits)
 
     def new_units(self, known: Sequence[Unit]) -> list[Unit]:
-        """The units that the inputs have gained over those known."""
+        """Returns the units that were added to the inputs since those known were planned."""
         return plan_units(self.options.inputs, known, limit=self.options.limit, exclude=[self.files.output])
 
     def job(self, files: RunFiles, cluster: Cluster) -> LabelJob:
-        """Starts Ray, loads the model, claims OUTPUT with run.json: whatever can be wrong is found before the plan is.
+        """Starts Ray, loads the model and writes run.json: every mistake shows before anything is planned.
 
         Args:
             files: where the run is written: `self.files`, or a scratch folder for a dry run.
@@ -120,7 +120,7 @@ class LabelingSetup:
         )
 
     def writers(self) -> tuple[Commit, Finish]:
-        """What writes a labeled chunk's part, and what makes a unit's files of its parts."""
+        """Returns two functions: one writes the part of a labeled chunk, one makes a unit's files from its parts."""
         things = {index: entry.thing for index, entry in enumerate(self.vocabulary.classes, start=1)}
         parts = CommitOptions(
             masks=self.options.masks == "png",
@@ -135,7 +135,7 @@ class LabelingSetup:
         )
 
     def document_info(self) -> dict[str, object]:
-        """`info` of every COCO document: what made it, without a date."""
+        """Returns `info` of every COCO document: what made it. Without a date: equal runs have equal files."""
         config = self.source.config
         return {
             "description": f"Pseudo-labels of {config.method} with {config.model}, vocabulary {self.vocabulary.name}",
@@ -146,7 +146,7 @@ class LabelingSetup:
 
 
 def chunk_limits(images: int | None, cuda: bool) -> ChunkLimits:
-    """Limits of a chunk of so many images, by default of as many as suit the machine."""
+    """Returns the limits of a chunk of that many images; None takes the number that suits the device."""
     return ChunkLimits(images=images or (GPU_CHUNK if cuda else CPU_CHUNK))
 
 
@@ -157,7 +157,7 @@ def manifest(
     segmenter: SegmenterConfig,
     limits: ChunkLimits,
 ) -> RunManifest:
-    """run.json of these settings. An option that is `recorded` and has no place there is a TypeError."""
+    """Returns run.json of these settings. Raises TypeError for a recorded option that OptionsRecord does not have."""
     return RunManifest(
         model=ModelRecord(
             **recorded(source.config),
@@ -174,13 +174,13 @@ def manifest(
 
 
 def vocabulary_record(vocabulary: Vocabulary) -> VocabularyRecord:
-    """A vocabulary as run.json has it."""
+    """Returns a vocabulary as run.json holds it."""
     content = vocabulary.to_dict()
     return VocabularyRecord.from_json({**content, "sha256": vocabulary.digest()})
 
 
 def known_units(files: RunFiles, manifest: RunManifest) -> list[Unit]:
-    """Units that were planned before; RunMismatch where the run there differs, UserError where OUTPUT is unreadable."""
+    """Returns the units planned before; RunMismatch for another run's OUTPUT, UserError for an unreadable one."""
     try:
         units = read_plan(files)
     except StorageUnavailable:
@@ -203,5 +203,5 @@ def create_run(files: RunFiles, manifest: RunManifest) -> list[str]:
 
 
 def with_failures(files: RunFiles) -> set[int]:
-    """The finished units that hold failed images."""
+    """Returns the finished units that hold failed images."""
     return {unit for unit, totals in unit_totals(files, files.finished()).items() if totals.failed}

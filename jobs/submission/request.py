@@ -1,4 +1,4 @@
-"""What is submitted: a verb's words made definite, the files they name, the submission id.
+"""Prepares what is submitted: a verb's words in full, the local files that they name, the submission id.
 
     request = Request.parse(["label", "s3://bucket/in", "s3://bucket/out", "--vocabulary", "street.yaml"])
     request.job_id(attempt=1)   # scclip-label-<digest of OUTPUT>-1
@@ -50,7 +50,7 @@ class Request:
 
     @staticmethod
     def parse(words: Sequence[str]) -> "Request":
-        """UserError for wrong words, for paths that mean nothing on a cluster and for words that hold credentials."""
+        """Reads a verb and its options; UserError for wrong words, local paths, and words that hold credentials."""
         verb, groups = parse_words(words)
         files: dict[str, bytes] = {}
         values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
@@ -62,31 +62,31 @@ class Request:
         return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
 
     def prefix(self) -> str:
-        """Submission ids of this verb and OUTPUT start with it."""
+        """Returns the start of all submission ids of this verb and OUTPUT."""
         return f"scclip-{self.verb}-{output_digest(self.output or ' '.join(self.words))}-"
 
     def job_id(self, attempt: int) -> str:
-        """Submission id of an attempt."""
+        """Returns the submission id of an attempt, counted from 1."""
         return f"{self.prefix()}{attempt}"
 
     def digest(self) -> str:
-        """Changes with any option and with any byte of the files."""
+        """Returns a SHA-256 that changes with every option and every byte of the files."""
         files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.files.items())}
         return hashlib.sha256(json.dumps([self.verb, self.words, files]).encode()).hexdigest()
 
     def entrypoint(self, version: str | None = None) -> str:
-        """The job's shell command; with `version`, only where the cluster has that version installed."""
+        """Returns the job's shell command; with `version` it fails where the cluster has another version installed."""
         check = f"python -m scclip.jobs.submission.wheel {shlex.quote(version)} && " if version else ""
         return f"{check}exec python -m scclip {shlex.join([self.verb, *self.words])}"
 
 
 def output_digest(output: str) -> str:
-    """Twelve hex digits that stand for an OUTPUT."""
+    """Returns twelve hex digits that stand for an OUTPUT."""
     return hashlib.sha256(output.rstrip("/").encode()).hexdigest()[:12]
 
 
 def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
-    """The verb and its option dataclasses."""
+    """Returns the verb and its options, by the verb's own parser."""
     from scclip.jobs.cli.main import VERBS
 
     names = [name for name in VERBS if name not in ("submit", "bench")]  # bench measures the machine it is called on
@@ -98,7 +98,7 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
 
 
 def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """Fields that were given another value than their default, and all that are given by position."""
+    """Yields the fields whose value is not the default, and all that are given by position."""
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
@@ -108,17 +108,17 @@ def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], A
 
 
 def travels(field: dataclasses.Field[Any]) -> str:
-    """How an option reaches the cluster, a key of TRAVELS."""
+    """Returns how an option reaches the cluster, a key of TRAVELS."""
     return str(field.metadata.get("travels", "word"))
 
 
 def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """A field as command-line words."""
+    """Returns a field as command-line words."""
     return config_words(field, list(value) if isinstance(value, tuple) else value)
 
 
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
-    """The value as the cluster understands it; a small local file is added to `files`."""
+    """Returns the value as the cluster understands it; adds a small local file to `files`."""
     flag = str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
     for text in value if isinstance(value, tuple) else (value,):
         match travels(field):
@@ -140,7 +140,7 @@ def shared(name: str) -> bool:
 
 
 def carry(path: Path, files: dict[str, bytes]) -> str:
-    """Adds a local file to those that travel; returns its name in the working directory."""
+    """Adds a local file to those that travel; returns its name in the job's working directory."""
     data = path.read_bytes()
     name = path.name
     if files.get(name, data) != data:
@@ -150,7 +150,7 @@ def carry(path: Path, files: dict[str, bytes]) -> str:
 
 
 def refuse_credentials(values: Sequence[str]) -> None:
-    """A job's command is shown on the dashboard and in its log: it must hold no keys."""
+    """Raises UserError for credentials: a job's command is shown on the dashboard and in its log."""
     for value in values:
         if redact(value) != value:
             raise UserError(

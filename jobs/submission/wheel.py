@@ -1,4 +1,4 @@
-"""Our own wheel, built from the files that run here: no network, no build tool, the same bytes for the same files.
+"""Builds this package's wheel from the files that run here: no network, no build tool, equal bytes for equal files.
 
     data = bundle_bytes({"street.yaml": b""})     # the wheel's content and files/street.yaml: a job's working directory
     python -m scclip.jobs.submission.wheel 0.1.0  # exit code 2 where another version is installed
@@ -25,7 +25,7 @@ FILES = "files"  # folder of a working directory with the user's own files
 
 
 def package_files() -> dict[str, bytes]:
-    """Path in the wheel → content, of everything our packages need at run time."""
+    """Returns path in the wheel → content, for everything that the package needs at run time."""
     files = dict[str, bytes]()
     for package in PACKAGES:
         root, folder = Path(importlib.import_module(package).__path__[0]), package.replace(".", "/")
@@ -35,7 +35,7 @@ def package_files() -> dict[str, bytes]:
 
 
 def wheel_files() -> dict[str, bytes]:
-    """All members of the wheel, its metadata and RECORD included."""
+    """Returns all members of the wheel, with its metadata and RECORD."""
     info = f"{DISTRIBUTION.replace('-', '_')}-{version(DISTRIBUTION)}.dist-info"
     texts = {
         "METADATA": f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version(DISTRIBUTION)}\n",
@@ -51,7 +51,7 @@ def wheel_files() -> dict[str, bytes]:
 
 
 def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
-    """A working directory as a zip with fixed dates and modes.
+    """Returns a job's working directory as a zip with fixed dates and modes.
 
     Args:
         files: name → content of the user's own files, which go into files/.
@@ -68,7 +68,7 @@ def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 where this very version is installed here, else 2 and one line."""
+    """Returns 0 where exactly this version is installed here, else 2 and prints one line."""
     (wanted,) = argv
     if version(DISTRIBUTION) == wanted:
         return 0

@@ -25,11 +25,11 @@ SECTIONS = ("model", "vocabulary", "options", "chunk_limits", "segmentation", "v
 
 
 class RunMismatch(UserError):
-    """The output holds a run whose labels, ids or chunks would differ; the message names the field and both values."""
+    """OUTPUT holds a run whose labels, ids or chunks would differ; the message names the field and both values."""
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of our code and of the libraries that labels pass through."""
+    """Returns the versions of this package and of the libraries that labels pass through."""
     return {name: version(name) for name in LIBRARIES}
 
 
@@ -56,7 +56,7 @@ def open_run(files: RunFiles, manifest: RunManifest) -> list[str]:
 
 
 def read_run(files: RunFiles) -> RunManifest:
-    """What an existing run is made of; FileNotFoundError if there is none, RunMismatch if run.json is no run's."""
+    """Reads run.json; FileNotFoundError if there is none, RunMismatch if it is not the file of a run."""
     document = read_document(files)
     try:
         return RunManifest.from_json(document)
@@ -65,7 +65,7 @@ def read_run(files: RunFiles) -> RunManifest:
 
 
 def read_document(files: RunFiles) -> Mapping[str, Any]:
-    """run.json as it was written, be it by another version; raises as `read_run`."""
+    """Reads run.json as it was written, also by another version; raises as `read_run`."""
     url = join(files.output, "run.json")
     try:
         return dict(json.loads(read_bytes(url)))
@@ -82,7 +82,7 @@ def read_labeling_run(files: RunFiles) -> RunManifest:
 
 
 def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunManifest, list[Unit]]:
-    """The manifest and the planned units of a run that must be there.
+    """Reads manifest and planned units of a run that must be there.
 
     Args:
         files: the run.
@@ -99,7 +99,7 @@ def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunM
 
 
 def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:
-    """Compares with the run.json that is there, every key of it, also those of another version.
+    """Compares every key of the run.json that is there, also keys of another version.
 
     Returns:
         Warnings: libraries of another patch version.
@@ -123,7 +123,7 @@ def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:
 
 
 def precedence(field: str) -> tuple[int, bool, str]:
-    """Sort key: what people choose comes before what follows from it (a vocabulary's thresholds), names first."""
+    """Returns a sort key: options before what follows from them (a vocabulary's thresholds), names first."""
     section = field.partition(".")[0]
     return SECTIONS.index(section) if section in SECTIONS else -1, ".name" not in field, field
 
@@ -137,12 +137,12 @@ def flatten(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def same_but_patch(old: object, new: object) -> bool:
-    """True for versions that share their first two numbers."""
+    """Returns whether two versions share their first two numbers."""
     numbers = [re.findall(r"\d+", str(value))[:2] for value in (old, new)]
     return numbers[0] == numbers[1] and len(numbers[0]) == 2
 
 
 def shown(value: object) -> str:
-    """A value short enough for an error line."""
+    """Returns a value as text, short enough for an error line."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"

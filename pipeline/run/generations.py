@@ -1,4 +1,4 @@
-"""The plan of a run: its units, in generations, for the input may grow from one call to the next.
+"""Keeps the plan of a run: its units, in generations, because the input may grow from one call to the next.
 
 units = write_generation(files, known, new, replan)   # all units, the new ones as the next generation
 """
@@ -14,7 +14,7 @@ from scclip.pipeline.storage.files import create, join, list_files
 
 
 def read_plan(files: RunFiles) -> list[Unit]:
-    """The units of all generations, in order."""
+    """Reads the units of all generations, in order."""
     urls = (file.url for file in list_files(join(files.output, "plan")) if file.url.endswith(".parquet"))
     return [unit for url in urls for unit in plan_from_table(read_table(url))]
 
@@ -22,7 +22,7 @@ def read_plan(files: RunFiles) -> list[Unit]:
 def write_generation(
     files: RunFiles, known: Sequence[Unit], new: Sequence[Unit], replan: Callable[[Sequence[Unit]], list[Unit]]
 ) -> list[Unit]:
-    """All units, the `new` ones written as the next generation of the plan.
+    """Writes the `new` units as the next generation of the plan; returns all units.
 
     Where another driver wrote that generation first, its units are known now, and `replan` finds what is still new.
     """

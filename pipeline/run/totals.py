@@ -1,4 +1,7 @@
-"""Totals of a run."""
+"""Adds up what a run holds, from the sums that every images/ file carries; writes summary.json.
+
+totals = sum(unit_totals(files, files.finished()).values(), Totals())
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Totals:
     statuses: Counter[str] = field(default_factory=Counter)
     """Images by status."""
     pixels: int = 0
-    """Of labeled images, as the following."""
+    """Pixels of labeled images; the next four fields also count labeled images only."""
     background_pixels: int = 0
     ignored_pixels: int = 0
     windows: int = 0
@@ -40,7 +43,7 @@ class Totals:
     """Images with the category; their sum is the number of segments."""
     class_pixels: Counter[int] = field(default_factory=Counter)
     class_confidence: Counter[int] = field(default_factory=Counter)
-    """Sum of the pixels' quantised confidence: divided by 255 and the pixels it is the class's mean."""
+    """Sum of the pixels' quantised confidence: divided by 255 and by the pixels it is the class's mean."""
 
     @property
     def read(self) -> int:
@@ -63,13 +66,13 @@ class Totals:
         return sum(self.class_images.values())
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-able: counters as objects, their keys as text there."""
+        """Returns what JSON can hold: counters become objects."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
     @staticmethod
     def from_json(text: str | bytes) -> Totals:
-        """The totals that `json.dumps(to_dict())` wrote."""
+        """Reads the totals that `json.dumps(to_dict())` wrote."""
         values = json.loads(text)
         for name, value in values.items():
             if isinstance(value, dict):
@@ -81,7 +84,7 @@ class Totals:
 
 
 def totals(images: pa.Table, segments: pa.Table) -> Totals:
-    """Totals of tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
+    """Adds up tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
     labeled = images.filter(pc.equal(images["status"], OK))
     size = _integers(labeled["width"]) * _integers(labeled["height"])
     category, area = _integers(segments["category_id"]), _integers(segments["area"])
@@ -103,7 +106,7 @@ def _integers(column: pa.ChunkedArray) -> IntArray:
 
 
 def _numerators(fractions: pa.ChunkedArray, denominators: IntArray) -> IntArray:
-    """The integers that the fractions were made of; exact below 2^51."""
+    """Returns the integers that the fractions were made of; exact below 2^51."""
     return np.rint(fractions.to_numpy() * denominators).astype(np.int64)
 
 
@@ -117,12 +120,12 @@ FOOTER_BLOCK = 2**16  # bytes a request: enough for a Parquet footer with its me
 
 
 def unit_totals(files: RunFiles, units: Iterable[int]) -> dict[int, Totals]:
-    """Totals of finished units, from the metadata of their images/ files."""
+    """Reads the totals of finished units from the metadata of their images/ files."""
     return dict(map_threads(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
 
 
 def unit_metadata(files: RunFiles, unit: int) -> Mapping[bytes, bytes]:
-    """The metadata of a finished unit's images/ file, without reading its rows."""
+    """Reads the metadata of a finished unit's images/ file, without its rows."""
     url = files.unit_file("images", unit)
     with open_stream(url, size=info(url).size, block=FOOTER_BLOCK) as stream:
         return pq.read_schema(stream).metadata or {}
@@ -163,7 +166,7 @@ class Summary(TypedDict, total=False):
 
 
 def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> Summary:
-    """The totals as summary.json has them.
+    """Returns the totals as summary.json holds them.
 
     Args:
         totals: of the whole run.
@@ -200,11 +203,11 @@ def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_
 
 
 def mean_confidence(totals: Totals, category: int) -> float | None:
-    """Mean confidence of a category's pixels in 0..1, None where it has none."""
+    """Returns the mean confidence of a category's pixels, 0 to 1; None where it has no pixels."""
     pixels = totals.class_pixels[category]
     return totals.class_confidence[category] / HIGHEST / pixels if pixels else None
 
 
 def write_summary(files: RunFiles, summary: Summary) -> None:
-    """summary.json, replaced as a whole."""
+    """Replaces summary.json as a whole."""
     replace(join(files.output, "summary.json"), json.dumps(summary, indent=1, ensure_ascii=True).encode())

@@ -44,7 +44,7 @@ class UnitReport:
 
 
 class Broken(Exception):
-    """A file that cannot be read as what it should be."""
+    """A file is missing or cannot be read as what it should be."""
 
 
 def verify_units(files: RunFiles, units: Sequence[Unit], run: RunManifest) -> Iterator[UnitReport]:
@@ -55,7 +55,7 @@ def verify_units(files: RunFiles, units: Sequence[Unit], run: RunManifest) -> It
 
 
 def verify_unit(files: RunFiles, unit: Unit, run: RunManifest) -> UnitReport:
-    """One finished unit's files against each other and against the plan."""
+    """Compares one finished unit's files with each other and with the plan."""
     try:
         images, metadata = read_table(files, "images", unit.number, IMAGES_SCHEMA)
         digests, sums = json.loads(metadata[DIGESTS_KEY]), Totals.from_json(metadata[TOTALS_KEY])
@@ -71,7 +71,7 @@ def verify_unit(files: RunFiles, unit: Unit, run: RunManifest) -> UnitReport:
 
 
 def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tuple[pa.Table, dict[bytes, bytes]]:
-    """A unit's table of `schema` and its file's metadata; Broken where it is none."""
+    """Reads a unit's table of `schema` and its file's metadata; Broken where that fails."""
     try:
         table = files.table(kind, unit)
         return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
@@ -82,12 +82,12 @@ def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tupl
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Returns the message of an error in one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[str]:
-    """Rows: every index once and in order, ids as the run makes them, a reason for every failure."""
+    """Checks the rows: every index once and in order, ids as the run makes them, a reason for every failure."""
     index, failed = images["index"].to_pylist(), images.filter(pc.not_equal(images["status"], OK))
     if index != list(range(len(index))):
         yield f"images/: {len(index)} rows whose indices are not 0 to {len(index) - 1}: images are missing or repeated"
@@ -102,7 +102,7 @@ def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[
 
 
 def options_problems(digests: Mapping[str, str], run: RunManifest) -> Iterator[str]:
-    """Which files belong to a unit is said by the run's options."""
+    """Checks that the unit has the files that the run's options ask for."""
     for kind in ("coco", "segments"):
         if kind not in digests:
             yield f"images/: names no {kind}/ file"
@@ -111,7 +111,7 @@ def options_problems(digests: Mapping[str, str], run: RunManifest) -> Iterator[s
 
 
 def digest_problems(files: RunFiles, kind: str, unit: int, digest: str) -> Iterator[str]:
-    """A file whose bytes are not those that the unit was committed with."""
+    """Checks that a file's bytes are those that the unit was committed with."""
     try:
         actual = hashlib.sha256(read_bytes(files.unit_file(kind, unit))).hexdigest()
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def digest_problems(files: RunFiles, kind: str, unit: int, digest: str) -> Itera
 
 
 def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals) -> Iterator[str]:
-    """Counts, areas and RLEs of the segments; the document against the tables."""
+    """Checks counts, areas and RLEs of the segments, and the COCO document against the tables."""
     try:
         segments, _ = read_table(files, "segments", unit, SEGMENTS_SCHEMA)
         written = json.loads(read_bytes(files.unit_file("coco", unit)))
@@ -140,7 +140,7 @@ def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals
 
 
 def bad_rles(images: pa.Table, segments: pa.Table) -> Iterator[str]:
-    """Image and category of every segment whose RLE is not of its image's size and of its area."""
+    """Yields IMAGE/CATEGORY of every segment whose RLE does not have its image's size or its area."""
     labeled = images.filter(pc.equal(images["status"], OK))
     height, width = labeled["height"].to_pylist(), labeled["width"].to_pylist()
     sizes = dict(zip(labeled["image_id"].to_pylist(), zip(height, width, strict=True), strict=True))
@@ -158,7 +158,7 @@ def bad_rles(images: pa.Table, segments: pa.Table) -> Iterator[str]:
 
 
 def run_lengths(text: str) -> np.ndarray:
-    """(R,) int64 run lengths, zeros first, of COCO's compressed counts; ValueError where the text is none."""
+    """Returns (R,) int64 run lengths, zeros first, of COCO's compressed counts; ValueError for other text."""
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("no compressed counts")
@@ -176,7 +176,7 @@ def run_lengths(text: str) -> np.ndarray:
 
 
 def covered_problems(images: pa.Table, segments: pa.Table) -> Iterator[str]:
-    """Segments, background and ignored pixels of a labeled image are its pixels, each once."""
+    """Checks that segments, background and ignored pixels of a labeled image add up to its pixels."""
     sums = segments.group_by("image_id", use_threads=False).aggregate([("area", "sum")])
     areas = dict(zip(sums["image_id"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
     labeled = images.filter(pc.equal(images["status"], OK))
@@ -191,7 +191,7 @@ def covered_problems(images: pa.Table, segments: pa.Table) -> Iterator[str]:
 
 
 def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mapping[str, str]) -> Iterator[str]:
-    """The mask tar is whole and has every labeled image the same number of times."""
+    """Checks that the mask tar is complete and holds the same number of files for every labeled image."""
     if "masks" not in digests:
         return
     data, labeled = read_bytes(files.unit_file("masks", unit.number)), images["status"].to_pylist().count(OK)
@@ -205,7 +205,7 @@ def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mappi
 
 
 def some(what: str, names: Sequence[str]) -> Iterator[str]:
-    """One line for all mistakes of a kind, the first few by name."""
+    """Yields one line for all mistakes of a kind, which names the first few."""
     if names:
         more = ", …" if len(names) > SHOWN else ""
         yield f"{what}: {len(names)} ({', '.join(names[:SHOWN])}{more})"
@@ -213,7 +213,7 @@ def some(what: str, names: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is not in its final place."""
+    """Files of a run that are not final."""
 
     begun: dict[int, int]
     """Parts of units that are not finished: a rerun goes on from them."""
@@ -222,9 +222,9 @@ class Leftovers:
     uncommitted: list[str]
     """Files of units that are not committed: a rerun writes them again or finds them right."""
     temporaries: list[str]
-    """Names that a killed writer never published."""
+    """Temporary files of killed writers."""
     unexpected: list[str]
-    """Files of units that the plan does not have."""
+    """Files of units that are not in the plan."""
 
 
 def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
