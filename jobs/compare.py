@@ -15,7 +15,7 @@ from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.review.drift import Classes, ComparedRun, Drift, compare_units, pair_units
 from scclip.pipeline.review.gallery import ComparisonPainter, draw_pictures
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run, run_categories
+from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import replace
 
@@ -53,8 +53,8 @@ def open_run(name: str) -> ComparedRun:
     except FileNotFoundError:
         raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
     units = [unit for unit in plan if unit.number in finished]
-    decode = DecodeConfig(exif=run["options"]["exif"])
-    return ComparedRun(files=files, names=run_categories(run), units=units, decode=decode)
+    decode = DecodeConfig(exif=run.options.exif)
+    return ComparedRun(files=files, names=run.categories, units=units, decode=decode)
 
 
 def as_text(drift: Drift, classes: Classes) -> str:

@@ -1,4 +1,4 @@
-"""`scclip demo`: the whole product on drawn scenes: shards → labels → comparison with the truth → report.
+"""`scclip demo`: everything on drawn scenes: shards → labels → comparison with the ground truth → report.
 
     scclip demo --output demo-run
 
@@ -43,7 +43,7 @@ RUNS: tuple[tuple[Method, str, str], ...] = (("scclip", "labels", "SC-CLIP"), ("
 
 
 def demo(options: DemoOptions) -> int:
-    """Shards, two labeling runs, the comparison, the report; then tells where to look."""
+    """Draws shards, labels them twice, compares with the truth, writes the report and prints where all this lies."""
     began, output = time.monotonic(), options.output.rstrip("/") or "/"
     write_shards(output, options.images, options.split)
     if options.shards_only:
@@ -63,26 +63,26 @@ def demo(options: DemoOptions) -> int:
 
 
 def write_shards(output: str, images: int, split: str = "demo") -> None:
-    """Draws the scenes into four tars, each created once and whole; UserError where others lie there."""
-    for number, places in enumerate(np.array_split(np.arange(images), SHARDS)):
+    """Draws the scenes into four tars, each written once and completely; UserError where other tars lie there."""
+    for number, indices in enumerate(np.array_split(np.arange(images), SHARDS)):
         url = join(output, "shards", f"scenes-{number:05d}.tar")
         if not exists(url):
-            print(f"drawing {len(places)} scenes: {url}", flush=True)
-            create(url, shard_bytes(places.tolist(), split))
-        elif (found := sum(map(count_images, plan_units([url])))) != len(places):
-            raise UserError(f"{url} holds {found} scenes, not {len(places)}; choose another --output or --images")
+            print(f"drawing {len(indices)} scenes: {url}", flush=True)
+            create(url, shard_bytes(indices.tolist(), split))
+        elif (found := sum(map(count_images, plan_units([url])))) != len(indices):
+            raise UserError(f"{url} holds {found} scenes, not {len(indices)}; choose another --output or --images")
 
 
-def shard_bytes(places: Sequence[int], split: str = "demo") -> bytes:
-    """A WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene; always equal."""
-    files = ((place, scene_files(place, split)) for place in places)
-    return tar_bytes((f"{place:06d}.{suffix}", data) for place, named in files for suffix, data in named.items())
+def shard_bytes(indices: Sequence[int], split: str = "demo") -> bytes:
+    """Returns a WebDataset tar with KEY.png, KEY.seg.png (category indices) and KEY.json of each scene."""
+    files = ((index, scene_files(index, split)) for index in indices)
+    return tar_bytes((f"{index:06d}.{suffix}", data) for index, named in files for suffix, data in named.items())
 
 
-def scene_files(place: int, split: str = "demo") -> dict[str, bytes]:
-    """Suffix → bytes of one scene: picture, truth, and what it was drawn from."""
+def scene_files(index: int, split: str = "demo") -> dict[str, bytes]:
+    """Returns suffix → bytes of one scene: picture, truth, and what it was drawn from."""
     first, sizes = (FIRST_SEED, SIZES) if split == "demo" else (SPLIT_SEEDS[split].start, SPLIT_SIZES[split])
-    seed, (height, width) = first + place, sizes[place % len(sizes)]
+    seed, (height, width) = first + index, sizes[index % len(sizes)]
     image, truth = scene(seed, height, width)
     names = [CLASSES[category - 1] for category in np.unique(truth).tolist()]
     described = {"seed": seed, "height": height, "width": width, "classes": names}
@@ -90,7 +90,7 @@ def scene_files(place: int, split: str = "demo") -> dict[str, bytes]:
 
 
 def label_scenes(output: str, model: str) -> None:
-    """The real labeling job, once per method, on one local Ray; runs that are finished are left alone."""
+    """Runs the labeling job once per method, on one local Ray; finished runs are left as they are."""
     files = [RunFiles(join(output, folder)) for _, folder, _ in RUNS]
     with local_or_cluster(None) as cluster:
         if any(len(run.finished()) < SHARDS for run in files):
@@ -102,14 +102,14 @@ def label_scenes(output: str, model: str) -> None:
 
 
 def measure(output: str) -> Evaluation:
-    """Both methods' labels against the truth in the shards; JobFailed where an image has no labels or no truth."""
-    found = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
-    matrices = {str(method): evaluation.matrices[method] for method, evaluation in found.items()}
-    return replace(found["scclip"], matrices=matrices)
+    """Evaluates both methods' labels; JobFailed where an image has no labels or no truth."""
+    evaluations = {method: evaluated(join(output, folder), join(output, "shards")) for method, folder, _ in RUNS}
+    matrices = {str(method): evaluation.matrices[method] for method, evaluation in evaluations.items()}
+    return replace(evaluations["scclip"], matrices=matrices)
 
 
 def evaluated(labels: str, shards: str) -> Evaluation:
-    """A run's labels of scenes against the truth in their shards; JobFailed as `measure`."""
+    """Evaluates a run's labels against the truth in their shards; raises JobFailed as `measure` does."""
     options = EvaluateOptions(labels=labels, truth=(shards,), truth_indices="categories")
     evaluation = run_evaluation(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
     if evaluation.failed:

@@ -5,17 +5,19 @@
     scclip evaluate --labels labels/ --truth shards/
 """
 
+import functools
 from collections.abc import Sequence
 
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
-from scclip.jobs.label import exceeded, follow, warn
+from scclip.jobs.label import check_failures, follow
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.options.label import SegmentationOptions
 from scclip.jobs.pages.evaluation import write_page
-from scclip.jobs.setup.evaluation import Setup, labels_setup, model_setup
+from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
@@ -25,7 +27,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.commit import create_anew, tidy, uncommit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import compare_runs, read_run
+from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage.files import join
 
@@ -37,9 +39,7 @@ def evaluate(
     evaluation = run_evaluation(options, model, segmentation, compute)
     print(as_text(evaluation))
     print(f"results: {join(options.output, 'results.json')}, results.md, report.html")
-    statuses = dict(sorted(evaluation.statuses.items()))
-    read = {"images_read": sum(statuses.values()), "images_failed": evaluation.failed, "statuses": statuses}
-    return exceeded(read, options.as_label())
+    return check_failures(evaluation.statuses, options.max_failed)
 
 
 def run_evaluation(
@@ -50,21 +50,24 @@ def run_evaluation(
     *,
     here: bool = False,
 ) -> Evaluation:
-    """Evaluates to the end, or goes on where an earlier call stopped; `here` does it in this process, without Ray."""
+    """Evaluates to the end, or goes on where an earlier call stopped; with `here` in this process, without Ray."""
     files = RunFiles(options.output)
     with local_or_cluster(options.address) as cluster:
         setup = choose_setup(options, model, segmentation, compute, cluster)
         warn(setup.warnings, "evaluate")
-        known = known_units(files, setup.run)
-        new = plan_more(options, known, files)
+        known = known_units(files, setup.manifest)
+        plan_more = functools.partial(
+            plan_units, options.shards, truth=options.truth_extension, limit=options.limit, exclude=[files.output]
+        )
+        new = plan_more(known)
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
             job = setup.job(files, cluster, here)
-            warn(create_run(files, setup.run), "evaluate")
-            known = write_generation(files, known, new, lambda seen: plan_more(options, seen, files))
-            compare_runs(read_run(files), setup.run, files.output)  # another driver may have begun another meanwhile
+            warn(create_run(files, setup.manifest), "evaluate")
+            known = write_generation(files, known, new, plan_more)
+            check_same(files, setup.manifest)  # another driver may have begun another meanwhile
             work(known, job, here)
         elif not here:
             print(f"nothing to do: every image is evaluated in {files.output}")
@@ -77,8 +80,8 @@ def choose_setup(
     segmentation: SegmentationOptions,
     compute: ComputeConfig,
     cluster: Cluster,
-) -> Setup:
-    """What is evaluated: a model, or the labels of a run; UserError where the options are of the other."""
+) -> EvaluationSetup:
+    """Sets up what is evaluated, a model or the labels of a run; UserError for options that belong to the other."""
     if options.labels is None:
         return model_setup(options, model, segmentation, compute, cluster.cuda(compute))
     if model != ModelConfig() or segmentation != SegmentationOptions():
@@ -86,13 +89,8 @@ def choose_setup(
     return labels_setup(options, compute)
 
 
-def plan_more(options: EvaluateOptions, known: Sequence[Unit], files: RunFiles) -> list[Unit]:
-    """The units that the shards have gained over those known."""
-    return plan_units(options.shards, known, truth=options.truth_extension, limit=options.limit, exclude=[files.output])
-
-
 def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
-    """Evaluates what is not finished yet."""
+    """Evaluates the units that are not finished yet."""
     finished = job.files.finished()
     waiting = [unit for unit in units if unit.number not in finished]
     if here:
@@ -102,7 +100,7 @@ def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
     print(f"{progress.images:,} images in {duration(progress.seconds)}")
 
 
-def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: Setup) -> Evaluation:
+def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: EvaluationSetup) -> Evaluation:
     """Adds up the committed matrices and writes results.json, results.md and report.html."""
     totals, matrices = read_scores(files, [unit.number for unit in units], setup.scoring)
     evaluation = setup.evaluation(totals, matrices)

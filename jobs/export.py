@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, repeated, unexported
@@ -28,8 +29,8 @@ from scclip.pipeline.export.source import ExportError, Source
 from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run, run_categories
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
@@ -39,10 +40,7 @@ NAMED_SHOWN = 3  # repeated keys in an error line
 def export(options: ExportOptions, selection: SelectionOptions) -> int:
     """Checks everything that can be wrong, exports the finished units, tells what was written."""
     files = RunFiles(options.run.rstrip("/") or "/")
-    try:
-        run, units = read_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"RUN {files.output} holds no run (no run.json); give the directory of one") from None
+    run, units = existing_run(files, "RUN")
     finished = files.finished()
     ready = [unit for unit in units if unit.number in finished]
     if not ready:
@@ -62,9 +60,9 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     return conclude(assemble(ready, job), job)
 
 
-def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: dict[str, Any]) -> ExportJob:
+def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: RunManifest) -> ExportJob:
     """The job; UserError for a filter, a class or an option that does not fit the run."""
-    categories = run_categories(run)
+    categories = run.categories
     try:
         if selection.filter:
             parse_filter(selection.filter, IMAGES_SCHEMA.names)
@@ -77,7 +75,7 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         )
     except (FilterError, MappingError) as error:
         raise UserError(str(error)) from None
-    if rules.needs_confidence and not run["options"]["save_confidence"]:
+    if rules.needs_confidence and not run.options.save_confidence:
         raise UserError(f"RUN {files.output} has no saved confidence; label with --save-confidence to use thresholds")
     if options.components and True not in target.categories.things.values():
         warning = "--components: the vocabulary calls no class a thing (thing: true); every class stays one segment"
@@ -116,16 +114,16 @@ def yaml_file(flag: str, name: str) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def thresholds(selection: SelectionOptions, run: dict[str, Any]) -> dict[int, float] | None:
+def thresholds(selection: SelectionOptions, run: RunManifest) -> dict[int, float] | None:
     """The run's category → threshold as `label` would have it; None where none was asked for."""
     if not selection.thresholds and selection.confidence_threshold is None:
         return None
-    names, segmentation = run_categories(run), run["segmentation"]
+    names, segmentation = run.categories, run.segmentation
     given = yaml_file("--thresholds", selection.thresholds)
     refuse_unknown(given, [name for category, name in names.items() if category], "--thresholds")
-    own = {int(category): float(value) for category, value in segmentation["category_thresholds"]}
+    own = dict(segmentation.category_thresholds)
     usual = selection.confidence_threshold
-    usual = segmentation["confidence_threshold"] if usual is None else usual
+    usual = segmentation.confidence_threshold if usual is None else usual
     values = {category: own.get(category, usual) for category in names}
     for category, name in names.items():
         if category and name in given:
@@ -136,30 +134,28 @@ def thresholds(selection: SelectionOptions, run: dict[str, Any]) -> dict[int, fl
     return values
 
 
-def document_info(run: dict[str, Any]) -> dict[str, Any]:
+def document_info(run: RunManifest) -> dict[str, Any]:
     """`info` of the merged JSON, as the run's own documents have it."""
-    model, vocabulary = run["model"], run["vocabulary"]
+    model, vocabulary = run.model, run.vocabulary
     return {
-        "description": f"Pseudo-labels of {model['method']} with {model['model']}, vocabulary {vocabulary['name']}",
-        "version": run["versions"]["scclip-pipeline"],
-        "weights_sha256": model["weights_sha256"],
-        "vocabulary_sha256": vocabulary["sha256"],
+        "description": f"Pseudo-labels of {model.method} with {model.model}, vocabulary {vocabulary.name}",
+        "version": run.versions["scclip-pipeline"],
+        "weights_sha256": model.weights_sha256,
+        "vocabulary_sha256": vocabulary.sha256,
     }
 
 
 def fingerprint(
-    options: ExportOptions, selection: SelectionOptions, run: dict[str, Any], units: Sequence[Unit]
+    options: ExportOptions, selection: SelectionOptions, run: RunManifest, units: Sequence[Unit]
 ) -> dict[str, Any]:
     """All that the export depends on: export.json."""
-    chosen = {item.name: getattr(options, item.name) for item in fields(options)}
-    for name in ("output", "address"):
-        del chosen[name]
+    chosen = recorded(options)
     numbers = ",".join(str(unit.number) for unit in units)
     return {
         "options": chosen | asdict(selection),
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
-        "run_sha256": hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest(),
+        "run_sha256": run.digest(),
         "units": len(units),
         "units_sha256": hashlib.sha256(numbers.encode()).hexdigest(),
     }
@@ -187,10 +183,10 @@ def claim(output: str, wanted: dict[str, Any]) -> None:
     )
 
 
-def refuse_repeated(job: ExportJob, run: dict[str, Any], units: Sequence[Unit]) -> None:
+def refuse_repeated(job: ExportJob, run: RunManifest, units: Sequence[Unit]) -> None:
     """UserError where two images would have one id, or one file name, with their names."""
     files_by_key = job.format in ("yolo", "coco-panoptic") or (job.source.pictures and job.format == "coco")
-    if run["options"]["image_ids"] == "key":
+    if run.options.image_ids == "key":
         refuse(repeated(job.source, units, "image_id"), "image ids", "label with --image-ids plan")
     if files_by_key:
         refuse(repeated(job.source, units, "key"), "keys", f"{job.format} names files by key: use png or parquet")

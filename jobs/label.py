@@ -4,138 +4,93 @@
         --model ViT-B-16-quickgelu --pretrained openai
 """
 
-import functools
 import json
-import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import ray
 
-from scclip.encoder.checkpoints import WeightsSource, load_clip
 from scclip.encoder.config import ModelConfig
 from scclip.errors import JobFailed
-from scclip.jobs.cli.cluster import Cluster, local_or_cluster
-from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.dry_run import dry_run
-from scclip.jobs.setup.labeling import (
-    CPU_CHUNK,
-    GPU_CHUNK,
-    create_run,
-    fingerprint,
-    known_units,
-    new_units,
-    sample_inputs,
-    with_failures,
-    writers,
-)
-from scclip.jobs.setup.models import (
-    build_spec,
-    find_model,
-    load_vocabulary,
-    load_warnings,
-    segmenter_config,
-)
+from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
+from scclip.jobs.setup.models import load_vocabulary, load_warnings
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
+from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
-from scclip.pipeline.inputs.chunks import ChunkLimits
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.ledger import running_ledger
 from scclip.pipeline.labeling.telemetry import stage_summary
 from scclip.pipeline.run.commit import tidy, uncommit
-from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import compare_runs, read_run
+from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
-from scclip.pipeline.run.totals import Totals, summarise, unit_totals, write_summary
+from scclip.pipeline.run.totals import Summary, Totals, summarise, unit_totals, write_summary
 from scclip.pipeline.storage.files import exists, join, read_bytes
 from scclip.pipeline.storage.retries import retries_used
-from scclip.segmentation.types import SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary
 
 
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:
-    """Runs a labeling job to its end; returns 0, raises JobFailed where more images failed than `max_failed`."""
-    files, vocabulary = RunFiles(options.output.rstrip("/") or "/"), load_vocabulary(options.vocabulary)
+    """Runs a labeling job to its end, or goes on where an earlier call stopped.
+
+    Returns:
+        0.
+
+    Raises:
+        JobFailed: more images failed than `max_failed` allows, or Ray ended the job.
+        UserError: options, input, OUTPUT or the cluster are wrong.
+    """
+    vocabulary = load_vocabulary(options.vocabulary)
     warn(load_warnings(model, vocabulary))
     with local_or_cluster(options.address) as cluster:
-        source = find_model(model, cluster.cuda(compute))
-        segmenter = segmenter_config(segmentation, vocabulary, source, cluster.cuda(compute))
-        limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cluster.cuda(compute) else CPU_CHUNK))
-        run = fingerprint(options, source, vocabulary, segmenter, limits)
-        known = known_units(files, run)
-        new = new_units(options, known, files)
+        setup = LabelingSetup.of(options, model, segmentation, compute, vocabulary, cluster.cuda(compute))
+        files, manifest = setup.files, setup.manifest()
+        known = known_units(files, manifest)
+        new = setup.new_units(known)
         again = with_failures(files) if options.retry_failed else set()
         if not options.dry_run:
             tidy(files, files.finished())
             uncommit(files, again)
         finished = files.finished() - again
         if not new and all(unit.number in finished for unit in known):
-            return report_nothing_to_do(files, vocabulary, options)
+            return report_nothing_to_do(setup)
         cluster.start()
         check_storage(files.output, sample_inputs(new or known), write=not options.dry_run)
-        prepared = functools.partial(prepare, options, cluster, compute, source, vocabulary, segmenter, limits, run)
         if options.dry_run:
             left = [unit for unit in [*known, *new] if unit.number not in finished]
-            return dry_run(left, prepared, files.output, source.config.precision)
-        job = prepared(files)
-        units = write_generation(files, known, new, lambda seen: new_units(options, seen, files))
-        compare_runs(read_run(files), run, files.output)  # another driver may have begun another run meanwhile
+            return dry_run(
+                left, lambda scratch: setup.job(scratch, cluster), files.output, setup.source.config.precision
+            )
+        job = setup.job(files, cluster)
+        units = write_generation(files, known, new, setup.new_units)
+        check_same(files, manifest)  # another driver may have begun another run meanwhile
         progress = follow([unit for unit in units if unit.number not in finished], job)
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
+    stages = stage_summary(progress.faults["stage_seconds"], job.resources, progress.seconds)
     summary |= {"units": len(units), "worker_deaths": progress.faults["worker_deaths"]}
-    summary |= stage_summary(progress.faults["stage_seconds"], job.resources, progress.seconds)
+    summary |= {"stages": stages["stages"], "bottleneck": stages["bottleneck"]}
     summary |= {"storage_retries": progress.faults["storage_retries"] + retries_used()}
     write_summary(files, summary)
-    return conclude(summary, options, files)
-
-
-def prepare(
-    options: LabelOptions,
-    cluster: Cluster,
-    compute: ComputeConfig,
-    source: WeightsSource,
-    vocabulary: Vocabulary,
-    segmenter: SegmenterConfig,
-    limits: ChunkLimits,
-    run: dict[str, Any],
-    files: RunFiles,
-) -> LabelJob:
-    """Starts Ray, loads the model, claims OUTPUT with run.json: all that can be wrong is found before the plan is."""
-    cluster.start()
-    resources = cluster.divide(compute)
-    if not options.dry_run and wait_for_actor(resources, compute.wait_for_resources, lambda line: warn([line])):
-        resources = cluster.divide(compute)
-    clip = load_clip(source)
-    clip.visual()
-    warn(create_run(files, run))
-    commit, finish = writers(options, source, vocabulary)
-    return LabelJob(
-        files=files,
-        spec=build_spec(clip, vocabulary, segmenter, resources, files),
-        resources=resources,
-        limits=limits,
-        decode=DecodeConfig(exif=options.exif, reduced_side=2 * segmenter.short_side if options.reduced_decode else 0),
-        commit=commit,
-        finish=finish,
-        done=files.parts(),
+    print(
+        f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed, "
+        f"{totals.segments:,} segments in {duration(progress.seconds)}"
     )
+    print(f"labels: {files.output}")
+    return check_failures(totals.statuses, options.max_failed)
 
 
-def warn(lines: Sequence[str], verb: str = "label") -> None:
-    """Warnings, one line each."""
-    for line in lines:
-        print(f"scclip {verb}: {line}", file=sys.stderr)
+def sample_inputs(units: Sequence[Unit]) -> list[str]:
+    """Returns what every node must be able to open: the first shard or file of these units."""
+    return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
-    """Runs the graph under a progress line; an interruption says how to go on."""
+    """Runs the graph under a progress line; where it is interrupted, the message says how to go on."""
     with running_ledger() as ledger, Progress(units) as progress:
         try:
             for outcome in label_units(units, job, ledger):
@@ -149,37 +104,35 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
     return progress
 
 
-def report_nothing_to_do(files: RunFiles, vocabulary: Vocabulary, options: LabelOptions) -> int:
-    """A finished run: says so; makes summary.json again if it is missing."""
-    url = join(files.output, "summary.json")
+def report_nothing_to_do(setup: LabelingSetup) -> int:
+    """Says that a run is finished; makes summary.json again if it is missing."""
+    files = setup.files
     print(f"nothing to do: every image of the input is labeled in {files.output}")
+    url = join(files.output, "summary.json")
     if exists(url):
-        return exceeded(json.loads(read_bytes(url)), options)
-    totals = sum(unit_totals(files, files.finished()).values(), Totals())
-    summary = summarise(totals, vocabulary.categories, 0.0, 0)
-    if not options.dry_run:
-        write_summary(files, summary)
-    return exceeded(summary, options)
+        summary: Summary = json.loads(read_bytes(url))
+    else:
+        totals = sum(unit_totals(files, files.finished()).values(), Totals())
+        summary = summarise(totals, setup.vocabulary.categories, 0.0, 0)
+        if not setup.options.dry_run:
+            write_summary(files, summary)
+    return check_failures(summary["statuses"], setup.options.max_failed)
 
 
-def conclude(summary: dict[str, Any], options: LabelOptions, files: RunFiles) -> int:
-    """Prints the result in two lines; returns the exit code."""
-    read, failed = summary["images_read"], summary["images_failed"]
-    print(
-        f"{read:,} images read, {summary['images_labeled']:,} labeled, {failed:,} failed, "
-        f"{summary['segments']:,} segments in {duration(summary['seconds'])}"
-    )
-    print(f"labels: {files.output}")
-    return exceeded(summary, options)
+def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:
+    """Returns 0; raises JobFailed (exit code 1) where a larger share of the images failed than allowed.
 
-
-def exceeded(summary: dict[str, Any], options: LabelOptions) -> int:
-    """0; JobFailed (exit code 1) where a larger share of images failed than allowed."""
-    read, failed = summary["images_read"], summary["images_failed"]
-    if failed <= options.max_failed * read:
+    Args:
+        statuses: images by status.
+        max_failed: the share that may fail, 0 to 1.
+    """
+    read = sum(statuses.values())
+    reasons = {status: count for status, count in sorted(statuses.items()) if status != Status.OK and count}
+    failed = sum(reasons.values())
+    if failed <= max_failed * read:
         return 0
-    reasons = ", ".join(f"{count:,} {status}" for status, count in summary["statuses"].items() if status != Status.OK)
+    named = ", ".join(f"{count:,} {status}" for status, count in reasons.items())
     raise JobFailed(
-        f"{failed:,} of {read:,} images failed ({reasons}), a larger share than --max-failed "
-        f"{options.max_failed:g} allows; images/*.parquet tells why, --retry-failed tries them again"
+        f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows; "
+        "images/*.parquet tells why, --retry-failed tries them again"
     )

@@ -3,27 +3,22 @@
 scclip status s3://bucket/labels
 """
 
-from scclip.errors import UserError
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals, unit_totals
 
 
 def status(options: StatusOptions) -> int:
-    """Prints what is planned, finished and in work; returns 0."""
+    """Prints what is planned, finished and in progress; returns 0."""
     print(describe(RunFiles(options.output.rstrip("/"))))
     return 0
 
 
 def describe(files: RunFiles) -> str:
-    """A few lines on a run; UserError where OUTPUT holds none."""
-    try:
-        run, units = read_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    """Returns a few lines about a run; UserError where OUTPUT holds none."""
+    run, units = existing_run(files, "OUTPUT")
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
     planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)
@@ -34,8 +29,8 @@ def describe(files: RunFiles) -> str:
         f"units     {len(finished):,} of {len(units):,} finished, {len(begun):,} begun",
         f"images    {totals.read:,} read, {totals.labeled:,} labeled, {totals.failed:,} failed (in finished units)",
         f"chunks    {sum(map(len, begun.values())):,} committed in units that are begun",
-        f"model     {run['model']['method']} with {run['model']['model']}, {run['model']['precision']}",
-        f"classes   {run['vocabulary']['name']}: {len(run['vocabulary']['classes'])}",
+        f"model     {run.model.method} with {run.model.model}, {run.model.precision}",
+        f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != Status.OK]
     return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])

@@ -45,7 +45,7 @@ DEMO_ROWS = len(CLASSES) + 1
 
 
 def student(options: StudentOptions) -> int:
-    """Labels, exports, trains twice, measures; prints the figures and one JSON line."""
+    """Labels, exports, trains two students and evaluates them; prints the figures and one JSON line."""
     output = options.output.rstrip("/") or "/"
     write_scenes(join(output, "scenes"), training_scenes(options.scenes))
     write_scenes(join(output, "test"), test_scenes(options.test))
@@ -68,22 +68,22 @@ def student(options: StudentOptions) -> int:
 
 
 def training_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Pictures alone: no truth is written that could be learned from."""
-    for place in range(count):
-        image, _ = scene(FIRST_SEED + place, *TRAINING_SIZES[place % len(TRAINING_SIZES)])
-        yield f"{place:06d}.png", png(image)
+    """Yields name and bytes of pictures alone: no truth is written that a student could learn from."""
+    for index in range(count):
+        image, _ = scene(FIRST_SEED + index, *TRAINING_SIZES[index % len(TRAINING_SIZES)])
+        yield f"{index:06d}.png", png(image)
 
 
 def test_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Pictures and truth of the demo's test split, as `python -m scclip.demo.evaluate` takes them."""
-    for place, seed in enumerate(SEEDS["test"][:count]):
-        image, truth = scene(seed, *SIZES["test"][place % len(SIZES["test"])])
-        yield f"{place:06d}.png", png(image)
-        yield f"{place:06d}.{TRUTH}", png(truth)
+    """Yields name and bytes of pictures and truth of the demo's test split, as scclip/demo/evaluate.py takes them."""
+    for index, seed in enumerate(SEEDS["test"][:count]):
+        image, truth = scene(seed, *SIZES["test"][index % len(SIZES["test"])])
+        yield f"{index:06d}.png", png(image)
+        yield f"{index:06d}.{TRUTH}", png(truth)
 
 
 def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
-    """Tars of about a hundred files each, unless the first one is there."""
+    """Writes tars of 100 scenes each, unless the first one is there."""
     if exists(join(folder, "scenes-00000.tar")):
         return
     print(f"drawing scenes: {folder}", flush=True)
@@ -94,7 +94,7 @@ def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def label_and_export(output: str, keep: float) -> None:
-    """The real verbs, on one local Ray."""
+    """Runs the verbs label, report and export, on one local Ray."""
     with local_or_cluster(None) as cluster:
         cluster.start()
         for scenes, run in (("scenes", "labels"), ("test", "labels-test")):
@@ -108,7 +108,7 @@ def label_and_export(output: str, keep: float) -> None:
 
 
 def learn(folder: str, steps: int) -> tuple[Student, float, float]:
-    """A student of an export, and the seconds of its training: on the clock, and of all cores together."""
+    """Trains a student on an export; returns it, the seconds that took, and the CPU seconds."""
     samples = list(read_pairs(folder, "seg.png"))
     print(f"training on {len(samples)} pictures of {folder}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
@@ -122,7 +122,7 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
 
 
 def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
-    """Pictures and their label maps from tars of KEY.png and KEY.seg.png: all a trainer needs to know of an export."""
+    """Yields pictures and their label maps from tars of KEY.png and KEY.seg.png."""
     for file in list_files(folder):
         if file.url.endswith(".tar"):
             with tarfile.open(fileobj=io.BytesIO(read_bytes(file.url))) as tar:
@@ -133,12 +133,12 @@ def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
 
 
 def read_plane(data: bytes) -> npt.NDArray[np.uint8]:
-    """A PNG as uint8 array."""
+    """Returns a PNG as uint8 array, (H, W) or (H, W, 3)."""
     return np.asarray(Image.open(io.BytesIO(data)), np.uint8)
 
 
 def examine(learned: Student, folder: str) -> npt.NDArray[np.int64]:
-    """Confusion matrix int64 (C, C + 1) of a student on scenes with truth."""
+    """Returns the confusion matrix, int64 (C, C + 1), of a student on scenes with truth."""
     total = np.zeros((DEMO_ROWS, DEMO_ROWS + 1), np.int64)
     for image, truth in read_pairs(folder, TRUTH):
         total += confusion(truth, predict(learned, image), DEMO_ROWS)

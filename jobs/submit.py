@@ -28,11 +28,11 @@ SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string
 
 
 def main(argv: Sequence[str]) -> int:
-    """Submits and follows a job, or tells of one; the job's exit code."""
+    """Submits and follows a job, or shows one; returns the job's exit code."""
     if "--" in argv:
-        place = list(argv).index("--")
-        cluster, options = parser().parse(argv[:place])
-        return submit(cluster, options, argv[place + 1 :])
+        end = list(argv).index("--")
+        cluster, options = parser().parse(argv[:end])
+        return submit(cluster, options, argv[end + 1 :])
     if not set(ACTIONS) & set(argv):
         if set(argv) & {"-h", "--help"}:
             parser().parse(["--help"])
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]) -> int:
-    """Starts the job or joins it; follows it unless told not to."""
+    """Starts the job or joins it; follows it to its end unless --no-wait is given."""
     request, env = Request.parse(words), forwarded(options.pass_env)
     dashboard = Dashboard.connect(cluster.address)
     job, new = dashboard.submit(request, env, options.installed)
@@ -57,7 +57,7 @@ def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]
 
 
 def forwarded(names: Sequence[str]) -> dict[str, str]:
-    """Name → value of variables to pass on; UserError for one that is not set."""
+    """Returns name → value of the variables to pass on; UserError for one that is not set."""
     for name in names:
         if name not in os.environ:
             raise UserError(f"--pass-env {name}: not set in this shell; export it first")
@@ -65,11 +65,13 @@ def forwarded(names: Sequence[str]) -> dict[str, str]:
 
 
 def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:
-    """Shows the log until the job ends; returns its exit code. Ctrl-C only stops looking."""
+    """Shows the log until the job ends; returns its exit code. Ctrl-C stops showing it, not the job."""
     hidden = [value for name, value in env.items() if SECRET.search(name) and value]
 
     def show(text: str) -> None:
-        sys.stdout.write(without(text, hidden))
+        for value in hidden:
+            text = text.replace(value, "…")
+        sys.stdout.write(redact(text))
         sys.stdout.flush()
 
     try:
@@ -82,15 +84,8 @@ def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:
     return job.code()
 
 
-def without(text: str, hidden: Sequence[str]) -> str:
-    """Text without credentials, these values among them."""
-    for value in hidden:
-        text = text.replace(value, "…")
-    return redact(text)
-
-
 def ending(job: Job) -> str:
-    """How a job ended, in one line."""
+    """Returns how a job ended, in one line."""
     if job.status == "STOPPED":
         return f"{job.id} was stopped; the same command again goes on from what is committed"
     if job.exit_code is None:
@@ -100,7 +95,7 @@ def ending(job: Job) -> str:
 
 
 def act(cluster: ClusterOptions, options: ActionOptions) -> int:
-    """status, logs, stop or list."""
+    """Does what the action says: status, logs, stop or list."""
     if options.action not in ACTIONS:
         raise UserError(f"submit {options.action}: unknown; choose {', '.join(ACTIONS)}, or submit … -- VERB …")
     if (options.action == "list") == bool(options.job) or len(options.job) > 1:
@@ -122,26 +117,24 @@ def act(cluster: ClusterOptions, options: ActionOptions) -> int:
 
 
 def find(dashboard: Dashboard, target: str) -> Job:
-    """The job of that id, or the last one that wrote that OUTPUT."""
+    """Returns the job of that id, or the last one that wrote that OUTPUT."""
     jobs = dashboard.jobs()
-    if JOB_ID.fullmatch(target):
-        found = [job for job in jobs if job.id == target]
-    else:
-        found = [job for job in jobs if f"-{output_digest(target)}-" in job.id]
-    if not found:
+    is_id = JOB_ID.fullmatch(target)
+    matches = [job for job in jobs if (job.id == target if is_id else f"-{output_digest(target)}-" in job.id)]
+    if not matches:
         raise UserError(
             f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list"
         )
-    return found[-1]
+    return matches[-1]
 
 
 def row(job: Job) -> str:
-    """One line of the list."""
+    """Returns a job as one line of the list."""
     return f"{job.id}  {job.status:9}  {moment(job.began)}  {age(job):>10}  {redact(job.metadata.get('output', ''))}"
 
 
 def describe(job: Job, log: str) -> str:
-    """A few lines on a job."""
+    """Returns a few lines about a job."""
     said = [line for line in log.splitlines() if line.strip()]
     code = "" if job.running else f", exit code {job.code()}"
     mine, theirs = version(DISTRIBUTION), job.metadata.get("version", "?")
@@ -156,10 +149,10 @@ def describe(job: Job, log: str) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Local date and time."""
+    """Returns local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def age(job: Job) -> str:
-    """How long a job runs or ran."""
+    """Returns how long a job has run."""
     return duration((job.ended or time.time()) - job.began)

@@ -1,4 +1,4 @@
-"""`scclip verify OUTPUT`: is a run whole and sound? Reads every file of it, writes none.
+"""`scclip verify OUTPUT`: checks that a run is complete and undamaged. Reads every file of it, writes none.
 
 scclip verify s3://bucket/labels
 """
@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scclip.errors import JobFailed, UserError
+from scclip.errors import JobFailed
 from scclip.jobs.options.verify import VerifyOptions
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_labeling_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals
 from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
 
@@ -30,19 +29,16 @@ def verify(options: VerifyOptions) -> int:
         UserError: OUTPUT holds no run.
     """
     files = RunFiles(options.output.rstrip("/") or "/")
-    try:
-        run, units = read_labeling_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    run, units = existing_run(files, "OUTPUT", labels=True)
     finished = files.finished()
     problems, sums, ids = list[str](), Totals(), list[np.ndarray]()
     for report in verify_units(files, [unit for unit in units if unit.number in finished], run):
         problems += [f"unit {report.unit}: {problem}" for problem in report.problems]
         sums += report.totals
-        ids += [report.ids] if run["options"]["image_ids"] == "key" else []  # others follow from unit and index
+        ids += [report.ids] if run.options.image_ids == "key" else []  # others follow from unit and index
     problems += repeated(ids)
     left = leftovers(files, units)
-    problems += [f"{name}: the plan has no such unit; move it away" for name in left.strangers]
+    problems += [f"{name}: the plan has no such unit; move it away" for name in left.unexpected]
     for line in [*described(left), *problems[:SHOWN]]:
         print(line)
     conclude(units, finished, problems, files)
@@ -52,7 +48,7 @@ def verify(options: VerifyOptions) -> int:
 
 
 def repeated(ids: Sequence[np.ndarray]) -> list[str]:
-    """Image ids that occur in more than one unit (--image-ids key; eight bytes an image)."""
+    """Names image ids that occur in more than one unit, which --image-ids key allows; takes eight bytes an image."""
     values, counts = np.unique(np.concatenate([np.empty(0, np.int64), *ids]), return_counts=True)
     twice = values[counts > 1]
     names = ", ".join(map(str, twice[:3].tolist()))
@@ -62,23 +58,16 @@ def repeated(ids: Sequence[np.ndarray]) -> list[str]:
 
 
 def described(left: Leftovers) -> list[str]:
-    """What a crash left behind, and what a rerun does with it."""
-    lines = []
-    if left.begun:
-        lines.append(
-            f"{sum(left.begun.values()):,} chunks are committed in {len(left.begun):,} units that are not finished: "
-            "a rerun goes on after them"
-        )
-    if left.stale:
-        lines.append(f"{sum(left.stale.values()):,} parts of finished units are left: a rerun removes them")
-    if left.halves:
-        lines.append(f"{len(left.halves):,} files of units that are not committed yet: a rerun completes the units")
-    if left.temporaries:
-        lines.append(
-            f"{len(left.temporaries):,} temporary files of killed writers: nobody reads them, a rerun removes those "
-            "older than an hour"
-        )
-    return lines
+    """Describes what a crash left behind, and what a rerun does with it."""
+    begun, stale = sum(left.begun.values()), sum(left.stale.values())
+    uncommitted, temporaries = len(left.uncommitted), len(left.temporaries)
+    told = [
+        (begun, f"chunks are committed in {len(left.begun):,} units that are not finished: a rerun goes on after them"),
+        (stale, "parts of finished units are left: a rerun removes them"),
+        (uncommitted, "files of units that are not committed yet: a rerun completes the units"),
+        (temporaries, "temporary files of killed writers: nobody reads them, a rerun removes those older than an hour"),
+    ]
+    return [f"{count:,} {line}" for count, line in told if count]
 
 
 def conclude(units: Sequence[Unit], finished: set[int], problems: Sequence[str], files: RunFiles) -> None:

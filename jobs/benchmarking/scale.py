@@ -31,23 +31,15 @@ from scclip.jobs.benchmarking.measuring import memory_mib, report
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.labeling import (
-    create_run,
-    fingerprint,
-    known_units,
-    new_units,
-    writers,
-)
-from scclip.jobs.setup.models import find_model, load_vocabulary, segmenter_config
+from scclip.jobs.setup.labeling import LabelingSetup, create_run
+from scclip.jobs.setup.models import load_vocabulary
 from scclip.pipeline.cluster.resources import ComputeConfig
-from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
-from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import write_generation
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
@@ -171,21 +163,20 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     """The job and the units of `scclip label` with the stand-in as its model, and the seconds that the plan took."""
     cluster.start()
     resources = replace(cluster.divide(ComputeConfig()), threads=1)
-    files, vocabulary = RunFiles(label.output), load_vocabulary(label.vocabulary)
-    source = find_model(ModelConfig(), False)
-    segmenter = segmenter_config(SegmentationOptions(), vocabulary, source, False)
-    limits = ChunkLimits(images=label.chunk_size or 1)
-    create_run(files, fingerprint(label, source, vocabulary, segmenter, limits))
+    vocabulary = load_vocabulary(label.vocabulary)
+    setup = LabelingSetup.of(label, ModelConfig(), SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
+    files = setup.files
+    create_run(files, setup.manifest())
     began = time.perf_counter()
-    units = write_generation(files, [], new_units(label, known_units(files, {}), files), lambda seen: [])
+    units = write_generation(files, [], setup.new_units([]), lambda seen: [])
     seconds = time.perf_counter() - began
     spec: Any = StandIn()
-    commit, finish = writers(label, source, vocabulary)
+    commit, finish = setup.writers()
     job = LabelJob(
         files=files,
         spec=spec,
         resources=resources,
-        limits=limits,
+        limits=setup.limits,
         decode=DecodeConfig(),
         commit=commit,
         finish=finish,

@@ -1,4 +1,4 @@
-"""The Ray a job runs on: a given cluster, or one of its own on this machine.
+"""Joins the Ray cluster that a job runs on, or starts a Ray of its own on this machine.
 
 with local_or_cluster(options.address) as cluster:
     cluster.start()  # a local Ray starts only when there is work
@@ -27,7 +27,7 @@ CONNECT_SECONDS = 10.0
 
 
 class Cluster:
-    """The Ray this job runs on: a given cluster, joined at once, or a local one, started when there is work."""
+    """The Ray that a job runs on: a given cluster, joined at once, or a local one, started when there is work."""
 
     def __init__(self, address: str | None) -> None:
         self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
@@ -39,21 +39,21 @@ class Cluster:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        with keep_sigterm(), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
+        quiet: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
+        # Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on
+        with keep_handler(signal.SIGTERM), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
             if self.address is None:
                 if path := python_path():
                     os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
                 start_local(**quiet, job_config=worker_paths(), include_dashboard=False)
-            elif self.address.startswith("ray://"):
-                self.join(self.address, **quiet)
             else:
-                self.join(self.address, **quiet, job_config=worker_paths())
+                client = self.address.startswith("ray://")  # then the driver runs on the cluster
+                self.join(self.address, **quiet, job_config=None if client else worker_paths())
 
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
         try:
-            knock(address)
+            check_listening(address)
             ray.init(address=address, **options)
         except (OSError, RuntimeError, ValueError) as error:
             origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
@@ -62,7 +62,7 @@ class Cluster:
             raise UserError(f"{origin} {address}: {what}; {remedy}") from None
 
     def cuda(self, compute: ComputeConfig) -> bool:
-        """Whether actors run on GPUs."""
+        """Returns whether actors run on GPUs."""
         if compute.gpus_per_actor is not None:
             return compute.gpus_per_actor > 0
         if self.address:
@@ -87,9 +87,8 @@ class Cluster:
 class OwnPaths(JobConfig):
     """A job whose workers do not get the driver's folders at the head of `sys.path`.
 
-    Ray adds the current folder and the script's to every job but those with a working directory, so that a
-    `statistics.py` there would stand in for the standard library's. Relative paths still work: workers
-    start in the current folder.
+    Ray adds the current folder and the script's, but where a job has a working directory: a `statistics.py` there would
+    stand in for the standard library's. Relative paths still work, because workers start in the current folder.
     """
 
     def _runtime_env_has_working_dir(self) -> bool:
@@ -102,15 +101,15 @@ def worker_paths() -> JobConfig:
     return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
 
 
-def knock(address: str) -> None:
-    """OSError where nothing listens at HOST:PORT: Ray would wait for it far longer than ten minutes."""
+def check_listening(address: str) -> None:
+    """Raises OSError where nothing listens at HOST:PORT: Ray would wait for it longer than ten minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def start_local(**options: Any) -> None:
-    """Starts a Ray of this job's own; tries again where a busy machine needs longer than the 30 s that Ray allows."""
+    """Starts a local Ray; tries again where a busy machine needs longer than the 30 s that Ray allows."""
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(address="local", **options)
@@ -123,40 +122,31 @@ def start_local(**options: Any) -> None:
 
 @contextlib.contextmanager
 def local_or_cluster(address: str | None) -> Iterator[Cluster]:
-    """A `Cluster` for the time of a job; a Ray that this job started or joined is left again, another's is not."""
+    """Yields a `Cluster`, and afterwards shuts down the Ray that this job started or leaves the one that it joined."""
     already = ray.is_initialized()
     try:
         yield Cluster(address)
     finally:
         if not already and ray.is_initialized():
-            with ignore_interrupts():
+            with keep_handler(signal.SIGINT):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half a shutdown behind
                 ray.shutdown()
 
 
 @contextlib.contextmanager
-def ignore_interrupts() -> Iterator[None]:
-    """A second Ctrl-C must not leave half a shutdown behind."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def keep_sigterm() -> Iterator[None]:
-    """Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on."""
-    before = signal.getsignal(signal.SIGTERM)
+def keep_handler(number: signal.Signals) -> Iterator[None]:
+    """Restores the handler of a signal afterwards."""
+    before = signal.getsignal(number)
     try:
         yield
     finally:
         if before is not None:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(number, before)
 
 
 @contextlib.contextmanager
 def without_lines(words: bytes) -> Iterator[None]:
-    """What Ray's core writes to stderr meanwhile is passed on afterwards, but for lines with these words."""
+    """Holds back what Ray's core writes to stderr and passes it on afterwards, without the lines that hold `words`."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as caught:

@@ -1,4 +1,7 @@
-"""How a job's failure reads in one line."""
+"""Warnings and failures of a job, one line each."""
+
+import sys
+from collections.abc import Sequence
 
 from scclip.errors import one_line
 
@@ -6,7 +9,7 @@ CHAINED = "The above exception was the direct cause of the following exception:"
 
 
 def cause(error: BaseException) -> str:
-    """The first reason of an error that came through Ray: type and message, in one line.
+    """Returns the first cause of an error that came through Ray, type and message in one line.
 
     What a worker raised first does not travel with the exception, only with its printed traceback.
     """
@@ -16,3 +19,9 @@ def cause(error: BaseException) -> str:
         return f"{kind.rpartition('.')[2]}: {message}"
     inner = getattr(error, "cause", None) or error.__cause__
     return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"
+
+
+def warn(lines: Sequence[str], verb: str = "label") -> None:
+    """Prints warnings to stderr, one line each."""
+    for line in lines:
+        print(f"scclip {verb}: {line}", file=sys.stderr)

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(verb: str, words: Sequence[str]) -> int:
-    """Parses the words by `jobs/options/VERB.py`, runs `jobs/VERB.py`, maps what they raise to an exit code."""
+    """Parses the words with `jobs/options/VERB.py`, runs `jobs/VERB.py`, turns what they raise into an exit code."""
     try:
         if verb in READ_WORDS:
             return int(importlib.import_module(f"scclip.jobs.{verb}").main(words))
@@ -80,7 +80,7 @@ def fail(who: str, message: str, code: int) -> int:
 
 
 def overview() -> str:
-    """The verbs, one line each."""
+    """Returns the verbs, one line each."""
     lines = [f"  {verb:10} {text}" for verb, text in VERBS.items()]
     head = "Label image datasets with Self-Calibrated CLIP, on a laptop or a Ray cluster.\n\nusage: scclip VERB …\n"
     return "\n".join([head, *lines, "", "scclip VERB --help tells the options of a verb."])

@@ -1,10 +1,10 @@
-"""Options of a verb: frozen dataclasses become flags, YAML keys and help text, all from one definition.
+"""Makes flags, YAML keys and help texts of frozen dataclasses.
 
     parser = OptionParser("label", "Label image shards.", [LabelOptions, ModelConfig])
     label, model = parser.parse(argv)
 
 A field is a flag (`chunk_size` → `--chunk-size`), its docstring the help, its class's docstring the heading. Fields
-made by `positional` are given by place. `--config FILE.yaml` holds the same names; flags win over it.
+made by `positional` are given by position. `--config FILE.yaml` holds the same names; flags win over it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -22,13 +22,34 @@ from docstring_parser import parse_from_object
 from scclip.errors import UserError
 
 
-def positional(help_name: str, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that is given by position; `help_name` as shown in the usage line."""
-    return dataclasses.field(default=default, metadata={"positional": help_name})
+def option(default: Any = dataclasses.MISSING, **facts: object) -> Any:
+    """A dataclass field of options with facts about it.
+
+    Args:
+        default: what it is where it is not given.
+        facts: `recorded=False` where run.json does not hold the option: no label depends on it, or run.json holds what
+            it stands for. `travels`, for every text: how it reaches a cluster, a key of `TRAVELS` in
+            jobs/submission/request.py. `positional` and `metavar`: its name in the usage line and in the help.
+    """
+    return dataclasses.field(default=default, metadata=facts)
+
+
+def positional(help_name: str, default: Any = dataclasses.MISSING, **facts: object) -> Any:
+    """`option` for a field that is given by position, with its name in the usage line."""
+    return option(default, positional=help_name, **facts)
+
+
+def recorded(options: Any) -> dict[str, Any]:
+    """Name → value of the options that the results depend on: all that do not say `recorded=False`."""
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.metadata.get("recorded", True)
+    }
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse over dataclasses; every mistake is a UserError."""
+    """A parser whose options are the fields of dataclasses; every mistake is a UserError."""
 
     def __init__(self, verb: str, description: str, groups: Sequence[type], example: str = "") -> None:
         width = max(80, min(110, shutil.get_terminal_size().columns))
@@ -46,21 +67,24 @@ class OptionParser(argparse.ArgumentParser):
         section = self.add_argument_group("More")
         section.add_argument("--config", metavar="FILE", help="YAML file with any of these options by name; flags win")
         section.add_argument("-h", "--help", action="help", help="show this and stop")
-        places = [
-            (field.metadata["positional"], many_values(group, field)) for group, field in self._positional_fields()
+        names = [
+            f"{name} [{name} …]" if unwrap(typing.get_type_hints(group)[field.name])[1] else name
+            for group in groups
+            for field in dataclasses.fields(group)
+            if (name := field.metadata.get("positional"))
         ]
-        self.usage = " ".join(
-            [self.prog, *(f"{name} [{name} …]" if many else name for name, many in places), "[options]"]
-        )
+        self.usage = " ".join([self.prog, *names, "[options]"])
 
     def error(self, message: str) -> NoReturn:
         """Raises the mistake as a UserError that names the verb's help."""
         raise UserError(f"{' '.join(message.split())}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str]) -> list[Any]:
-        """The groups' dataclasses, filled from --config and the flags; UserError for anything wrong."""
-        config, _ = self._config_parser().parse_known_args(argv)
-        tokens = self._config_tokens(Path(config.config)) if config.config else []
+        """Returns the groups' dataclasses, filled from --config and the flags; UserError for every mistake."""
+        only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        only_config.add_argument("--config", type=Path)
+        path = only_config.parse_known_args(argv)[0].config
+        tokens = self._config_tokens(path) if path else []
         values = vars(self.parse_intermixed_args([*tokens, *argv]))
         try:
             return [self._build(group, values) for group in self.groups]
@@ -68,18 +92,6 @@ class OptionParser(argparse.ArgumentParser):
             raise
         except ValueError as error:
             raise UserError(str(error)) from None
-
-    def _config_parser(self) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        parser.add_argument("--config")
-        return parser
-
-    def _fields(self) -> list[dataclasses.Field[Any]]:
-        return [field for group in self.groups for field in dataclasses.fields(group)]
-
-    def _positional_fields(self) -> list[tuple[type, dataclasses.Field[Any]]]:
-        pairs = [(group, field) for group in self.groups for field in dataclasses.fields(group)]
-        return [(group, field) for group, field in pairs if "positional" in field.metadata]
 
     def _add_group(self, group: type) -> None:
         documented = parse_from_object(group)
@@ -102,14 +114,13 @@ class OptionParser(argparse.ArgumentParser):
                 section.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
                 continue
             shown = "" if field.default in (None, (), "", dataclasses.MISSING) else f" [{show(field.default)}]"
-            options: dict[str, Any] = {"nargs": "+"} if many else {}
             usual = {int: "N", float: "X"}.get(kind, "TEXT")
             metavar = field.metadata.get("metavar") or ("|".join(choices) if choices and not many else usual)
             section.add_argument(
-                flag, type=parser_of(kind), metavar=metavar, default=None, help=text + shown, **options
+                flag, type=parser_of(kind), metavar=metavar, nargs="+" if many else None, help=text + shown
             )
 
-    def _build(self, group: type, values: dict[str, Any]) -> Any:
+    def _build(self, group: type, values: Mapping[str, Any]) -> Any:
         hints = typing.get_type_hints(group)
         given = {}
         for field in dataclasses.fields(group):
@@ -125,14 +136,14 @@ class OptionParser(argparse.ArgumentParser):
         return group(**given)
 
     def _config_tokens(self, path: Path) -> list[str]:
-        """A YAML file's content as command-line words, so that both pass the same checks."""
+        """Returns a YAML file's content as command-line words, so that both pass the same checks."""
         try:
             content = yaml.safe_load(path.read_text()) or {}
         except OSError as error:
             raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
-        fields = {field.name: field for field in self._fields()}
+        fields = {field.name: field for group in self.groups for field in dataclasses.fields(group)}
         if not isinstance(content, dict):
             raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
         unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
@@ -147,7 +158,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """One YAML entry as command-line words."""
+    """Returns one YAML entry as command-line words."""
     flag = "--" + field.name.replace("_", "-")
     items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     if "positional" in field.metadata:
@@ -159,13 +170,8 @@ def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
     return [flag, *items]
 
 
-def many_values(group: type, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field takes several values."""
-    return unwrap(typing.get_type_hints(group)[field.name])[1]
-
-
 def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:
-    """(element type, several values?, choices) of a field's annotation."""
+    """Returns element type, whether there are several values, and the choices of a field's annotation."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     many = typing.get_origin(hint) is tuple
@@ -177,7 +183,7 @@ def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:
 
 
 def parser_of(kind: Any) -> Any:
-    """A converter whose error message names the kind of value wanted."""
+    """Returns a converter whose error message names the kind of value wanted."""
 
     def convert(text: str) -> Any:
         try:
@@ -190,5 +196,5 @@ def parser_of(kind: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A default as the help shows it."""
+    """Returns a default as the help shows it."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

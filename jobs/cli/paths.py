@@ -8,6 +8,8 @@ The folder that somebody works in, or has on PYTHONPATH, may hold a `statistics.
 import os
 import sys
 
+import scclip
+
 
 def standard_library_first() -> None:
     """Puts the standard library at the head of `sys.path`, and the current folder at its end.
@@ -22,7 +24,7 @@ def standard_library_first() -> None:
 
 
 def python_path() -> str | None:
-    """PYTHONPATH for child processes: the standard library, then the user's entries; None where it is not set."""
+    """Returns PYTHONPATH for child processes: the standard library, then the user's entries; None without any."""
     given = os.environ.get("PYTHONPATH")
     if not given:
         return None
@@ -31,7 +33,7 @@ def python_path() -> str | None:
 
 
 def library_folders() -> list[str]:
-    """The entries of `sys.path` that are the standard library's, in their order."""
+    """Returns the entries of `sys.path` that are the standard library's, in their order."""
     library = os.path.dirname(os.__file__)
     archive = os.path.join(os.path.dirname(library), f"python{sys.version_info[0]}{sys.version_info[1]}.zip")
     own = (archive, library, os.path.join(library, "lib-dynload"))
@@ -39,7 +41,7 @@ def library_folders() -> list[str]:
 
 
 def current_folder() -> str | None:
-    """The current folder; None where it was removed."""
+    """Returns the current folder; None where it was removed."""
     try:
         return os.getcwd()
     except OSError:
@@ -47,8 +49,5 @@ def current_folder() -> str | None:
 
 
 def holds_package(folder: str) -> bool:
-    """Whether this package lies in `folder`."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # scclip/jobs/cli/paths.py
-    return os.path.basename(package) == "scclip" and os.path.realpath(os.path.dirname(package)) == os.path.realpath(
-        folder
-    )
+    """Returns whether this package lies in `folder`."""
+    return os.path.realpath(os.path.dirname(os.path.dirname(str(scclip.__file__)))) == os.path.realpath(folder)

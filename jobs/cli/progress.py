@@ -20,7 +20,7 @@ LOG_SECONDS = 30  # between two lines where the output is no terminal
 
 
 class Progress:
-    """Counts outcomes; the share done goes by bytes of input: how many images there are is known only at the end."""
+    """Counts outcomes. The share done is one of the input's bytes: the number of images is known only at the end."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self.units = {unit.number: unit for unit in units}
@@ -48,11 +48,11 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self.began
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of a committed chunk and shows the line."""
+        """Adds a committed chunk and shows the line."""
         self.images += outcome.images
         self.labeled += outcome.labeled
         known = self.fraction.get(outcome.unit, 0.0)
@@ -72,7 +72,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: 40 s, 12 min, 3 h 20 min."""
+    """Returns seconds as people read them: 40 s, 12 min, 3 h 20 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:

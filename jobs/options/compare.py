@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 
 MOST_PICTURES = 24  # images that a comparison keeps
 
@@ -12,11 +12,11 @@ MOST_PICTURES = 24  # images that a comparison keeps
 class CompareOptions:
     """Runs."""
 
-    run_a: str = positional("RUN_A")
+    run_a: str = positional("RUN_A", travels="path")
     """Directory of a labeling run, any fsspec URL."""
-    run_b: str = positional("RUN_B")
+    run_b: str = positional("RUN_B", travels="path")
     """Another run over the same input, with any vocabulary, model or options."""
-    output: str = "compare.html"
+    output: str = option("compare.html", travels="path")
     """Where the page goes, any fsspec URL; none writes no page."""
     pictures: int = 12
     """Images on the page, those that changed most, at most 24."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser
+from scclip.jobs.cli.options import OptionParser, option
 
 SHARDS = 4
 
@@ -13,11 +13,11 @@ SHARDS = 4
 class DemoOptions:
     """Demo."""
 
-    output: str = "demo-run"
+    output: str = option("demo-run", travels="path")
     """Directory for shards, labels and report."""
     images: int = 64
     """Scenes to draw, in four shards."""
-    model: str = "demo"
+    model: str = option("demo", travels="model")
     """Model to label with, as `scclip label --model` takes it."""
     split: Literal["demo", "test", "development"] = "demo"
     """Scenes to draw: the demo's own, or those that scclip/demo/README.md reports (test) or chooses settings on."""

@@ -1,11 +1,11 @@
 """Options of `scclip evaluate`."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.pipeline.cluster.resources import ComputeConfig
 
@@ -14,39 +14,39 @@ from scclip.pipeline.cluster.resources import ComputeConfig
 class EvaluateOptions:
     """Input and output."""
 
-    paths: tuple[str, ...] = positional("PATH", default=())
+    paths: tuple[str, ...] = positional("PATH", default=(), travels="path")
     """SHARDS … OUTPUT: shards with ground truth, and last the directory of the results. With --labels only OUTPUT, or
     nothing: then it is RUN-evaluation."""
-    benchmark: str | None = None
+    benchmark: str | None = option(None, travels="word")
     """Protocol: voc21, voc20, context60, context59, coco_object, coco_stuff, cityscapes or ade20k."""
-    vocabulary: str | None = None
+    vocabulary: str | None = option(None, travels="file")
     """Built-in name, .txt or .yaml, instead of a benchmark."""
-    variants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = option((), travels="word")
     """Evaluate several at once: clip, maskclip, scclip; maskclip+STEP (that step alone), scclip-STEP (without it);
     steps: anomalies, aggregation, attention, fusion, post, residual."""
-    labels: str | None = None
-    """Evaluate the labels of this finished run instead of a model; its vocabulary and options are taken over."""
-    truth: tuple[str, ...] = ()
+    labels: str | None = option(None, travels="path")
+    """Evaluate the labels of this finished run instead of a model, with its vocabulary and options."""
+    truth: tuple[str, ...] = option((), travels="path or word")
     """Shards with the ground truth of --labels."""
-    truth_extension: str = "seg.png"
+    truth_extension: str = option("seg.png", travels="word")
     """Extension (in Parquet: column) of the ground truth in the shards."""
     truth_indices: Literal["classes", "categories"] = "classes"
     """Values of the truth: classes count from 0 (as `scclip shard` writes), categories from 1 with background as 0."""
     truth_ignore: tuple[int, ...] = ()
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
     exif: Literal["ignore", "apply"] = "ignore"
-    """Leave pictures as stored, for that is where the truth lies, or turn them as their EXIF orientation says."""
+    """Leave pictures as they are stored, as their truth is, or turn them as their EXIF orientation says."""
     limit: int | None = None
     """Evaluate the first N images only."""
     chunk_size: int | None = None
-    """Images per chunk, the unit of work and of loss [32 on a CPU, 256 on a GPU]."""
+    """Images per chunk: what one task does, and what is lost when a worker dies [32 on a CPU, 256 on a GPU]."""
     max_failed: float = 0.0
     """Share of images that may fail before the job ends with exit code 1."""
     retry_failed: bool = False
     """Evaluate the units that hold failed images again."""
     pictures: int = 12
     """Worst images shown in report.html, at most 48."""
-    address: str | None = None
+    address: str | None = option(None, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
 
     def __post_init__(self) -> None:
@@ -79,9 +79,14 @@ class EvaluateOptions:
 
     def as_label(self) -> LabelOptions:
         """What labeling calls the same options."""
-        names = ("exif", "limit", "chunk_size", "max_failed", "retry_failed", "address")
-        same: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return LabelOptions(inputs=self.shards, output=self.output, **same)
+        return LabelOptions(
+            inputs=self.shards,
+            output=self.output,
+            exif=self.exif,
+            limit=self.limit,
+            chunk_size=self.chunk_size,
+            max_failed=self.max_failed,
+        )
 
 
 EXAMPLE = """examples:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 
 EXAMPLE = """examples:
   scclip export labels/ coco/ --format coco --images --val 0.1
@@ -19,9 +19,9 @@ mapping.yaml holds `old name: new name`, or null to drop a class; thresholds.yam
 class ExportOptions:
     """Run and form."""
 
-    run: str = positional("RUN")
+    run: str = positional("RUN", travels="path")
     """Directory of a labeling run, any fsspec URL."""
-    output: str = positional("OUTPUT")
+    output: str = positional("OUTPUT", recorded=False, travels="path")
     """Directory of the export, any fsspec URL; the same command again goes on where it stopped."""
     format: Literal["coco", "coco-panoptic", "png", "yolo", "parquet"] = "coco"
     """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. yolo: text files. parquet:
@@ -32,7 +32,7 @@ class ExportOptions:
     """How coco writes masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
     components: bool = False
     """Things (the vocabulary says which) become one segment per connected component."""
-    address: str | None = None
+    address: str | None = option(None, recorded=False, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine, for more than 8 units]."""
 
 
@@ -40,15 +40,15 @@ class ExportOptions:
 class SelectionOptions:
     """What is kept."""
 
-    filter: str = ""
+    filter: str = option("", travels="word")
     """Only images for which this holds, over the columns of images/: "coverage > 0.5 and mean_confidence > 0.4"."""
     val: float = 0.0
     """Fraction of the images that go to the split val, by a hash of the key."""
-    classes: str = ""
+    classes: str = option("", travels="file")
     """YAML file: old class name: new name, or null to drop it."""
     min_area: int = 0
     """Pixels; smaller segments lose their class."""
-    thresholds: str = ""
+    thresholds: str = option("", travels="file")
     """YAML file: class name: confidence below which its pixels lose it. Needs a run with --save-confidence."""
     confidence_threshold: float | None = None
     """The same for all classes that neither this file nor the vocabulary names, as `scclip label` has it."""

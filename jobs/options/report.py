@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
     """Run."""
 
-    output: str = positional("OUTPUT")
+    output: str = positional("OUTPUT", travels="path")
     """Directory of a labeling run, any fsspec URL; the page is written into it."""
-    truth: str = "seg.png"
+    truth: str = option("seg.png", travels="path or word")
     """Extension (in Parquet: column) of ground truth, in this vocabulary's category indices; none leaves it out."""
     pictures: int = 36
     """Images in the gallery, at most 48."""

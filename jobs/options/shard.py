@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser, positional
+from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.pipeline.benchmarks.protocols import BENCHMARKS
 
 WITH_TRUTH = ("folders", "coco")
@@ -21,19 +21,19 @@ EXAMPLE = """datasets, in the folder layouts that mmsegmentation documents:
 class ShardOptions:
     """Input and output."""
 
-    dataset: str = positional("DATASET")
+    dataset: str = positional("DATASET", travels="path or word")
     """A benchmark's name, folders, or coco."""
-    source: str = positional("SOURCE")
+    source: str = positional("SOURCE", travels="path")
     """Folder of the unpacked download, any fsspec URL."""
-    output: str = positional("OUTPUT")
+    output: str = positional("OUTPUT", travels="path")
     """Folder of the shards; the same command again writes only what is missing."""
-    truth: str | None = None
+    truth: str | None = option(None, travels="path or word")
     """Ground truth for DATASET folders (a folder) and coco (a JSON file)."""
     unlabelled: Literal["ignore", "background"] = "ignore"
     """Pixels without annotation, for DATASET coco: left out, or class 0 of a vocabulary with a background."""
     images: int = 256
     """Images of a shard."""
-    address: str | None = None
+    address: str | None = option(None, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from scclip.jobs.cli.options import OptionParser, positional
 class StatusOptions:
     """Run."""
 
-    output: str = positional("OUTPUT")
+    output: str = positional("OUTPUT", travels="path")
     """Directory of a labeling run, any fsspec URL."""
 
 

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from scclip.errors import UserError
-from scclip.jobs.cli.options import OptionParser
+from scclip.jobs.cli.options import OptionParser, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentOptions:
     """Student."""
 
-    output: str = "student-run"
+    output: str = option("student-run", travels="path")
     """Directory for shards, labels and exports; the same command again finds them done."""
     scenes: int = 1000
     """Scenes to label and to learn from."""

@@ -36,7 +36,7 @@ def write_page(
         worst_images(files, units, scoring, pictures),
         units,
         EvaluationPainter(files=files, scoring=scoring).open_unit,
-        DecodeConfig(exif=run["options"]["exif"]),
+        DecodeConfig(exif=run.options.exif),
         truth,
     )
     html = render(
@@ -44,7 +44,7 @@ def write_page(
         title=f"{evaluation.title}: {evaluation.images:,} images against the truth",
         evaluation=evaluation,
         model=redact(evaluation.model),
-        demo=run["model"]["model"] == "demo",
+        demo=run.model.model == "demo",
         miou=percent(mean_iou(first)),
         accuracy=percent(pixel_accuracy(first)),
         pixels=int(first.sum()),

@@ -56,16 +56,16 @@ class ClassView:
 
 def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> str:
     """The whole page, with an evaluation against ground truth where there is one."""
-    totals, model, vocabulary = content.totals, content.run["model"], content.run["vocabulary"]
+    totals, model, vocabulary = content.totals, content.run.model, content.run.vocabulary
     return render(
         "run.html.j2",
-        title=f"{vocabulary['name']}: labels of {totals.labeled:,} images",
+        title=f"{vocabulary.name}: labels of {totals.labeled:,} images",
         content=content,
         names=content.names,
-        vocabulary=vocabulary["name"],
-        class_count=len(vocabulary["classes"]),
-        method=METHODS.get(model["method"], model["method"]),
-        model=model["model"],
+        vocabulary=vocabulary.name,
+        class_count=len(vocabulary.classes),
+        method=METHODS.get(model.method, model.method),
+        model=model.model,
         run_facts=facts(content),
         statuses=sorted(totals.statuses.items(), key=lambda item: (item[0] != Status.OK, -item[1], item[0])),
         scores=score_view(evaluation) if evaluation else None,
@@ -76,25 +76,27 @@ def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> 
 def facts(content: ReportContent) -> dict[str, str]:
     """The fingerprint: everything that the labels depend on."""
     run = content.run
-    model, cut, vocabulary = run["model"], run["segmentation"], run["vocabulary"]
-    method = [METHODS.get(model["method"], model["method"])]
-    method += [f"attention {model['attention']}"] if model["attention"] else []
-    method += [f"without {', '.join(model['without'])}"] if model["without"] else []
-    window = f"windows of {cut['window']} px every {cut['stride']} px" if cut["window"] else "one window"
-    queries = sum(len(entry["synonyms"]) for entry in vocabulary["classes"]) + len(vocabulary["background"])
+    model, cut, vocabulary = run.model, run.segmentation, run.vocabulary
+    method = [METHODS.get(model.method, model.method)]
+    method += [f"attention {model.attention}"] if model.attention else []
+    method += [f"without {', '.join(model.without)}"] if model.without else []
+    window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
+    queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     return {
         "Output": redact(content.output),
         "Input": inputs(content),
         "Method": "; ".join(method),
-        "Calibration": named_values(sorted(model["calibration"].items())) or "published settings",
-        "Model": f"{model['model']}, {model['precision']}{', QuickGELU' if model['quick_gelu'] else ''}",
-        "Weights": f"SHA-256 {model['weights_sha256'][:16]}…",
-        "Vocabulary": f"{vocabulary['name']}, SHA-256 {vocabulary['sha256'][:16]}…",
-        "Queries": f"{queries:,}; templates {len(vocabulary['templates'])}; logit scale {cut['logit_scale']:g}",
-        "Windows": f"short side {cut['short_side']} px, {window}; PAMR steps {cut['pamr_steps']}",
-        "Thresholds": f"confidence {cut['confidence_threshold']:g}, area {cut['area_threshold']:g}",
-        "Options": named_values((name.replace("_", "-"), value) for name, value in run["options"].items() if value),
-        "Versions": named_values(sorted(run["versions"].items())),
+        "Calibration": named_values(sorted(model.calibration.items())) or "published settings",
+        "Model": f"{model.model}, {model.precision}{', QuickGELU' if model.quick_gelu else ''}",
+        "Weights": f"SHA-256 {model.weights_sha256[:16]}…",
+        "Vocabulary": f"{vocabulary.name}, SHA-256 {vocabulary.sha256[:16]}…",
+        "Queries": f"{queries:,}; templates {len(vocabulary.templates)}; logit scale {cut.logit_scale:g}",
+        "Windows": f"short side {cut.short_side} px, {window}; PAMR steps {cut.pamr_steps}",
+        "Thresholds": f"confidence {cut.confidence_threshold:g}, area {cut.area_threshold:g}",
+        "Options": named_values(
+            (name.replace("_", "-"), value) for name, value in run.options.to_json().items() if value
+        ),
+        "Versions": named_values(sorted(run.versions.items())),
     }
 
 

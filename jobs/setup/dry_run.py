@@ -1,4 +1,4 @@
-"""`scclip label --dry-run`: what a run would read, need and write, as one table; nothing is written to OUTPUT.
+"""`scclip label --dry-run`: shows what a run would read, need and write; writes nothing to OUTPUT.
 
 dry_run(units, prepared, output, "bf16")   # prepared(files) → LabelJob; it is given a scratch folder
 """
@@ -15,14 +15,14 @@ from scclip.pipeline.storage.retries import redact
 
 
 def dry_run(units: Sequence[Unit], prepared: Callable[[RunFiles], LabelJob], output: str, precision: str) -> int:
-    """Prints what these units would take; returns 0. Everything it writes is gone afterwards."""
+    """Prints what these units would take; returns 0. Its scratch files are removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         print(describe(units, prepared(RunFiles(folder)), output, precision))
     return 0
 
 
 def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) -> str:
-    """The table."""
+    """Returns the table: what is read, needed and written, measured on a sample of these units."""
     images, counted = count_all(units)
     sample = take_sample(units, job)
     estimate = extrapolate(sample, images)
@@ -43,7 +43,7 @@ def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) 
 
 
 def sample_text(sample: Sample) -> str:
-    """What was tried."""
+    """Returns how many images were tried and how many windows they took."""
     if sample.label_seconds is None:
         return f"{sample.images} images read and decoded; no living node holds an actor to label them"
     failed = sample.images - sample.labeled
@@ -52,7 +52,7 @@ def sample_text(sample: Sample) -> str:
 
 
 def actors_text(resources: Resources) -> str:
-    """The pool."""
+    """Returns how many actors there would be and what each of them gets."""
     share = f"{resources.gpus_per_actor:g} GPUs and " if resources.gpus_per_actor else ""
     span = f"{resources.min_actors} to {resources.max_actors}"
     number = str(resources.min_actors) if resources.min_actors == resources.max_actors else span
@@ -61,7 +61,7 @@ def actors_text(resources: Resources) -> str:
 
 
 def labeling_text(estimate: Estimate, resources: Resources) -> str:
-    """GPU- or CPU-hours of the actors."""
+    """Returns the GPU-hours of all actors, or their CPU-hours where they use no GPU."""
     if estimate.actor_hours is None:
         return "not measured"
     if resources.gpus_per_actor:
@@ -70,7 +70,7 @@ def labeling_text(estimate: Estimate, resources: Resources) -> str:
 
 
 def time_text(estimate: Estimate, resources: Resources) -> str:
-    """Hours on the largest pool: that of the actors, or of the other stages where those are slower."""
+    """Returns the hours that the largest pool takes, by the actors or by the other stages, whichever is slower."""
     if estimate.actor_hours is None:
         return "not measured"
     label, other = estimate.actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
@@ -79,7 +79,7 @@ def time_text(estimate: Estimate, resources: Resources) -> str:
 
 
 def result_text(estimate: Estimate, sample: Sample) -> str:
-    """Bytes of the labels."""
+    """Returns the size of the labels."""
     if not sample.labeled:
         return "not known"
     each = sample.output_bytes / sample.images
@@ -87,7 +87,7 @@ def result_text(estimate: Estimate, sample: Sample) -> str:
 
 
 def bytes_text(size: float) -> str:
-    """Bytes for people."""
+    """Returns a size as people read it, e.g. 3.2 MB."""
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"

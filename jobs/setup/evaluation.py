@@ -1,4 +1,4 @@
-"""What an evaluation evaluates: a model under a benchmark's protocol or a vocabulary of one's own, or a run's labels.
+"""Settles what is evaluated: a model under a benchmark's protocol, a model with a vocabulary, or the labels of a run.
 
 setup = model_setup(options, model, segmentation, compute, cuda=False)
 job = setup.job(files, cluster, here=False)
@@ -7,8 +7,7 @@ job = setup.job(files, cluster, here=False)
 import functools
 import hashlib
 from collections.abc import Callable, Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
@@ -18,7 +17,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.options.label import SegmentationOptions
-from scclip.jobs.setup.labeling import CPU_CHUNK, GPU_CHUNK, fingerprint
+from scclip.jobs.setup.labeling import chunk_limits, manifest
 from scclip.jobs.setup.models import (
     Architecture,
     architecture,
@@ -35,15 +34,16 @@ from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores
 from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
-from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
-from scclip.pipeline.run.fingerprint import library_versions, read_labeling_run, run_categories
+from scclip.pipeline.run.fingerprint import existing_run, library_versions
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
+from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -51,10 +51,10 @@ TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class EvaluationSetup:
     """Everything that does not depend on the images."""
 
-    run: dict[str, Any]
+    manifest: RunManifest
     """run.json."""
     scoring: Scoring
     """How labels are compared with the truth."""
@@ -65,16 +65,16 @@ class Setup:
     spec: Callable[[RunFiles, Resources], Any]
     """Loads what an actor holds."""
     truth: str
-    """Extension or column of the truth."""
+    """Extension (in Parquet: column) of the ground truth."""
     compute: ComputeConfig
     benchmark: Benchmark | None = None
     published: float | None = None
     deviations: tuple[str, ...] = ()
-    """In what the settings are not the protocol's."""
+    """The differences between these settings and the protocol's."""
     warnings: tuple[str, ...] = ()
 
     def job(self, files: RunFiles, cluster: Cluster, here: bool) -> LabelJob:
-        """The labeling graph's job; starts Ray unless it is done `here`, and loads what the actors hold."""
+        """Loads what the actors hold and returns the job for the labeling graph; starts Ray unless it runs `here`."""
         if not here:
             cluster.start()
         resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)]) if here else cluster.divide(self.compute)
@@ -82,8 +82,8 @@ class Setup:
             files=files,
             spec=self.spec(files, resources),
             resources=resources,
-            limits=ChunkLimits(**self.run["chunk_limits"]),
-            decode=DecodeConfig(exif=self.run["options"]["exif"]),
+            limits=self.manifest.chunk_limits,
+            decode=DecodeConfig(exif=self.manifest.options.exif),
             commit=functools.partial(commit_scores, scoring=self.scoring),
             finish=functools.partial(finish_scores, scoring=self.scoring),
             done=files.parts(),
@@ -91,7 +91,7 @@ class Setup:
         )
 
     def evaluation(self, totals: Totals, matrices: IntArray) -> Evaluation:
-        """The figures, given the sums over all images."""
+        """Returns the figures, given the sums over all images."""
         deviations: tuple[str, ...] | None = None
         if self.benchmark is not None:
             others = count_deviations(self.benchmark, totals)
@@ -113,8 +113,8 @@ def model_setup(
     segmentation: SegmentationOptions,
     compute: ComputeConfig,
     cuda: bool,
-) -> Setup:
-    """A model's variants under a protocol or a vocabulary of the user's."""
+) -> EvaluationSetup:
+    """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)
     benchmark = find_benchmark(options.benchmark) if options.benchmark else None
     vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
@@ -123,14 +123,13 @@ def model_setup(
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
     segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
-    limits = ChunkLimits(images=options.chunk_size or (GPU_CHUNK if cuda else CPU_CHUNK))
+    limits = chunk_limits(options.chunk_size, cuda)
     categories = vocabulary.categories
     scoring = Scoring(categories=categories, variants=variants, truth=truth_config(options, categories))
-    run = fingerprint(options.as_label(), source, vocabulary, segmenter, limits)
-    run["evaluation"] = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
+    facts = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
     published = benchmark and backbone and architecture(source) == TOWERS[backbone]
-    return Setup(
-        run=run,
+    return EvaluationSetup(
+        manifest=replace(manifest(options.as_label(), source, vocabulary, segmenter, limits), evaluation=facts),
         scoring=scoring,
         title=options.benchmark or vocabulary.name,
         model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
@@ -146,38 +145,34 @@ def model_setup(
     )
 
 
-def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Setup:
-    """The labels of a finished run."""
+def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
+    """Sets up the evaluation of a finished run's labels."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
-    categories, method = run_categories(run), run["model"]["method"]
-    scoring = Scoring(categories=categories, variants=(method,), truth=truth_config(options, categories))
-    limits = ChunkLimits(images=options.chunk_size or CPU_CHUNK)
+    categories = run.categories
+    scoring = Scoring(categories=categories, variants=(run.model.method,), truth=truth_config(options, categories))
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
-    facts = {name: run[name] for name in ("model", "segmentation", "vocabulary")} | {
-        "options": {"exif": run["options"]["exif"], "limit": options.limit, "image_ids": "plan"},
-        "chunk_limits": asdict(limits),
-        "versions": library_versions(),
-        "evaluation": scoring_facts(scoring, options)
-        | {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)},
-    }
-    return Setup(
-        run=facts,
+    labels = {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)}
+    return EvaluationSetup(
+        manifest=replace(
+            run,
+            options=OptionsRecord(exif=run.options.exif, limit=options.limit, image_ids="plan"),
+            chunk_limits=chunk_limits(options.chunk_size, cuda=False),
+            versions=library_versions(),
+            evaluation=scoring_facts(scoring, options) | labels,
+        ),
         scoring=scoring,
-        title=str(run["vocabulary"]["name"]),
-        model=f"{run['model']['model']}, {run['model']['precision']}, labels of {source.output}",
+        title=run.vocabulary.name,
+        model=f"{run.model.model}, {run.model.precision}, labels of {source.output}",
         spec=lambda files, resources: find_labels(source, read_plan(files) or shards),
         truth=options.truth_extension,
         compute=replace(compute, gpus_per_actor=0),
     )
 
 
-def finished_run(files: RunFiles) -> tuple[dict[str, Any], list[Unit]]:
-    """run.json and units of a labeling run; UserError where there is none or it is not complete."""
-    try:
-        run, units = read_labeling_run(files), read_plan(files)
-    except FileNotFoundError:
-        raise UserError(f"--labels {files.output} holds no run (no run.json); give the directory of one") from None
+def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
+    """Returns manifest and units of a labeling run; UserError where there is none or it is not complete."""
+    run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
         raise UserError(
@@ -188,20 +183,19 @@ def finished_run(files: RunFiles) -> tuple[dict[str, Any], list[Unit]]:
 
 
 def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
-    """SHA-256 of a run's labels, by the digests that its units carry."""
-    with ThreadPoolExecutor(16) as threads:
-        digests = list(threads.map(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units))
+    """Returns the SHA-256 of a run's labels, from the digests that its units carry."""
+    digests = map_threads(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units)
     return hashlib.sha256(b"\n".join(digests)).hexdigest()
 
 
 def truth_config(options: EvaluateOptions, names: Container[int]) -> TruthConfig:
-    """What the values of the truth mean, for a vocabulary with or without a background (category 0)."""
+    """Returns what the values of the truth mean; that depends on whether there is a background (category 0)."""
     offset = 0 if 0 in names or options.truth_indices == "categories" else 1
     return TruthConfig(offset=offset, ignore=options.truth_ignore)
 
 
-def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, Any]:
-    """What of the comparison changes the matrices, for run.json."""
+def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, object]:
+    """Returns what run.json records of the comparison: everything that changes the matrices."""
     truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
     return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
 
@@ -215,7 +209,7 @@ def variants_spec(
     segmenter: SegmenterConfig,
     variants: Sequence[str],
 ) -> VariantsSpec:
-    """Loads the model and lays out its variants; without names it is the one that the model's own flags describe."""
+    """Loads the model and lists its variants; without names there is one, as the model's own flags describe it."""
     clip = load_clip(source)
     own = clip.visual().calibration
     calibrations = tuple(variant(own, name) for name in variants) or (own,)
@@ -223,7 +217,7 @@ def variants_spec(
 
 
 def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
-    """The variants' names; the flags of a single one cannot be mixed with --variants."""
+    """Returns the variants' names; UserError where --variants is mixed with the flags of a single variant."""
     switched = (model.method, model.attention, model.without) != ("scclip", None, ())
     if wanted and switched:
         raise UserError("--variants names whole variants; leave --method, --attention and --without out")
@@ -235,14 +229,14 @@ def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """A protocol by name."""
+    """Returns a protocol by its name; UserError where there is none."""
     if name not in BENCHMARKS:
         raise UserError(f"--benchmark {name!r} is unknown; choose {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]
 
 
 def find_backbone(source: WeightsSource) -> Backbone:
-    """The backbone whose settings a model takes, by its depth."""
+    """Returns the backbone whose settings a model takes, chosen by its depth."""
     layers = architecture(source).layers
     if layers not in BACKBONES:
         raise UserError(
@@ -253,7 +247,7 @@ def find_backbone(source: WeightsSource) -> Backbone:
 
 
 def protocol_options(benchmark: Benchmark, backbone: Backbone, given: SegmentationOptions) -> SegmentationOptions:
-    """The protocol's settings where none are given."""
+    """Fills in the protocol's settings where none are given."""
     settings = benchmark.settings(backbone)
     values: dict[str, Any] = {
         "logit_scale": settings.logit_scale,
@@ -265,7 +259,7 @@ def protocol_options(benchmark: Benchmark, backbone: Backbone, given: Segmentati
 
 
 def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig:
-    """How the protocol cuts, scores and thresholds."""
+    """Returns how the protocol cuts images, scores pixels and sets thresholds."""
     settings = benchmark.settings(backbone)
     return SegmenterConfig(
         short_side=benchmark.short_side,
@@ -282,28 +276,25 @@ def deviations(
     segmenter: SegmenterConfig,
     options: EvaluateOptions,
 ) -> list[str]:
-    """In what these settings are not the protocol's, each in a few words."""
-    protocol, ours = asdict(protocol_config(benchmark, backbone)), asdict(segmenter)
-    free = ("window_batch", "tile_mib", "pamr_dilations", "mean", "std")  # change no labels, or follow the weights
-    found = [
-        f"{name.replace('_', ' ')} {ours[name]}, not {protocol[name]}"
-        for name in protocol
-        if name not in free and ours[name] != protocol[name]
-    ]
+    """Returns the differences between these settings and the protocol's, each in a few words."""
+    protocol = protocol_config(benchmark, backbone)
+    fixed = [field.name for field in fields(protocol) if field.metadata.get("protocol", True)]
+    pairs = [(name, getattr(segmenter, name), getattr(protocol, name)) for name in fixed]
+    differences = [f"{name.replace('_', ' ')} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]
     sizes = architecture(source)
     if sizes != TOWERS[backbone]:
-        found.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
+        differences.append(f"a tower of {sizes.layers} blocks, patch {sizes.patch}, width {sizes.width}, no {backbone}")
     elif source.config.pretrained != "openai" and source.digest not in published_digests():
-        found.append("not OpenAI's weights")
+        differences.append("not OpenAI's weights")
     if source.settings:
-        found.append("a calibration file")
+        differences.append("a calibration file")
     if options.exif == "apply":
-        found.append("EXIF orientation applied")
-    return found
+        differences.append("EXIF orientation applied")
+    return differences
 
 
 def count_deviations(benchmark: Benchmark, totals: Totals) -> list[str]:
-    """The same for the images that were evaluated."""
+    """Returns the same for the number of images that were evaluated."""
     if totals.labeled == benchmark.images:
         return []
     return [f"{totals.labeled:,} images, not {benchmark.images:,}"]

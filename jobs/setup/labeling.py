@@ -1,26 +1,34 @@
-"""What a labeling run is made of: its options, its fingerprint, its units, what every document says of it.
+"""Settles what a labeling job is made of: options, weights, vocabulary, segmentation; makes its manifest and its job.
 
-run = fingerprint(options, source, vocabulary, segmenter, limits)   # run.json
-units = new_units(options, known_units(files, run), files)
+setup = LabelingSetup.of(options, ModelConfig(), SegmentationOptions(), compute, vocabulary, cuda=False)
+job = setup.job(setup.files, cluster)
 """
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
-from scclip.encoder.checkpoints import WeightsSource
+from scclip.encoder.checkpoints import WeightsSource, load_clip
+from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError, one_line
-from scclip.jobs.options.label import LabelOptions
+from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.cli.errors import warn
+from scclip.jobs.cli.options import recorded
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.setup.models import build_spec, find_model, segmenter_config
 from scclip.pipeline.annotations import coco
+from scclip.pipeline.cluster.preflight import wait_for_actor
+from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits
+from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.labeling.job import Commit, Finish
+from scclip.pipeline.labeling.job import Commit, Finish, LabelJob
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import compare_runs, library_versions, open_run, read_run
+from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest, VocabularyRecord
 from scclip.pipeline.run.totals import unit_totals
 from scclip.pipeline.storage.retries import StorageUnavailable
 from scclip.segmentation.types import SegmenterConfig
@@ -29,31 +37,149 @@ from scclip.vocabulary.vocabulary import Vocabulary
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
 
 
-def fingerprint(
+@dataclass(frozen=True, kw_only=True)
+class LabelingSetup:
+    """Everything that does not depend on the images."""
+
+    options: LabelOptions
+    compute: ComputeConfig
+    vocabulary: Vocabulary
+    source: WeightsSource
+    """The weights, not loaded yet."""
+    segmenter: SegmenterConfig
+    limits: ChunkLimits
+
+    @staticmethod
+    def of(
+        options: LabelOptions,
+        model: ModelConfig,
+        segmentation: SegmentationOptions,
+        compute: ComputeConfig,
+        vocabulary: Vocabulary,
+        cuda: bool,
+    ) -> "LabelingSetup":
+        """Finds the weights and settles every option; `cuda` says whether actors run on GPUs.
+
+        Raises:
+            UserError: weights, model or segmentation options are wrong.
+        """
+        source = find_model(model, cuda)
+        return LabelingSetup(
+            options=options,
+            compute=compute,
+            vocabulary=vocabulary,
+            source=source,
+            segmenter=segmenter_config(segmentation, vocabulary, source, cuda),
+            limits=chunk_limits(options.chunk_size, cuda),
+        )
+
+    @property
+    def files(self) -> RunFiles:
+        """The run's files."""
+        return RunFiles(self.options.output.rstrip("/") or "/")
+
+    def manifest(self) -> RunManifest:
+        """run.json."""
+        return manifest(self.options, self.source, self.vocabulary, self.segmenter, self.limits)
+
+    def new_units(self, known: Sequence[Unit]) -> list[Unit]:
+        """Returns the units that were added to the inputs since those known were planned."""
+        return plan_units(self.options.inputs, known, limit=self.options.limit, exclude=[self.files.output])
+
+    def job(self, files: RunFiles, cluster: Cluster) -> LabelJob:
+        """Starts Ray, loads the model and writes run.json: every mistake shows before anything is planned.
+
+        Args:
+            files: where the run is written: `self.files`, or a scratch folder for a dry run.
+            cluster: the Ray that the job runs on.
+
+        Raises:
+            UserError: the model, the cluster or OUTPUT cannot be used; RunMismatch for another run's OUTPUT.
+        """
+        cluster.start()
+        resources = cluster.divide(self.compute)
+        patience = self.compute.wait_for_resources
+        if not self.options.dry_run and wait_for_actor(resources, patience, lambda line: warn([line])):
+            resources = cluster.divide(self.compute)
+        clip = load_clip(self.source)
+        clip.visual()
+        warn(create_run(files, self.manifest()))
+        commit, finish = self.writers()
+        return LabelJob(
+            files=files,
+            spec=build_spec(clip, self.vocabulary, self.segmenter, resources, files),
+            resources=resources,
+            limits=self.limits,
+            decode=DecodeConfig(
+                exif=self.options.exif,
+                reduced_side=2 * self.segmenter.short_side if self.options.reduced_decode else 0,
+            ),
+            commit=commit,
+            finish=finish,
+            done=files.parts(),
+        )
+
+    def writers(self) -> tuple[Commit, Finish]:
+        """Returns two functions: one writes the part of a labeled chunk, one makes a unit's files from its parts."""
+        parts = CommitOptions(
+            masks=self.options.masks == "png",
+            save_confidence=self.options.save_confidence,
+            image_ids=self.options.image_ids,
+            dtype=self.vocabulary.categories.dtype,
+        )
+        categories = coco.categories(self.vocabulary.categories)
+        return (
+            functools.partial(commit_chunk, options=parts),
+            functools.partial(finish_unit, categories=categories, info=self.document_info()),
+        )
+
+    def document_info(self) -> dict[str, object]:
+        """Returns `info` of every COCO document: what made it. Without a date: equal runs have equal files."""
+        config = self.source.config
+        return {
+            "description": f"Pseudo-labels of {config.method} with {config.model}, vocabulary {self.vocabulary.name}",
+            "version": library_versions()["scclip-pipeline"],
+            "weights_sha256": self.source.digest,
+            "vocabulary_sha256": self.vocabulary.digest(),
+        }
+
+
+def chunk_limits(images: int | None, cuda: bool) -> ChunkLimits:
+    """Returns the limits of a chunk of that many images; None takes the number that suits the device."""
+    return ChunkLimits(images=images or (GPU_CHUNK if cuda else CPU_CHUNK))
+
+
+def manifest(
     options: LabelOptions,
     source: WeightsSource,
     vocabulary: Vocabulary,
     segmenter: SegmenterConfig,
     limits: ChunkLimits,
-) -> dict[str, Any]:
-    """run.json: everything that changes labels, ids or chunk limits, and the libraries' versions."""
-    chosen = ("masks", "save_confidence", "image_ids", "exif", "reduced_decode", "limit")
-    labels = {name: getattr(options, name) for name in chosen}
-    config = asdict(source.config)
-    names = ("model", "method", "attention", "without", "precision")
-    return {
-        "options": labels,
-        "model": {name: config[name] for name in names}
-        | {"weights_sha256": source.digest, "quick_gelu": source.quick_gelu, "calibration": source.settings},
-        "segmentation": asdict(segmenter),
-        "vocabulary": vocabulary.to_dict() | {"sha256": vocabulary.digest()},
-        "chunk_limits": asdict(limits),
-        "versions": library_versions(),
-    }
+) -> RunManifest:
+    """Returns run.json of these settings. Raises TypeError for a recorded option that OptionsRecord does not have."""
+    return RunManifest(
+        model=ModelRecord(
+            **recorded(source.config),
+            weights_sha256=source.digest,
+            quick_gelu=source.quick_gelu,
+            calibration=source.settings,
+        ),
+        vocabulary=vocabulary_record(vocabulary),
+        options=OptionsRecord(**recorded(options)),
+        segmentation=segmenter,
+        chunk_limits=limits,
+        versions=library_versions(),
+    )
 
 
-def known_units(files: RunFiles, run: dict[str, Any]) -> list[Unit]:
-    """Units that were planned before; RunMismatch where the run there differs, UserError where OUTPUT is unreadable."""
+def vocabulary_record(vocabulary: Vocabulary) -> VocabularyRecord:
+    """Returns a vocabulary as run.json holds it."""
+    content = vocabulary.to_dict()
+    return VocabularyRecord.from_json({**content, "sha256": vocabulary.digest()})
+
+
+def known_units(files: RunFiles, manifest: RunManifest) -> list[Unit]:
+    """Returns the units planned before; RunMismatch for another run's OUTPUT, UserError for an unreadable one."""
     try:
         units = read_plan(files)
     except StorageUnavailable:
@@ -61,60 +187,20 @@ def known_units(files: RunFiles, run: dict[str, Any]) -> list[Unit]:
     except (OSError, ValueError) as error:
         raise UserError(f"OUTPUT {files.output} cannot be read: {one_line(error)}; check URL and rights") from None
     if units:
-        compare_runs(read_run(files), run, files.output)
+        check_same(files, manifest)
     return units
 
 
-def create_run(files: RunFiles, run: dict[str, Any]) -> list[str]:
-    """run.json and its warnings; UserError where OUTPUT cannot be written."""
+def create_run(files: RunFiles, manifest: RunManifest) -> list[str]:
+    """Writes run.json and returns warnings; UserError where OUTPUT cannot be written, RunMismatch as `known_units`."""
     try:
-        return open_run(files, run)
+        return open_run(files, manifest)
     except StorageUnavailable:
         raise
     except OSError as error:
         raise UserError(f"OUTPUT {files.output} cannot be written: {one_line(error)}; check URL and rights") from None
 
 
-def new_units(options: LabelOptions, known: Sequence[Unit], files: RunFiles) -> list[Unit]:
-    """The units that the inputs have gained over those known."""
-    return plan_units(options.inputs, known, limit=options.limit, exclude=[files.output])
-
-
 def with_failures(files: RunFiles) -> set[int]:
-    """The finished units that hold failed images."""
+    """Returns the finished units that hold failed images."""
     return {unit for unit, totals in unit_totals(files, files.finished()).items() if totals.failed}
-
-
-def sample_inputs(units: Sequence[Unit]) -> list[str]:
-    """What every node must be able to open for these units: the first shard or file."""
-    return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
-
-
-def writers(options: LabelOptions, source: WeightsSource, vocabulary: Vocabulary) -> tuple[Commit, Finish]:
-    """What writes a labeled chunk's part, and what makes a unit's files of its parts."""
-    categories, info = coco.categories(vocabulary.categories), document_info(source, vocabulary)
-    return (
-        functools.partial(commit_chunk, options=commit_options(options, vocabulary)),
-        functools.partial(finish_unit, categories=categories, info=info),
-    )
-
-
-def commit_options(options: LabelOptions, vocabulary: Vocabulary) -> CommitOptions:
-    """What the parts hold."""
-    return CommitOptions(
-        masks=options.masks == "png",
-        save_confidence=options.save_confidence,
-        image_ids=options.image_ids,
-        dtype=vocabulary.categories.dtype,
-    )
-
-
-def document_info(source: WeightsSource, vocabulary: Vocabulary) -> dict[str, Any]:
-    """`info` of every COCO document: what made it, without a date."""
-    config = source.config
-    return {
-        "description": f"Pseudo-labels of {config.method} with {config.model}, vocabulary {vocabulary.name}",
-        "version": library_versions()["scclip-pipeline"],
-        "weights_sha256": source.digest,
-        "vocabulary_sha256": vocabulary.digest(),
-    }

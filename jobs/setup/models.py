@@ -1,4 +1,4 @@
-"""From options to what the actors hold: weights, vocabulary, text features. Shared by every verb that runs a model."""
+"""Turns options into what the actors hold: weights, vocabulary, text features. For every verb that runs a model."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job
 
 
 def load_vocabulary(source: str) -> Vocabulary:
-    """A built-in vocabulary, a local file or any fsspec URL."""
+    """Loads a built-in vocabulary, a local file or any fsspec URL."""
     if "://" not in source:
         return Vocabulary.load(source)
     try:
@@ -38,7 +38,7 @@ def load_vocabulary(source: str) -> Vocabulary:
 
 
 def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """What may be wrong with these two together and with the vocabulary alone, one line each."""
+    """Returns warnings about a vocabulary, and about a model that does not fit it, one line each."""
     if model.model != "demo" or vocabulary.name == "demo":
         return vocabulary.warnings
     what = f"the demo model knows drawn scenes and the vocabulary 'demo' only, not {vocabulary.name!r}"
@@ -46,15 +46,8 @@ def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]
     return (f"{what}; {remedy}", *vocabulary.warnings)
 
 
-def local_weights(config: ModelConfig) -> ModelConfig:
-    """The same model with weights from a URL fetched once into the user's cache."""
-    if config.pretrained is None or "://" not in config.pretrained:
-        return config
-    return replace(config, pretrained=str(fetch(config.pretrained)))
-
-
 def fetch(url: str) -> Path:
-    """A local copy of a remote file, kept under the user's cache by URL and version."""
+    """Copies a remote file into the user's cache, once for each URL and version; returns its path."""
     try:
         remote = info(url)
         identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
@@ -75,7 +68,7 @@ def fetch(url: str) -> Path:
 def segmenter_config(
     options: SegmentationOptions, vocabulary: Vocabulary, source: WeightsSource, cuda: bool
 ) -> SegmenterConfig:
-    """Flags win over the vocabulary's and the model's own settings."""
+    """Returns how images are cut and scored; flags win over the settings of vocabulary and model."""
     values: dict[str, Any] = {
         "logit_scale": vocabulary.logit_scale,
         "confidence_threshold": vocabulary.threshold,
@@ -97,7 +90,7 @@ def segmenter_config(
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of a vision tower as its configuration states them; 0 for what it does not."""
+    """Sizes of a vision tower as its configuration states them; 0 where it states none."""
 
     layers: int
     patch: int
@@ -105,7 +98,7 @@ class Architecture:
 
 
 def architecture(source: WeightsSource) -> Architecture:
-    """The vision tower of weights that are not loaded yet."""
+    """Returns the sizes of a vision tower without loading its weights."""
     name = source.open_clip_name
     if name.startswith("local-dir:"):
         content = json.loads((Path(name.removeprefix("local-dir:")) / "open_clip_config.json").read_text())
@@ -117,15 +110,17 @@ def architecture(source: WeightsSource) -> Architecture:
 
 
 def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
-    """The weights on this machine, with `auto` precision made definite."""
-    source = find_weights(local_weights(config))
+    """Finds the weights, fetched into the user's cache where they are a URL, and settles the precision `auto`."""
+    if config.pretrained is not None and "://" in config.pretrained:
+        config = replace(config, pretrained=str(fetch(config.pretrained)))
+    source = find_weights(config)
     return replace(source, config=replace(source.config, precision=resolve_precision(config.precision, cuda)))
 
 
 def build_spec(
     clip: LoadedCLIP, vocabulary: Vocabulary, segmenter: SegmenterConfig, resources: Resources, files: RunFiles
 ) -> LabelerSpec:
-    """Encodes the queries (or reads the run's own features) and keeps the vision tower's arrays."""
+    """Returns what an actor holds: text features, encoded now or read from the run, and the vision tower's arrays."""
     visual = clip.visual()
     url = join(files.output, "text_features.npy")
     if exists(url):
@@ -149,7 +144,7 @@ def build_spec(
 
 
 def wanted_threads() -> int:
-    """OMP_NUM_THREADS where the user set it, else 0.
+    """Returns OMP_NUM_THREADS where the user set it, else 0.
 
     In a submitted job only what travels with it counts (`--pass-env`): Ray gives its driver a 1 that nobody asked for.
     """

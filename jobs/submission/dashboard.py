@@ -41,12 +41,12 @@ class Job:
     status: str
     """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
     exit_code: int | None
-    """Of its process, where that ended by itself."""
+    """Exit code of its process, None where the process did not end by itself."""
     message: str
     began: float
     """Seconds since the epoch."""
     ended: float
-    """Likewise, 0 while it runs."""
+    """Seconds since the epoch, 0 while it runs."""
     metadata: Mapping[str, str]
 
     @property
@@ -58,7 +58,7 @@ class Job:
         return int(self.id.rpartition("-")[2])
 
     def code(self) -> int:
-        """The exit code that its command would have had here: 130 where it was stopped, 1 where Ray lost it."""
+        """Returns the exit code that the command would have had here: 130 where it was stopped, 1 where Ray lost it."""
         if self.status == "STOPPED":
             return 130
         if self.exit_code is None:
@@ -74,7 +74,7 @@ class Dashboard:
 
     @staticmethod
     def connect(address: str | None) -> "Dashboard":
-        """UserError where nothing answers, what answers is no Ray, or the token is refused."""
+        """Connects to a cluster; UserError where nothing answers, no Ray answers, or the token is refused."""
         url = dashboard_url(address)
         reach(url)
         from ray.job_submission import JobSubmissionClient
@@ -87,22 +87,22 @@ class Dashboard:
             return Dashboard(url, JobSubmissionClient(url))
 
     def jobs(self) -> list[Job]:
-        """All jobs of ours, in the order of their start."""
+        """Returns all jobs that `scclip submit` started, in the order of their start."""
         with explained(self.url):
-            found = [as_job(details) for details in self.client.list_jobs() if details.submission_id]
-        return sorted((job for job in found if JOB_ID.fullmatch(job.id)), key=lambda job: (job.began, job.id))
+            jobs = [as_job(details) for details in self.client.list_jobs() if details.submission_id]
+        return sorted((job for job in jobs if JOB_ID.fullmatch(job.id)), key=lambda job: (job.began, job.id))
 
     def attempts(self, prefix: str) -> list[Job]:
-        """The attempts at one verb and OUTPUT, in order."""
+        """Returns all attempts at one verb and OUTPUT, in order."""
         return sorted((job for job in self.jobs() if job.id.startswith(prefix)), key=lambda job: job.attempt)
 
     def job(self, job_id: str) -> Job:
-        """One job as it is now."""
+        """Returns the present state of a job."""
         with explained(self.url):
             return as_job(self.client.get_job_info(job_id))
 
     def submit(self, request: Request, env: Mapping[str, str], installed: bool = False) -> tuple[Job, bool]:
-        """(job, whether it is new): one that runs with the same options is joined, with others refused."""
+        """Starts a job, or joins the one that runs with the same options; returns it and whether it is new."""
         for _ in range(REDONE):
             attempts = self.attempts(request.prefix())
             last = attempts[-1] if attempts else None
@@ -114,14 +114,14 @@ class Dashboard:
             except RuntimeError as error:
                 if "already exists" not in str(error):
                     raise JobFailed(f"{self.url} refuses the job: {one_line(error)}") from None
-                continue  # somebody submitted the same job meanwhile
+                continue  # another shell submitted the same job meanwhile
             return self.job(job_id), True
         raise JobFailed(f"others submit jobs for {redact(request.output)} all the time; try again")
 
     def start(self, job_id: str, request: Request, env: Mapping[str, str], installed: bool) -> None:
         """Uploads what the cluster lacks and starts the job; RuntimeError where the id is taken."""
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **env}
-        runtime_env: dict[str, Any] = {"env_vars": variables}
+        runtime_env: dict[str, object] = {"env_vars": variables}
         metadata = {"options": request.digest(), "output": request.output, "version": version(DISTRIBUTION)}
         with tempfile.TemporaryDirectory() as folder, explained(self.url):
             if not installed or request.files:
@@ -136,7 +136,7 @@ class Dashboard:
             )
 
     def log(self, job_id: str) -> str:
-        """Everything a job has printed."""
+        """Returns everything that a job has printed."""
         with explained(self.url):
             return str(self.client.get_job_logs(job_id))
 
@@ -152,7 +152,7 @@ class Dashboard:
         return job
 
     def follow(self, job_id: str, show: Callable[[str], None]) -> Job:
-        """Shows a job's log as it grows, until the job ends; a lost connection is made anew."""
+        """Shows a job's log as it grows, until the job ends; connects again where the connection is lost."""
         shown, answered = 0, time.monotonic()
         while True:
             try:
@@ -184,7 +184,7 @@ class Dashboard:
 
 
 def as_job(details: Any) -> Job:
-    """Ray's description of a job as ours."""
+    """Converts Ray's description of a job."""
     return Job(
         id=details.submission_id,
         status=str(getattr(details.status, "value", details.status)),
@@ -197,7 +197,7 @@ def as_job(details: Any) -> Job:
 
 
 def same_options(job: Job, request: Request) -> Job:
-    """The job, if it does what is asked; UserError otherwise."""
+    """Returns the job if it runs with the options of the request; UserError otherwise."""
     if job.metadata.get("options") == request.digest():
         return job
     raise UserError(
@@ -207,7 +207,7 @@ def same_options(job: Job, request: Request) -> Job:
 
 
 def dashboard_url(address: str | None) -> str:
-    """The address given, or from the environment, or this machine's."""
+    """Returns the URL of the dashboard: the one given, else of the environment, else of this machine."""
     given = address or next((os.environ[name] for name in ADDRESS_VARIABLES if os.environ.get(name)), DEFAULT_URL)
     url = given if "://" in given else f"http://{given}"
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname or given == "auto":
@@ -216,7 +216,7 @@ def dashboard_url(address: str | None) -> str:
 
 
 def reach(url: str) -> None:
-    """UserError unless something listens there."""
+    """Raises UserError unless something listens there."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
@@ -228,7 +228,7 @@ def reach(url: str) -> None:
 
 @contextlib.contextmanager
 def explained(url: str) -> Iterator[None]:
-    """What Ray's client raises, as one line that says what to do."""
+    """Turns what Ray's client raises into one line that says what to do."""
     import requests
     from ray.exceptions import AuthenticationError
 

@@ -1,4 +1,4 @@
-"""What is submitted: a verb's words made definite, the files they name, the submission id.
+"""Prepares what is submitted: a verb's words in full, the local files that they name, the submission id.
 
     request = Request.parse(["label", "s3://bucket/in", "s3://bucket/out", "--vocabulary", "street.yaml"])
     request.job_id(attempt=1)   # scclip-label-<digest of OUTPUT>-1
@@ -23,9 +23,14 @@ from scclip.jobs.cli.options import OptionParser, config_words
 from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
 
-# options that may name a small local file, which then travels with the job; and what every node reads or writes
-CARRIED = ("vocabulary", "calibration", "classes", "thresholds")
-PATHS = ("inputs", "output", "source", "paths", "labels", "run", "run_a", "run_b")
+TRAVELS = {  # how an option that is a text reaches the cluster, by `travels` of its field
+    "word": "as it is",
+    "path": "a URL, or a path from / that every node sees",
+    "path or word": "a path like that where it names something that is here",
+    "file": "a small local file goes along; anything else as it is",
+    "model": "a name, or local-dir: with a path from / on the head",
+    "weights": "a name, a URL or a path from /",
+}
 LOCAL_MODEL = "local-dir:"
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
@@ -37,7 +42,7 @@ class Request:
     verb: str
     """Name of the verb."""
     words: tuple[str, ...]
-    """Its options in full, local files replaced by their place in the job's working directory."""
+    """Its options in full, local files replaced by their names in the job's working directory."""
     files: Mapping[str, bytes]
     """Name → content of the files that travel along."""
     output: str
@@ -45,43 +50,43 @@ class Request:
 
     @staticmethod
     def parse(words: Sequence[str]) -> "Request":
-        """UserError for wrong words, for paths that mean nothing on a cluster and for words that hold credentials."""
+        """Reads a verb and its options; UserError for wrong words, local paths, and words that hold credentials."""
         verb, groups = parse_words(words)
         files: dict[str, bytes] = {}
         values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
         refuse_credentials([str(value) for _, value in values])
         output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
         flags = [values for values in values if "positional" not in values[0].metadata]
-        places = [values for values in values if "positional" in values[0].metadata]
-        spelled = [word for field, value in [*places, *flags] for word in spell(field, value)]
+        positional = [values for values in values if "positional" in values[0].metadata]
+        spelled = [word for field, value in [*positional, *flags] for word in spell(field, value)]
         return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
 
     def prefix(self) -> str:
-        """Submission ids of this verb and OUTPUT start with it."""
+        """Returns the start of all submission ids of this verb and OUTPUT."""
         return f"scclip-{self.verb}-{output_digest(self.output or ' '.join(self.words))}-"
 
     def job_id(self, attempt: int) -> str:
-        """Submission id of an attempt."""
+        """Returns the submission id of an attempt, counted from 1."""
         return f"{self.prefix()}{attempt}"
 
     def digest(self) -> str:
-        """Changes with any option and with any byte of the files."""
+        """Returns a SHA-256 that changes with every option and every byte of the files."""
         files = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(self.files.items())}
         return hashlib.sha256(json.dumps([self.verb, self.words, files]).encode()).hexdigest()
 
     def entrypoint(self, version: str | None = None) -> str:
-        """The job's shell command; with `version`, only where the cluster has that version installed."""
+        """Returns the job's shell command; with `version` it fails where the cluster has another version installed."""
         check = f"python -m scclip.jobs.submission.wheel {shlex.quote(version)} && " if version else ""
         return f"{check}exec python -m scclip {shlex.join([self.verb, *self.words])}"
 
 
 def output_digest(output: str) -> str:
-    """Twelve hex digits that stand for an OUTPUT."""
+    """Returns twelve hex digits that stand for an OUTPUT."""
     return hashlib.sha256(output.rstrip("/").encode()).hexdigest()[:12]
 
 
 def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
-    """The verb and its option dataclasses."""
+    """Returns the verb and its options, by the verb's own parser."""
     from scclip.jobs.cli.main import VERBS
 
     names = [name for name in VERBS if name not in ("submit", "bench")]  # bench measures the machine it is called on
@@ -93,40 +98,49 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
 
 
 def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], Any]]:
-    """Fields that were given another value than their default, and every one given by place."""
+    """Yields the fields whose value is not the default, and all that are given by position."""
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            given = "positional" in field.metadata or value != field.default or field.name in PATHS
+            given = "positional" in field.metadata or value != field.default or travels(field) == "path"
             if given and value is not None:
                 yield field, value
 
 
+def travels(field: dataclasses.Field[Any]) -> str:
+    """Returns how an option reaches the cluster, a key of TRAVELS."""
+    return str(field.metadata.get("travels", "word"))
+
+
 def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """A field as command-line words."""
+    """Returns a field as command-line words."""
     return config_words(field, list(value) if isinstance(value, tuple) else value)
 
 
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
-    """The value as the cluster understands it; a small local file is added to `files`."""
-    name, flag = field.name, str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
-    if name in CARRIED and value and "://" not in value and Path(value).is_file():
-        return carry(Path(value), files)
-    if name == "model" and value.startswith(LOCAL_MODEL) and not value.startswith(f"{LOCAL_MODEL}/"):
-        raise UserError(f"{flag} {value}: the cluster has no such directory; give a path from / on its head")
-    if name == "pretrained" and "://" not in value and Path(value).is_file() and not value.startswith("/"):
-        raise UserError(f"{flag} {value}: weights go by URL; copy them to a bucket and give s3://…")
-    for item in value if isinstance(value, tuple) else (value,):
-        text = str(item)
-        may_be = "positional" in field.metadata or name == "truth"
-        local = name in PATHS or (may_be and Path(text).exists())
-        if local and "://" not in text and not text.startswith("/"):
-            raise UserError(f"{flag} {text}: the cluster does not see this folder; give a URL or a shared path from /")
+    """Returns the value as the cluster understands it; adds a small local file to `files`."""
+    flag = str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
+    for text in value if isinstance(value, tuple) else (value,):
+        match travels(field):
+            case "file" if text and "://" not in text and Path(text).is_file():
+                return carry(Path(text), files)
+            case "model" if text.startswith(LOCAL_MODEL) and not text.startswith(f"{LOCAL_MODEL}/"):
+                raise UserError(f"{flag} {text}: the cluster has no such directory; give a path from / on its head")
+            case "weights" if not shared(text) and Path(text).is_file():
+                raise UserError(f"{flag} {text}: weights go by URL; copy them to a bucket and give s3://…")
+            case ("path" | "path or word") as kind if not shared(text) and (kind == "path" or Path(text).exists()):
+                remedy = "give a URL or a shared path from /"
+                raise UserError(f"{flag} {text}: the cluster does not see this folder; {remedy}")
     return value
 
 
+def shared(name: str) -> bool:
+    """Whether a name means the same on every machine: a URL, or a path from /."""
+    return "://" in name or name.startswith("/")
+
+
 def carry(path: Path, files: dict[str, bytes]) -> str:
-    """Adds a local file to those that travel; returns its place in the working directory."""
+    """Adds a local file to those that travel; returns its name in the job's working directory."""
     data = path.read_bytes()
     name = path.name
     if files.get(name, data) != data:
@@ -136,7 +150,7 @@ def carry(path: Path, files: dict[str, bytes]) -> str:
 
 
 def refuse_credentials(values: Sequence[str]) -> None:
-    """A job's command is shown on the dashboard and in its log: it must hold no keys."""
+    """Raises UserError for credentials: a job's command is shown on the dashboard and in its log."""
     for value in values:
         if redact(value) != value:
             raise UserError(

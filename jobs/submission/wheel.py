@@ -1,8 +1,7 @@
-"""Our own wheel, built from the files that run here: no network, no build tool, the same bytes for the same files.
+"""Builds this package's wheel from the files that run here: no network, no build tool, equal bytes for equal files.
 
-    data = wheel_bytes()                        # scclip_pipeline-0.1.0-py3-none-any.whl
-    data = bundle_bytes({"street.yaml": b""})   # its content and files/street.yaml: a job's working directory
-    python -m scclip.jobs.submission.wheel 0.1.0                  # exit code 2 where another version is installed
+    data = bundle_bytes({"street.yaml": b""})     # the wheel's content and files/street.yaml: a job's working directory
+    python -m scclip.jobs.submission.wheel 0.1.0  # exit code 2 where another version is installed
 
 A job's working directory holds the wheel unpacked, not the wheel itself: Ray installs wheels with `pip`, which nodes
 may lack. The wheel names no dependencies: PyTorch, Ray and the other libraries are the cluster image's (`Dockerfile`).
@@ -25,13 +24,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal files mus
 FILES = "files"  # folder of a working directory with the user's own files
 
 
-def wheel_name() -> str:
-    """File name of the wheel."""
-    return f"{DISTRIBUTION.replace('-', '_')}-{version(DISTRIBUTION)}-py3-none-any.whl"
-
-
 def package_files() -> dict[str, bytes]:
-    """Path in the wheel → content, of everything our packages need at run time."""
+    """Returns path in the wheel → content, for everything that the package needs at run time."""
     files = dict[str, bytes]()
     for package in PACKAGES:
         root, folder = Path(importlib.import_module(package).__path__[0]), package.replace(".", "/")
@@ -41,7 +35,7 @@ def package_files() -> dict[str, bytes]:
 
 
 def wheel_files() -> dict[str, bytes]:
-    """All members of the wheel, its metadata and RECORD included."""
+    """Returns all members of the wheel, with its metadata and RECORD."""
     info = f"{DISTRIBUTION.replace('-', '_')}-{version(DISTRIBUTION)}.dist-info"
     texts = {
         "METADATA": f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {version(DISTRIBUTION)}\n",
@@ -49,17 +43,21 @@ def wheel_files() -> dict[str, bytes]:
         "entry_points.txt": "[console_scripts]\nscclip = scclip.__main__:main\n",
     }
     members = package_files() | {f"{info}/{name}": text.encode() for name, text in texts.items()}
-    record = [f"{name},sha256={record_digest(data)},{len(data)}" for name, data in members.items()]
+    record = []
+    for name, data in members.items():  # the digest in base64 for URLs, without padding
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        record.append(f"{name},sha256={digest},{len(data)}")
     return members | {f"{info}/RECORD": "\n".join([*record, f"{info}/RECORD,,", ""]).encode()}
 
 
-def record_digest(data: bytes) -> str:
-    """SHA-256 as RECORD has it: base64 for URLs, without padding."""
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
+    """Returns a job's working directory as a zip with fixed dates and modes.
 
-
-def zipped(members: Mapping[str, bytes]) -> bytes:
-    """A zip of these members with fixed dates and modes."""
+    Args:
+        files: name → content of the user's own files, which go into files/.
+        package: whether the wheel's content goes along, because the cluster may lack it.
+    """
+    members = (wheel_files() if package else {}) | {f"{FILES}/{name}": data for name, data in sorted(files.items())}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
@@ -69,19 +67,8 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def wheel_bytes() -> bytes:
-    """The wheel."""
-    return zipped(wheel_files())
-
-
-def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
-    """A working directory as a zip: the wheel's content (unless the cluster has it), and the user's files in files/."""
-    own = wheel_files() if package else {}
-    return zipped(own | {f"{FILES}/{name}": data for name, data in sorted(files.items())})
-
-
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0 where this very version is installed here, else 2 and one line."""
+    """Returns 0 where exactly this version is installed here, else 2 and prints one line."""
     (wanted,) = argv
     if version(DISTRIBUTION) == wanted:
         return 0

@@ -5,7 +5,7 @@ resources = divide(ComputeConfig(actors="1:4"), nodes=[Shape(8, 1)])
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scclip.errors import JobFailed, UserError
 
@@ -34,7 +34,7 @@ class NoResources(JobFailed):
 class ComputeConfig:
     """Actors and what each of them gets. Labels do not depend on it."""
 
-    actors: str = ""
+    actors: str = field(default="", metadata={"travels": "word"})
     """MIN[:MAX] labeling actors [one per GPU; without GPUs one per node]."""
     gpus_per_actor: float | None = None
     """GPU of one actor: 0, 1 or a fraction for several on one [1 where the cluster has a GPU, else 0]."""

@@ -27,7 +27,7 @@ from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run, run_categories
+from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.files import read_bytes
 
@@ -70,7 +70,7 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
                     by_key[key].append(unit.number)
     return LabelsSpec(
         run=run,
-        categories=run_categories(read_run(run)),
+        categories=read_run(run).categories,
         same_shard=same,
         by_key={key: tuple(units) for key, units in by_key.items()},
     )

@@ -11,7 +11,7 @@ Measured on 1,000 of the demo's scenes: 80 % asked for, 77 % kept, 68 to 81 % by
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import yaml
 
 from scclip.categories import BACKGROUND
 from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.run.manifest import VocabularyRecord
 from scclip.pipeline.run.totals import Totals
 
 LEVELS = 256  # of a confidence in 0..1
@@ -246,12 +247,11 @@ def thresholds_yaml(curation: Curation, names: Mapping[int, str]) -> bytes:
     return (head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)).encode()
 
 
-def vocabulary_queries(run: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Text and category of every query of a run.json, in the order of its text features."""
-    vocabulary = run["vocabulary"]
+def vocabulary_queries(vocabulary: VocabularyRecord) -> list[tuple[str, int]]:
+    """Text and category of every query of a run's vocabulary, in the order of its text features."""
     classes = [
         (query, category)
-        for category, entry in enumerate(vocabulary["classes"], start=1)
-        for query in entry.get("synonyms") or [entry["name"]]
+        for category, entry in enumerate(vocabulary.classes, start=1)
+        for query in entry.synonyms or (entry.name,)
     ]
-    return [*((query, BACKGROUND) for query in vocabulary["background"]), *classes]
+    return [*((query, BACKGROUND) for query in vocabulary.background), *classes]

@@ -11,7 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,9 @@ from scclip.pipeline.review.images import (
     image_refs,
 )
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_labeling_run, run_categories
+from scclip.pipeline.run.fingerprint import read_labeling_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
 from scclip.pipeline.storage.threads import map_threads
@@ -83,7 +84,7 @@ class ReportContent:
 
     output: str
     """Where the run lies."""
-    run: dict[str, Any]
+    run: RunManifest
     """run.json."""
     units: list[Unit]
     """All that are planned."""
@@ -107,7 +108,7 @@ class ReportContent:
     @property
     def names(self) -> Categories:
         """Category index → name, 0 only where the vocabulary has a background."""
-        return run_categories(self.run)
+        return self.run.categories
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
@@ -137,11 +138,11 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
             candidates[choice.category].append(choice)
         sums += one.curation
     if sample:
-        queries, features = vocabulary_queries(run), text_features(files)
+        queries, features = vocabulary_queries(run.vocabulary), text_features(files)
         content.curation = conclude(sums, content.names, content.totals, queries, features, limits.keep)
     chosen = choose(candidates, content.totals, limits.pictures)
     painter = RunPainter(files=files, names=content.names, side=limits.side)
-    decode = DecodeConfig(exif=run["options"]["exif"])
+    decode = DecodeConfig(exif=run.options.exif)
     pictures, content.notes = draw_pictures(chosen, units, painter.open_unit, decode, truth)
     content.pictures = within_bytes(pictures, limits.picture_bytes)
     return content

@@ -1,7 +1,10 @@
-"""The files of a run."""
+"""Names, reads and lists the files of a run.
+
+files = RunFiles("s3://bucket/labels"); images = files.table("images", unit=1, columns=["key", "status"])
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +25,7 @@ MASK_SUFFIXES = dict(zip(MASK_COLUMNS, ("seg.png", "argmax.png", "conf.png"), st
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run's files lie."""
+    """The names of a run's files, and what lies there."""
 
     output: str
 
@@ -30,48 +33,42 @@ class RunFiles:
         return join(self.output, "_parts", f"{unit:07d}", f"{chunk:05d}.parquet")
 
     def unit_file(self, kind: str, unit: int) -> str:
-        """A unit's file of `kind`: images, segments, coco or masks."""
+        """Returns the URL of a unit's file of `kind`: images, segments, coco or masks."""
         suffix = {"images": "parquet", "segments": "parquet", "coco": "json", "masks": "tar"}[kind]
         return join(self.output, kind, f"{unit:07d}.{suffix}")
 
     def table(self, kind: str, unit: int, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
-        """A unit's images or segments, of these columns (default: all) and the rows that pass pyarrow's `filters`."""
+        """Reads a unit's images or segments: these columns (default: all) of the rows that pass pyarrow's `filters`."""
         return read_table(self.unit_file(kind, unit), columns, filters)
 
     def finished(self) -> set[int]:
-        """Units whose images/ file exists."""
-        return {int(stem) for stem in self._stems("images")}
+        """Lists the units whose images/ file exists."""
+        stems = (file.url.rsplit("/", 1)[1].split(".")[0] for file in list_files(join(self.output, "images")))
+        return {int(stem) for stem in stems if stem.isdigit()}
 
     def parts(self) -> dict[int, set[int]]:
-        """Chunks with a part, by unit."""
-        found: dict[int, set[int]] = defaultdict(set)
+        """Lists the chunks that have a part, by unit."""
+        parts: dict[int, set[int]] = defaultdict(set)
         for file in list_files(join(self.output, "_parts")):
             folder, name = file.url.rsplit("/", 2)[1:]
             if name.endswith(".parquet") and folder.isdigit():
-                found[int(folder)].add(int(name.removesuffix(".parquet")))
-        return dict(found)
-
-    def _stems(self, folder: str) -> Iterator[str]:
-        for file in list_files(join(self.output, folder)):
-            stem = file.url.rsplit("/", 1)[1].split(".")[0]
-            if stem.isdigit():
-                yield stem
+                parts[int(folder)].add(int(name.removesuffix(".parquet")))
+        return dict(parts)
 
 
 def read_table(url: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
-    """The table in a Parquet file on any fsspec URL, of these columns and the rows that pass pyarrow's `filters`."""
+    """Reads Parquet from any fsspec URL: these columns (default: all) of the rows that pass pyarrow's `filters`."""
     source = pa.BufferReader(read_bytes(url))
     return pq.read_table(source, columns=None if columns is None else list(columns), filters=filters)
 
 
 def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
-    """A table as Parquet (zstd) with these keys in its metadata; the same bytes for the same content."""
+    """Returns a table as Parquet (zstd) with these keys in its metadata; equal bytes for equal content."""
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
 
 
 def read_images(files: RunFiles, unit: int) -> pa.Table:
-    """A finished unit's images table, IMAGES_SCHEMA."""
-    table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("images", unit))))
-    return table.replace_schema_metadata(None).cast(IMAGES_SCHEMA)
+    """Reads a finished unit's images table, IMAGES_SCHEMA."""
+    return files.table("images", unit).replace_schema_metadata(None).cast(IMAGES_SCHEMA)

@@ -1,8 +1,6 @@
-"""What a run is: its fingerprint (run.json), its plan in generations, its totals.
+"""Keeps the plan of a run: its units, in generations, because the input may grow from one call to the next.
 
-open_run(files, fingerprint)               # RunMismatch where an earlier run differs in what changes labels
-units = write_generation(files, known, new, replan)  # all units, the new ones as the next generation
-summary = write_summary(files, ...)        # summary.json from the totals that every images/ file carries
+units = write_generation(files, known, new, replan)   # all units, the new ones as the next generation
 """
 
 from collections.abc import Callable, Sequence
@@ -11,24 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scclip.pipeline.inputs.units import Unit, plan_from_table, plan_to_table
-from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import create, join, list_files, read_bytes
+from scclip.pipeline.run.files import RunFiles, read_table
+from scclip.pipeline.storage.files import create, join, list_files
 
 
 def read_plan(files: RunFiles) -> list[Unit]:
-    """The units of all generations, in order."""
-    tables = [
-        pq.read_table(pa.BufferReader(read_bytes(file.url)))
-        for file in list_files(join(files.output, "plan"))
-        if file.url.endswith(".parquet")
-    ]
-    return [unit for table in tables for unit in plan_from_table(table)]
+    """Reads the units of all generations, in order."""
+    urls = (file.url for file in list_files(join(files.output, "plan")) if file.url.endswith(".parquet"))
+    return [unit for url in urls for unit in plan_from_table(read_table(url))]
 
 
 def write_generation(
     files: RunFiles, known: Sequence[Unit], new: Sequence[Unit], replan: Callable[[Sequence[Unit]], list[Unit]]
 ) -> list[Unit]:
-    """All units, the `new` ones written as the next generation of the plan.
+    """Writes the `new` units as the next generation of the plan; returns all units.
 
     Where another driver wrote that generation first, its units are known now, and `replan` finds what is still new.
     """

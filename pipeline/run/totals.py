@@ -1,13 +1,15 @@
-"""Totals of a run."""
+"""Adds up what a run holds, from the sums that every images/ file carries; writes summary.json.
+
+totals = sum(unit_totals(files, files.finished()).values(), Totals())
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles
 from scclip.pipeline.storage.files import info, join, open_stream, replace
+from scclip.pipeline.storage.threads import map_threads
 
 HIGHEST = 255  # a confidence of 1, quantised
 
@@ -31,7 +34,7 @@ class Totals:
     statuses: Counter[str] = field(default_factory=Counter)
     """Images by status."""
     pixels: int = 0
-    """Of labeled images, as the following."""
+    """Pixels of labeled images; the next four fields also count labeled images only."""
     background_pixels: int = 0
     ignored_pixels: int = 0
     windows: int = 0
@@ -40,7 +43,7 @@ class Totals:
     """Images with the category; their sum is the number of segments."""
     class_pixels: Counter[int] = field(default_factory=Counter)
     class_confidence: Counter[int] = field(default_factory=Counter)
-    """Sum of the pixels' quantised confidence: divided by 255 and the pixels it is the class's mean."""
+    """Sum of the pixels' quantised confidence: divided by 255 and by the pixels it is the class's mean."""
 
     @property
     def read(self) -> int:
@@ -62,14 +65,14 @@ class Totals:
         """Rows of segments/."""
         return sum(self.class_images.values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able: counters as objects, their keys as text there."""
+    def to_dict(self) -> dict[str, object]:
+        """Returns what JSON can hold: counters become objects."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
     @staticmethod
     def from_json(text: str | bytes) -> Totals:
-        """The totals that `json.dumps(to_dict())` wrote."""
+        """Reads the totals that `json.dumps(to_dict())` wrote."""
         values = json.loads(text)
         for name, value in values.items():
             if isinstance(value, dict):
@@ -81,7 +84,7 @@ class Totals:
 
 
 def totals(images: pa.Table, segments: pa.Table) -> Totals:
-    """Totals of tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
+    """Adds up tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
     labeled = images.filter(pc.equal(images["status"], Status.OK))
     size = _integers(labeled["width"]) * _integers(labeled["height"])
     category, area = _integers(segments["category_id"]), _integers(segments["area"])
@@ -103,7 +106,7 @@ def _integers(column: pa.ChunkedArray) -> IntArray:
 
 
 def _numerators(fractions: pa.ChunkedArray, denominators: IntArray) -> IntArray:
-    """The integers that the fractions were made of; exact below 2^51."""
+    """Returns the integers that the fractions were made of; exact below 2^51."""
     return np.rint(fractions.to_numpy() * denominators).astype(np.int64)
 
 
@@ -117,31 +120,60 @@ FOOTER_BLOCK = 2**16  # bytes a request: enough for a Parquet footer with its me
 
 
 def unit_totals(files: RunFiles, units: Iterable[int]) -> dict[int, Totals]:
-    """Totals of finished units, from the metadata of their images/ files."""
-    with ThreadPoolExecutor(16) as threads:
-        return dict(threads.map(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
+    """Reads the totals of finished units from the metadata of their images/ files."""
+    return dict(map_threads(lambda unit: (unit, Totals.from_json(unit_metadata(files, unit)[TOTALS_KEY])), units))
 
 
 def unit_metadata(files: RunFiles, unit: int) -> Mapping[bytes, bytes]:
-    """The metadata of a finished unit's images/ file, without reading its rows."""
+    """Reads the metadata of a finished unit's images/ file, without its rows."""
     url = files.unit_file("images", unit)
     with open_stream(url, size=info(url).size, block=FOOTER_BLOCK) as stream:
         return pq.read_schema(stream).metadata or {}
 
 
-def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> dict[str, Any]:
-    """The totals as summary.json has them; rates are those of this invocation."""
-    classes = [
-        {
-            "category_id": category,
-            "name": name,
-            "images": totals.class_images[category],
-            "pixels": totals.class_pixels[category],
-            "mean_confidence": mean_confidence(totals, category),
-        }
-        for category, name in names.items()
-        if category
-    ]
+class ClassSummary(TypedDict):
+    """One class in summary.json."""
+
+    category_id: int
+    name: str
+    images: int
+    pixels: int
+    mean_confidence: float | None
+
+
+class Summary(TypedDict, total=False):
+    """The content of summary.json; the last five keys are those of a run that labeled something."""
+
+    images_read: int
+    images_labeled: int
+    images_failed: int
+    segments: int
+    statuses: dict[str, int]
+    windows: int
+    anomaly_tokens: int
+    pixels: int
+    background_pixels: int
+    ignored_pixels: int
+    seconds: float
+    images_labeled_this_time: int
+    images_per_second: float
+    classes: list[ClassSummary]
+    units: int
+    worker_deaths: dict[str, int]
+    stages: dict[str, dict[str, float]]
+    bottleneck: str | None
+    storage_retries: int
+
+
+def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> Summary:
+    """Returns the totals as summary.json holds them.
+
+    Args:
+        totals: of the whole run.
+        names: category index → name.
+        seconds: that this invocation took; the rate is that of this invocation.
+        labeled_now: images that this invocation labeled.
+    """
     return {
         "images_read": totals.read,
         "images_labeled": totals.labeled,
@@ -156,16 +188,26 @@ def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_
         "seconds": round(seconds, 3),
         "images_labeled_this_time": labeled_now,
         "images_per_second": round(labeled_now / seconds, 3) if seconds > 0 else 0.0,
-        "classes": classes,
+        "classes": [
+            {
+                "category_id": category,
+                "name": name,
+                "images": totals.class_images[category],
+                "pixels": totals.class_pixels[category],
+                "mean_confidence": mean_confidence(totals, category),
+            }
+            for category, name in names.items()
+            if category
+        ],
     }
 
 
 def mean_confidence(totals: Totals, category: int) -> float | None:
-    """Mean confidence of a category's pixels in 0..1, None where it has none."""
+    """Returns the mean confidence of a category's pixels, 0 to 1; None where it has no pixels."""
     pixels = totals.class_pixels[category]
     return totals.class_confidence[category] / HIGHEST / pixels if pixels else None
 
 
-def write_summary(files: RunFiles, summary: Mapping[str, Any]) -> None:
-    """summary.json, replaced as a whole."""
+def write_summary(files: RunFiles, summary: Summary) -> None:
+    """Replaces summary.json as a whole."""
     replace(join(files.output, "summary.json"), json.dumps(summary, indent=1, ensure_ascii=True).encode())

@@ -1,9 +1,9 @@
-"""Checks a run from its files alone: is it whole, and do the files of every unit agree.
+"""Checks a run by its files alone: that it is complete, and that the files of every unit agree.
 
     for report in verify_units(files, units, run): ...   # one per finished unit, several at a time; flat memory
 
-Nothing is taken from the code that wrote the files where it can be had twice: RLEs are decoded here by a reader of our
-own, areas are summed up, documents are made again from the tables and compared byte by byte.
+As little as possible is shared with the code that wrote the files: RLEs have a decoder of their own here, areas are
+summed up anew, COCO documents are made again from the tables and compared.
 """
 
 import hashlib
@@ -13,18 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
 from scclip.pipeline.inputs.readers.tar import TarError, members
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles
+from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, totals
 from scclip.pipeline.storage.files import list_files, read_bytes
 
@@ -34,7 +33,7 @@ SHOWN = 3  # examples of one kind of mistake
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What was found in one finished unit."""
+    """The result for one finished unit."""
 
     unit: int
     problems: list[str]
@@ -45,18 +44,18 @@ class UnitReport:
 
 
 class Broken(Exception):
-    """A file that cannot be read as what it should be."""
+    """A file is missing or cannot be read as what it should be."""
 
 
-def verify_units(files: RunFiles, units: Sequence[Unit], run: Mapping[str, Any]) -> Iterator[UnitReport]:
-    """Reports on finished units, in order; `run` is the content of run.json. Raises StorageError."""
+def verify_units(files: RunFiles, units: Sequence[Unit], run: RunManifest) -> Iterator[UnitReport]:
+    """Reports on finished units, in order; `run` is its manifest. Raises StorageError."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
         for first in range(0, len(units), 8 * AT_ONCE):  # results wait in memory only within such a group
             yield from threads.map(verify_unit, repeat(files), units[first : first + 8 * AT_ONCE], repeat(run))
 
 
-def verify_unit(files: RunFiles, unit: Unit, run: Mapping[str, Any]) -> UnitReport:
-    """One finished unit's files against each other and against the plan."""
+def verify_unit(files: RunFiles, unit: Unit, run: RunManifest) -> UnitReport:
+    """Compares one finished unit's files with each other and with the plan."""
     try:
         images, metadata = read_table(files, "images", unit.number, IMAGES_SCHEMA)
         digests, sums = json.loads(metadata[DIGESTS_KEY]), Totals.from_json(metadata[TOTALS_KEY])
@@ -72,9 +71,9 @@ def verify_unit(files: RunFiles, unit: Unit, run: Mapping[str, Any]) -> UnitRepo
 
 
 def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tuple[pa.Table, dict[bytes, bytes]]:
-    """A unit's table of `schema` and its file's metadata; Broken where it is none."""
+    """Reads a unit's table of `schema` and its file's metadata; Broken where that fails."""
     try:
-        table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file(kind, unit))))
+        table = files.table(kind, unit)
         return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
     except FileNotFoundError:
         raise Broken("is missing") from None
@@ -83,82 +82,83 @@ def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tupl
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Returns the message of an error in one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def images_problems(images: pa.Table, unit: Unit, run: Mapping[str, Any]) -> Iterator[str]:
-    """Rows: every index once and in order, ids as the run makes them, a reason for every failure."""
+def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[str]:
+    """Checks the rows: every index once and in order, ids as the run makes them, a reason for every failure."""
     index, failed = images["index"].to_pylist(), images.filter(pc.not_equal(images["status"], Status.OK))
     if index != list(range(len(index))):
         yield f"images/: {len(index)} rows whose indices are not 0 to {len(index) - 1}: images are missing or repeated"
     if set(images["unit"].to_pylist()) - {unit.number}:
         yield "images/: holds rows of another unit"
-    if run["options"]["image_ids"] == "plan":
-        pairs = zip(images["image_id"].to_pylist(), index, strict=True)
-        wrong = [str(found) for found, place in pairs if found != coco.image_id(unit.number, place)]
+    if run.options.image_ids == "plan":
+        ids = zip(images["image_id"].to_pylist(), index, strict=True)
+        wrong = [str(given) for given, position in ids if given != coco.image_id(unit.number, position)]
         yield from some("images/: image ids that are not unit·2^20 + index", wrong)
     if failed["error"].null_count:
         yield f"images/: {failed['error'].null_count} failed images without a reason"
 
 
-def options_problems(digests: Mapping[str, str], run: Mapping[str, Any]) -> Iterator[str]:
-    """Which files belong to a unit is said by the run's options."""
+def options_problems(digests: Mapping[str, str], run: RunManifest) -> Iterator[str]:
+    """Checks that the unit has the files that the run's options ask for."""
     for kind in ("coco", "segments"):
         if kind not in digests:
             yield f"images/: names no {kind}/ file"
-    if "masks" in digests and run["options"]["masks"] == "none" and not run["options"]["save_confidence"]:
+    if "masks" in digests and run.options.masks == "none" and not run.options.save_confidence:
         yield "images/: names a masks/ file, and the run writes none"
 
 
 def digest_problems(files: RunFiles, kind: str, unit: int, digest: str) -> Iterator[str]:
-    """A file whose bytes are not those that the unit was committed with."""
+    """Checks that a file's bytes are those that the unit was committed with."""
     try:
-        found = hashlib.sha256(read_bytes(files.unit_file(kind, unit))).hexdigest()
+        actual = hashlib.sha256(read_bytes(files.unit_file(kind, unit))).hexdigest()
     except FileNotFoundError:
         yield f"{kind}/: is missing"
         return
-    if found != digest:
-        yield f"{kind}/: its SHA-256 is {found[:12]}…, images/ says {digest[:12]}…: it was changed after the commit"
+    if actual != digest:
+        yield f"{kind}/: its SHA-256 is {actual[:12]}…, images/ says {digest[:12]}…: it was changed after the commit"
 
 
 def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals) -> Iterator[str]:
-    """Counts, areas and RLEs of the segments; the document against the tables."""
+    """Checks counts, areas and RLEs of the segments, and the COCO document against the tables."""
     try:
         segments, _ = read_table(files, "segments", unit, SEGMENTS_SCHEMA)
-        found = json.loads(read_bytes(files.unit_file("coco", unit)))
-        again = coco.document(
-            images.to_pylist(), rows := segments.to_pylist(), categories=found["categories"], info=found["info"]
-        )
+        written = json.loads(read_bytes(files.unit_file("coco", unit)))
+        heads = {"categories": written["categories"], "info": written["info"]}
+        expected = coco.document(images.to_pylist(), segments.to_pylist(), **heads)
     except (Broken, ValueError, KeyError, TypeError) as error:
         yield f"segments/ or coco/: {reason(error)}"
         return
-    if found != again:
+    if written != expected:
         yield "coco/: its images and annotations are not those of the tables"
     if totals(images, segments) != sums:
         yield "images/: its totals are not the sums over its rows and segments"
-    sizes = {row["image_id"]: (row["height"], row["width"]) for row in images.to_pylist() if row["status"] == Status.OK}
-    yield from some(
-        "segments/: RLEs that do not decode to their area", [bad for row in rows for bad in bad_rle(row, sizes)]
-    )
-    yield from covered_problems(images, rows)
+    yield from some("segments/: RLEs that do not decode to their area", list(bad_rles(images, segments)))
+    yield from covered_problems(images, segments)
 
 
-def bad_rle(row: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
-    """Image and category of a segment whose RLE is not what it says."""
-    size, name = tuple(row["rle"]["size"]), f"{row['image_id']}/{row['category_id']}"
-    try:
-        counts = run_lengths(row["rle"]["counts"])
-    except ValueError as error:
-        yield f"{name} ({error})"
-        return
-    whole = bool((counts >= 0).all()) and int(counts.sum()) == size[0] * size[1]
-    if not whole or size != sizes.get(row["image_id"]) or int(counts[1::2].sum()) != row["area"]:
-        yield name
+def bad_rles(images: pa.Table, segments: pa.Table) -> Iterator[str]:
+    """Yields IMAGE/CATEGORY of every segment whose RLE does not have its image's size or its area."""
+    labeled = images.filter(pc.equal(images["status"], Status.OK))
+    height, width = labeled["height"].to_pylist(), labeled["width"].to_pylist()
+    sizes = dict(zip(labeled["image_id"].to_pylist(), zip(height, width, strict=True), strict=True))
+    columns = (segments[name].to_pylist() for name in ("image_id", "category_id", "area", "rle"))
+    for image, category, area, rle in zip(*columns, strict=True):
+        try:
+            counts = run_lengths(rle["counts"])
+        except ValueError as error:
+            yield f"{image}/{category} ({error})"
+            continue
+        size = tuple(rle["size"])
+        whole = bool((counts >= 0).all()) and int(counts.sum()) == size[0] * size[1]
+        if not whole or size != sizes.get(image) or int(counts[1::2].sum()) != area:
+            yield f"{image}/{category}"
 
 
 def run_lengths(text: str) -> np.ndarray:
-    """(R,) int64 run lengths, zeros first, of COCO's compressed counts; ValueError where the text is none."""
+    """Returns (R,) int64 run lengths, zeros first, of COCO's compressed counts; ValueError for other text."""
     codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     if codes.size == 0 or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
         raise ValueError("no compressed counts")
@@ -175,25 +175,23 @@ def run_lengths(text: str) -> np.ndarray:
     return values
 
 
-def covered_problems(images: pa.Table, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Segments, background and ignored pixels of a labeled image are its pixels, each once."""
-    areas: dict[int, int] = {}
-    for row in rows:
-        areas[row["image_id"]] = areas.get(row["image_id"], 0) + row["area"]
-    wrong = []
-    for row in images.select(
-        ["image_id", "status", "width", "height", "background_fraction", "ignored_fraction"]
-    ).to_pylist():
-        if row["status"] == Status.OK:
-            pixels = row["width"] * row["height"]
-            rest = (row["background_fraction"] + row["ignored_fraction"]) * pixels
-            wrong += [str(row["image_id"])] if areas.pop(row["image_id"], 0) + round(rest) != pixels else []
+def covered_problems(images: pa.Table, segments: pa.Table) -> Iterator[str]:
+    """Checks that segments, background and ignored pixels of a labeled image add up to its pixels."""
+    sums = segments.group_by("image_id", use_threads=False).aggregate([("area", "sum")])
+    areas = dict(zip(sums["image_id"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
+    labeled = images.filter(pc.equal(images["status"], Status.OK))
+    names = ("image_id", "width", "height", "background_fraction", "ignored_fraction")
+    wrong = [
+        str(image)
+        for image, width, height, *rest in zip(*(labeled[name].to_pylist() for name in names), strict=True)
+        if areas.pop(image, 0) + round(sum(rest) * (width * height)) != width * height
+    ]
     yield from some("segments/: images whose segments do not add up to their pixels", wrong)
     yield from some("segments/: images that images/ does not have as labeled", list(map(str, areas)))
 
 
 def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mapping[str, str]) -> Iterator[str]:
-    """The mask tar is whole and has every labeled image the same number of times."""
+    """Checks that the mask tar is complete and holds the same number of files for every labeled image."""
     if "masks" not in digests:
         return
     data, labeled = read_bytes(files.unit_file("masks", unit.number)), images["status"].to_pylist().count(Status.OK)
@@ -207,7 +205,7 @@ def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mappi
 
 
 def some(what: str, names: Sequence[str]) -> Iterator[str]:
-    """One line for all mistakes of a kind, the first few by name."""
+    """Yields one line for all mistakes of a kind, which names the first few."""
     if names:
         more = ", …" if len(names) > SHOWN else ""
         yield f"{what}: {len(names)} ({', '.join(names[:SHOWN])}{more})"
@@ -215,24 +213,24 @@ def some(what: str, names: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is not in its final place."""
+    """Files of a run that are not final."""
 
     begun: dict[int, int]
     """Parts of units that are not finished: a rerun goes on from them."""
     stale: dict[int, int]
     """Parts of finished units: a rerun removes them."""
-    halves: list[str]
+    uncommitted: list[str]
     """Files of units that are not committed: a rerun writes them again or finds them right."""
     temporaries: list[str]
-    """Names that a killed writer never published."""
-    strangers: list[str]
-    """Files of units that the plan does not have."""
+    """Temporary files of killed writers."""
+    unexpected: list[str]
+    """Files of units that are not in the plan."""
 
 
 def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
-    """What a crash, or somebody else, left in the run's folders."""
+    """Lists what a crash, or another program, left in the run's folders."""
     finished, planned, parts = files.finished(), {unit.number for unit in units}, files.parts()
-    halves, temporaries, strangers = [], [], []
+    uncommitted, temporaries, unexpected = [], [], []
     for file in list_files(files.output):
         folder, name = file.url.rsplit("/", 2)[1:]
         inside = f"{folder}/{name}"
@@ -241,9 +239,9 @@ def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
             temporaries.append(inside)
         elif folder in ("coco", "segments", "masks", "images") and stem.isdigit():
             if int(stem) not in planned:
-                strangers.append(inside)
+                unexpected.append(inside)
             elif int(stem) not in finished:
-                halves.append(inside)
+                uncommitted.append(inside)
     begun = {unit: len(chunks) for unit, chunks in parts.items() if unit not in finished}
     stale = {unit: len(chunks) for unit, chunks in parts.items() if unit in finished}
-    return Leftovers(begun, stale, halves, temporaries, strangers)
+    return Leftovers(begun, stale, uncommitted, temporaries, unexpected)

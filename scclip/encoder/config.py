@@ -3,7 +3,7 @@
 config = ModelConfig(model="ViT-B-16-quickgelu", pretrained="openai", without=("fusion",))
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Attention = Literal["qk", "value", "kk", "kk+similarity"]
@@ -19,11 +19,11 @@ Precision = Literal["auto", "float32", "bf16", "fp16"]
 class ModelConfig:
     """Model and method."""
 
-    model: str = "demo"
+    model: str = field(default="demo", metadata={"travels": "model"})
     """open_clip model name (ViT-B-16-quickgelu, ViT-L-14-quickgelu, …), local-dir:PATH, hf-hub:ORG/NAME, or demo."""
-    pretrained: str | None = None
+    pretrained: str | None = field(default=None, metadata={"travels": "weights", "recorded": False})  # by its digest
     """open_clip tag (openai, laion2b_s34b_b88k, …), or a weights file: a path or any fsspec URL."""
-    quick_gelu: bool = False
+    quick_gelu: bool = field(default=False, metadata={"recorded": False})  # recorded as the weights were loaded
     """The weights file was trained with QuickGELU (OpenAI's CLIP and its descendants)."""
     method: Method = "scclip"
     """scclip (all steps), maskclip (value path of the last block), or clip (last block unchanged)."""
@@ -31,7 +31,7 @@ class ModelConfig:
     """Attention of the last block, instead of the method's own."""
     without: tuple[Step, ...] = ()
     """Steps to leave out: anomalies, aggregation, fusion, post."""
-    calibration: str | None = None
+    calibration: str | None = field(default=None, metadata={"travels": "file", "recorded": False})  # by its content
     """YAML file with the method's layers and thresholds, for towers without published settings."""
     precision: Precision = "auto"
     """Arithmetic of the tower; auto is bf16 where the hardware has it, else float32."""

@@ -5,7 +5,7 @@
 Shapes: H × W pixels of the original image.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy as np
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+FREE = {"protocol": False}  # no benchmark fixes it: labels do not depend on it, or it follows the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class SegmenterConfig:
     """Side of the square sliding window in pixels; 0 sends the whole resized image through at once."""
     stride: int = 112
     """Pixels between two windows."""
-    window_batch: int = 6
+    window_batch: int = field(default=6, metadata=FREE)
     """Windows per forward pass, always padded to this number so that a result does not depend on its neighbours."""
     logit_scale: float = 40.0
     """Factor on the cosines before the softmax over queries."""
@@ -39,13 +41,13 @@ class SegmenterConfig:
     """A class other than background with at most this share of all non-background pixels is dropped; in [0, 1)."""
     pamr_steps: int = 0
     """Steps of pixel-adaptive refinement; 0 switches it off."""
-    pamr_dilations: tuple[int, ...] = (8, 16)
+    pamr_dilations: tuple[int, ...] = field(default=(8, 16), metadata=FREE)
     """Dilations of the refinement's eight neighbours in pixels."""
-    tile_mib: int = 4
+    tile_mib: int = field(default=4, metadata=FREE)
     """MiB for the logits of one tile of rows; 4 stays in the cache (7 times faster than 64 on two busy cores)."""
-    mean: tuple[float, float, float] = CLIP_MEAN
+    mean: tuple[float, float, float] = field(default=CLIP_MEAN, metadata=FREE)
     """Per-channel mean of the normalisation, RGB in [0, 1]."""
-    std: tuple[float, float, float] = CLIP_STD
+    std: tuple[float, float, float] = field(default=CLIP_STD, metadata=FREE)
     """Per-channel deviation of the normalisation."""
 
     def __post_init__(self) -> None:

@@ -18,7 +18,6 @@ from scclip.jobs.pages.run import render_run
 from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import run_categories
 from scclip.pipeline.run.totals import Totals
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -114,11 +113,11 @@ def test_the_page_tells_what_the_files_hold(page: str, output: Path) -> None:
             assert row["file_name"] in text and row["error"] in text
     assert len({row["status"] for row in rows}) >= 3
     run = gather(RunFiles(str(output)), ReportLimits()).run
-    assert run["model"]["weights_sha256"][:16] in text and run["versions"]["torch"] in text
+    assert run.model.weights_sha256[:16] in text and run.versions["torch"] in text
     segments = pq.read_table(output / "segments")
     content = gather(RunFiles(str(output)), ReportLimits())
     assert sum(int(counts.sum()) for counts in content.confidence.values()) == len(segments)
-    for category, name in run_categories(run).items():
+    for category, name in run.categories.items():
         assert name in text and css_colour(category) in page
 
 
