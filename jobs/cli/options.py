@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -25,6 +25,11 @@ from scclip.errors import UserError
 def positional(help_name: str, default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that is given by position; `help_name` as shown in the usage line."""
     return dataclasses.field(default=default, metadata={"positional": help_name})
+
+
+def one_of(choices: Iterable[str], default: str) -> Any:
+    """A dataclass field that takes one of `choices`, where a Literal cannot list them."""
+    return dataclasses.field(default=default, metadata={"choices": tuple(choices)})
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -89,6 +94,7 @@ class OptionParser(argparse.ArgumentParser):
         for field in dataclasses.fields(group):
             text = " ".join(texts.get(field.name, "").split()).replace("%", "%%")
             kind, many, choices = unwrap(hints[field.name])
+            choices = field.metadata.get("choices", choices)
             if "positional" in field.metadata:
                 label = field.metadata["positional"]
                 optional = field.default is not dataclasses.MISSING
@@ -117,6 +123,7 @@ class OptionParser(argparse.ArgumentParser):
             if value is None:
                 continue
             _, many, choices = unwrap(hints[field.name])
+            choices = field.metadata.get("choices", choices)
             for item in value if many else [value]:
                 if choices and item not in choices:
                     flag = field.name.replace("_", "-")

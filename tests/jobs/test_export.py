@@ -183,15 +183,14 @@ def test_an_interrupted_export_goes_on(saved_run: Path, tmp_path: Path) -> None:
     """The state after a kill between two units: fragments and marker of the first are there, nothing else."""
     output, whole = tmp_path / "out", tmp_path / "whole"
     assert export(saved_run, whole, "--format", "coco") == 0
-    from scclip.jobs.export import claim, fingerprint, prepare
+    from scclip.jobs.export import LabeledRun, claim, fingerprint, prepare
     from scclip.jobs.options.export import ExportOptions, SelectionOptions
     from scclip.pipeline.export.chain import export_unit
     from scclip.pipeline.run.files import RunFiles
-    from scclip.pipeline.run.fingerprint import read_run
     from scclip.pipeline.run.generations import read_plan
 
     files = RunFiles(str(saved_run))
-    run, units = read_run(files), read_plan(files)
+    run, units = LabeledRun.read(files), read_plan(files)
     options, selection = ExportOptions(run=str(saved_run), output=str(output)), SelectionOptions()
     job = prepare(options, selection, files, run)
     claim(job.output, fingerprint(options, selection, run, units))
