@@ -26,7 +26,7 @@ from scclip.pipeline.export.chain import assemble, export_unit, export_units, un
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.filter import parse_filter
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import ExportError, Source, repeated_values
+from scclip.pipeline.export.source import ExportError, repeated_values
 from scclip.pipeline.export.transform import Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
@@ -126,17 +126,13 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         raise UserError(f"RUN {files.output} has no saved confidence; label with --save-confidence to use thresholds")
     if options.components and True not in target.categories.things.values():
         warn("--components: the vocabulary calls no class a thing (thing: true); every class stays one segment")
-    source = Source(
+    return ExportJob(
+        output=options.output.rstrip("/") or "/",
+        format=options.format,
         files=files,
         condition=selection.filter,
         val=selection.val,
         pictures=options.images,
-        confidence=rules.needs_confidence,
-    )
-    return ExportJob(
-        output=options.output.rstrip("/") or "/",
-        format=options.format,
-        source=source,
         target=target,
         rules=rules,
         segmentation=options.segmentation,
@@ -219,7 +215,7 @@ def refuse_repeated(job: ExportJob, run: LabeledRun, units: Sequence[Unit]) -> N
     if make_exporter(job).named_by_key:
         checks.append(("key", "keys", f"{job.format} names files by key: use png or parquet"))
     for column, what, remedy in checks:
-        if repeated := repeated_values(job.source, units, column):
+        if repeated := repeated_values(job.files, units, column):
             names = ", ".join(repeated[:NAMED_SHOWN]) + (", …" if len(repeated) > NAMED_SHOWN else "")
             raise UserError(f"{len(repeated):,} {what} belong to several images: {names}; {remedy}")
 

@@ -60,7 +60,7 @@ def export_unit(unit: Unit, job: ExportJob) -> Counter[str]:
     counts = Counter[str]()
 
     def images() -> Iterator[LabeledImage]:
-        for image in unit_images(job.source, unit):
+        for image in unit_images(job, unit):
             counts[f"{image.split} images"] += 1
             yield image
 

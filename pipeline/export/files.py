@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import IO, TypeVar
 
-from scclip.pipeline.storage.files import create
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.storage.files import create, join
 from scclip.pipeline.storage.streams import create_file, scratch
 from scclip.pipeline.storage.threads import map_threads
 
@@ -19,6 +21,11 @@ def write_files(files: Mapping[str, bytes]) -> None:
     """Writes small files, URL → content, at the same time; those that exist stay as they are."""
     for _ in map_threads(lambda item: create(*item), files.items(), threads=8):
         pass
+
+
+def picture_file(image: LabeledImage, job: ExportJob) -> dict[str, bytes]:
+    """URL and content of the copied picture; empty where pictures are not copied."""
+    return {} if image.data is None else {join(job.output, "images", image.split, image.picture_name): image.data}
 
 
 @contextmanager

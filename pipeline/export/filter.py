@@ -20,15 +20,15 @@ from scclip.errors import UserError
 
 MAX_LENGTH = 2000  # characters: deeper trees than these make overflow the parser's stack
 
-COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
+OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.And: operator.and_,
+    ast.Or: operator.or_,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
-}
-ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -86,12 +86,10 @@ def translate(node: ast.expr, text: str, columns: Collection[str]) -> pc.Express
             return pc.scalar(-value)
         case ast.UnaryOp(op=ast.Not(), operand=inner) if is_condition(inner):
             return ~down(inner)
-        case ast.BoolOp(op=ast.And(), values=values) if is_condition(node):
-            return functools.reduce(operator.and_, map(down, values))
-        case ast.BoolOp(op=ast.Or(), values=values) if is_condition(node):
-            return functools.reduce(operator.or_, map(down, values))
-        case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
-            return ARITHMETIC[type(op)](down(left), down(right))
+        case ast.BoolOp(op=op, values=values) if is_condition(node):
+            return functools.reduce(OPERATORS[type(op)], map(down, values))
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in OPERATORS:
+            return OPERATORS[type(op)](down(left), down(right))
         case ast.Compare():
             return comparison(node, text, columns)
     raise FilterError(f"filter {text!r}: {ast.unparse(node)!r} is not allowed; use columns, numbers, and, or, not, in")
@@ -101,8 +99,8 @@ def comparison(node: ast.Compare, text: str, columns: Collection[str]) -> pc.Exp
     """`a < b`, `a < b < c`, `a in [b, c]`, `a not in [b, c]`."""
     sides, conditions = [node.left, *node.comparators], []
     for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
-        if type(op) in COMPARISONS:
-            conditions.append(COMPARISONS[type(op)](translate(left, text, columns), translate(right, text, columns)))
+        if type(op) in OPERATORS:
+            conditions.append(OPERATORS[type(op)](translate(left, text, columns), translate(right, text, columns)))
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple):
             values = [item.value for item in right.elts if isinstance(item, ast.Constant)]
             if len(values) < len(right.elts) or not values:

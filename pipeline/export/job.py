@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from scclip.pipeline.export.source import LabeledImage, Source
 from scclip.pipeline.export.transform import Rules, Target
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import join
 
 WORK = "_export"  # fragments and markers; removed when the export is complete
@@ -18,8 +18,14 @@ class ExportJob:
     """Where the export goes, any fsspec URL."""
     format: str
     """A key of EXPORTERS."""
-    source: Source
-    """Which images, and how they are read."""
+    files: RunFiles
+    """The run."""
+    condition: str = ""
+    """Expression over the columns of images/; empty keeps all images."""
+    val: float = 0.0
+    """Fraction of the keys that go to the split `val`."""
+    pictures: bool = False
+    """Whether the pictures are copied from the run's input."""
     target: Target
     """The categories of the export."""
     rules: Rules
@@ -32,7 +38,7 @@ class ExportJob:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that the export has: train, and val where --val asks for it."""
-        return ("train", "val") if self.source.val > 0 else ("train",)
+        return ("train", "val") if self.val > 0 else ("train",)
 
     @property
     def work(self) -> str:
@@ -46,13 +52,3 @@ class ExportJob:
     def fragment(self, unit: int, part: str) -> str:
         """A unit's part of a list in the document of a split; `part` is SPLIT.LIST."""
         return join(self.work, f"{unit:07d}.{part}")
-
-    def document(self, name: str, split: str) -> str:
-        """The COCO document of a split; its name without .json is the folder of the PNGs that belong to it."""
-        return join(self.output, "annotations", f"{name}_{split}.json")
-
-    def picture(self, image: LabeledImage) -> dict[str, bytes]:
-        """URL and content of the copied picture; empty where pictures are not copied."""
-        if image.data is None:
-            return {}
-        return {join(self.output, "images", image.split, image.picture_name): image.data}

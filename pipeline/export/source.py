@@ -1,6 +1,6 @@
 """Reads a finished unit again for an export: its images in order, with segments, maps and (if wanted) pictures.
 
-    for image in unit_images(source, unit): labels = image.labels(target, rules)
+    for image in unit_images(job, unit): labels = image.labels(job)
 
 Label maps are made from the RLEs, or from the saved class and confidence where the rules need them. Nothing of the
 model is used.
@@ -21,7 +21,8 @@ from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, OK, SEGMENTS_SCHEMA
 from scclip.pipeline.export.filter import parse_filter, split_of
-from scclip.pipeline.export.transform import Quantised, Rules, Target, refine, rethreshold
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.transform import Quantised, refine, rethreshold
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 from scclip.pipeline.inputs.readers.tar import members
 from scclip.pipeline.inputs.readers.unit import read_rows
@@ -31,14 +32,7 @@ from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
 
-MAGIC = (
-    (b"\x89PNG", "png"),
-    (b"\xff\xd8", "jpg"),
-    (b"RIFF", "webp"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-    (b"II*", "tif"),
-)
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
 LABELED = [("status", "==", OK)]  # pyarrow's filter for rows of images/
 IMAGE_COLUMNS = (
     *("image_id", "key", "file_name", "index", "width", "height"),
@@ -50,22 +44,6 @@ Segment = Mapping[str, Any]  # a row of segments/
 
 class ExportError(Exception):
     """What the export needs cannot be read; one line with unit and reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Which images of a run are read, and how."""
-
-    files: RunFiles
-    """Where the run lies."""
-    condition: str = ""
-    """Expression over the columns of images/; empty keeps all."""
-    val: float = 0.0
-    """Fraction of the keys that go to the split `val`."""
-    pictures: bool = False
-    """Read the pictures too, from the run's input."""
-    confidence: bool = False
-    """Read class before thresholds and confidence from masks/."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +83,21 @@ class LabeledImage:
         extension = split_name(self.file_name)[1]
         if extension in IMAGE_EXTENSIONS:
             return extension
-        return next((kind for magic, kind in MAGIC if (self.data or b"").startswith(magic)), "jpg")
+        return next((kind for magic, kind in MAGIC.items() if (self.data or b"").startswith(magic)), "jpg")
 
     @property
     def picture_name(self) -> str:
         """Name of the copied picture where pictures are copied, else the name in the run."""
         return self.file_name if self.data is None else f"{self.stem}.{self.extension}"
 
-    def labels(self, target: Target, rules: Rules) -> Labels:
+    def labels(self, job: ExportJob) -> Labels:
         """The label map (H, W) of the export."""
-        if rules.thresholds is None:
-            labels = label_map(self.segments, self.height, self.width, target.source)
+        if job.rules.thresholds is None:
+            labels = label_map(self.segments, self.height, self.width, job.target.source)
         else:
             assert self.argmax is not None and self.confidence is not None
-            labels = rethreshold(self.argmax, self.confidence, rules.thresholds, target)
-        return refine(labels, self.confidence, target, rules)
+            labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
+        return refine(labels, self.confidence, job.target, job.rules)
 
 
 def safe_path(key: str) -> str:
@@ -128,18 +106,19 @@ def safe_path(key: str) -> str:
     return "/".join("".join(character if character.isprintable() else "_" for character in part) for part in parts)
 
 
-def unit_images(source: Source, unit: Unit) -> Iterator[LabeledImage]:
+def unit_images(job: ExportJob, unit: Unit) -> Iterator[LabeledImage]:
     """Yields the unit's labeled images that pass the condition, in the input's order. Raises ExportError."""
-    labeled = source.files.table("images", unit.number, filters=LABELED)
-    kept = labeled.filter(parse_filter(source.condition, IMAGES_SCHEMA.names)) if source.condition else labeled
+    labeled = job.files.table("images", unit.number, filters=LABELED)
+    kept = labeled.filter(parse_filter(job.condition, IMAGES_SCHEMA.names)) if job.condition else labeled
     if not len(kept):
         return
-    segments = segments_by_image(source.files, unit.number)
-    maps = saved_maps(source.files, unit.number, labeled, kept) if source.confidence else repeat((None, None))
-    pictures = unit_pictures(unit, kept) if source.pictures else repeat(None)
+    segments = segments_by_image(job.files, unit.number)
+    needed = job.rules.needs_confidence
+    maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
+    pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
     rows = kept.select(IMAGE_COLUMNS).to_pylist()
     for row, (argmax, confidence), data in zip(rows, maps, pictures, strict=False):
-        own, split = segments.get(row["image_id"], []), split_of(row["key"], source.val)
+        own, split = segments.get(row["image_id"], []), split_of(row["key"], job.val)
         yield LabeledImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
 
 
@@ -192,14 +171,14 @@ def input_changed(unit: Unit, reason: str) -> ExportError:
     return ExportError(f"unit {unit.number}: {redact(unit.url)}: {reason}; {remedy}")
 
 
-def repeated_values(source: Source, units: Sequence[Unit], column: str) -> list[str]:
+def repeated_values(files: RunFiles, units: Sequence[Unit], column: str) -> list[str]:
     """Values of a column of images/ that several labeled images share: "KEY (units 1 and 3)".
 
     Of each image only a hash, eight bytes, stays in memory; values of equal hashes are looked up again.
     """
 
     def values(unit: Unit) -> list[Hashable]:
-        return source.files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
+        return files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
 
     def hashes(unit: Unit) -> np.ndarray:
         return np.array([hash(value) for value in values(unit)], np.int64)

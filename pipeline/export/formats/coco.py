@@ -6,58 +6,41 @@ One annotation per class and image; with components one per component of a thing
 with components + a number from 1 in the image.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.polygons import outline
-from scclip.pipeline.export.documents import ImageEntries, JsonObject, image_entry, write_documents, write_fragments
-from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
 from scclip.pipeline.export.source import LabeledImage
 from scclip.pipeline.export.transform import Instance, Target, instances
-from scclip.pipeline.inputs.units import Unit
 
 MAX_ANNOTATIONS = (1 << coco.CATEGORY_BITS) - 1  # of one image: so many ids it has
 
 Mask = npt.NDArray[np.bool_]
 
 
-class CocoExporter:
-    """Writes COCO instances."""
+class CocoExporter(DocumentExporter):
+    """Writes COCO instances; of too many segments in an image the smallest are left out."""
 
-    def __init__(self, job: ExportJob) -> None:
-        self.job = job
-        self.named_by_key = job.source.pictures
+    name = "instances"
 
-    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
-        return write_fragments(self.job, unit, map(self.entries, images))
-
-    def finish(self, units: Sequence[Unit]) -> None:
-        write_documents(self.job, units, "instances", coco.categories(self.job.target.categories))
+    @property
+    def named_by_key(self) -> bool:
+        """Only pictures are named by keys."""
+        return self.job.pictures
 
     def entries(self, image: LabeledImage) -> ImageEntries:
-        """The image, its annotations and its picture; of too many segments the smallest are left out."""
-        job, lost = self.job, 0
+        """The annotations of the image."""
+        job = self.job
         if job.segmentation == "rle" and job.rules.identity and job.target.identity:
-            annotations: list[JsonObject] = [coco.annotation_entry(row) for row in image.segments]
-        else:
-            found = list(instances(image.labels(job.target, job.rules), job.target, components=job.rules.components))
-            lost = max(0, len(found) - MAX_ANNOTATIONS)
-            largest = sorted(range(len(found)), key=lambda index: -found[index].area)[:MAX_ANNOTATIONS]
-            kept = [found[index] for index in sorted(largest)]
-            annotations = [self.annotation(image, instance, number) for number, instance in enumerate(kept, start=1)]
-        return ImageEntries(
-            split=image.split,
-            image=image_entry(image),
-            annotations=annotations,
-            segments=len(annotations),
-            lost=lost,
-            files=job.picture(image),
-        )
+            return ImageEntries(annotations=[*map(coco.annotation_entry, image.segments)], segments=len(image.segments))
+        segments = list(instances(image.labels(job), job.target, job.rules.components))
+        largest = sorted(range(len(segments)), key=lambda index: -segments[index].area)[:MAX_ANNOTATIONS]
+        kept = [segments[index] for index in sorted(largest)]
+        annotations = [self.annotation(image, segment, number) for number, segment in enumerate(kept, start=1)]
+        return ImageEntries(annotations=annotations, segments=len(kept), lost=len(segments) - len(kept))
 
     def annotation(self, image: LabeledImage, instance: Instance, number: int) -> JsonObject:
         """COCO's annotation of one segment, the `number`-th of its image."""

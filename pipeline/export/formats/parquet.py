@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.files import scratch_writers
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import LabeledImage
@@ -23,17 +24,10 @@ from scclip.pipeline.storage.files import join
 
 ROW_GROUP = 64  # images of a row group: what a reader loads at once
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as datasets.Image stores it
-STATISTICS = pa.schema(
-    {
-        "image_id": pa.int64(),
-        "key": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "coverage": pa.float64(),
-        "mean_confidence": pa.float64(),
-    }
-)
+COLUMNS = ("image_id", "key", "width", "height", "coverage", "mean_confidence")  # of images/
 FEATURE_NAMES = {"double": "float64"}  # where `datasets` names a type otherwise than Arrow
+
+Row = dict[str, object]
 
 
 class ParquetExporter:
@@ -46,16 +40,16 @@ class ParquetExporter:
         self.schema = schema(job)
 
     def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
-        waiting = defaultdict[str, list[tuple[object, ...]]](list)
+        waiting = defaultdict[str, list[Row]](list)
         with scratch_writers(lambda split: join(self.job.output, "data", f"{split}-{unit:07d}.parquet"), self.open) as (
             writer
         ):
             for image in images:
                 waiting[image.split].append(self.row(image))
                 if len(waiting[image.split]) == ROW_GROUP:
-                    writer(image.split).write_table(self.table(waiting.pop(image.split)))
+                    writer(image.split).write_table(pa.Table.from_pylist(waiting.pop(image.split), self.schema))
             for split, rows in waiting.items():
-                writer(split).write_table(self.table(rows))
+                writer(split).write_table(pa.Table.from_pylist(rows, self.schema))
         return Counter()
 
     def finish(self, units: Sequence[Unit]) -> None:
@@ -65,25 +59,20 @@ class ParquetExporter:
         """A new Parquet file in an open file."""
         return pq.ParquetWriter(file, self.schema, compression="zstd")
 
-    def row(self, image: LabeledImage) -> tuple[object, ...]:
-        """The values of an image in the order of the schema."""
-        picture = () if image.data is None else ({"bytes": image.data, "path": image.picture_name},)
-        label = {"bytes": png(image.labels(self.job.target, self.job.rules)), "path": f"{image.stem}.png"}
-        return (*picture, label, *(getattr(image, name) for name in STATISTICS.names))
-
-    def table(self, rows: list[tuple[object, ...]]) -> pa.Table:
-        """Rows as a table."""
-        columns = zip(self.schema, zip(*rows, strict=True), strict=True)
-        return pa.table([pa.array(values, field.type) for field, values in columns], self.schema)
+    def row(self, image: LabeledImage) -> Row:
+        """The values of an image."""
+        label = {"bytes": png(image.labels(self.job)), "path": f"{image.stem}.png"}
+        picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}
+        return {name: getattr(image, name) for name in COLUMNS} | {"label": label} | picture
 
 
 def schema(job: ExportJob) -> pa.Schema:
     """The columns, and in the metadata the features that `datasets.load_dataset` reads and the names of the classes."""
-    pictures = [*(["image"] if job.source.pictures else []), "label"]
+    pictures = [*(["image"] if job.pictures else []), "label"]
     features: dict[str, object] = {name: {"_type": "Image"} for name in pictures}
-    for field in STATISTICS:
-        kind = FEATURE_NAMES.get(str(field.type), str(field.type))
-        features[field.name] = {"dtype": kind, "_type": "Value"}
+    fields = [IMAGES_SCHEMA.field(name).with_nullable(True) for name in COLUMNS]
+    for field in fields:
+        features[field.name] = {"dtype": FEATURE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
     names = {str(category): name for category, name in sorted(job.target.categories.items())}
     metadata = {"huggingface": json.dumps({"info": {"features": features}}), "categories": json.dumps(names)}
-    return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *STATISTICS], metadata=metadata)
+    return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *fields], metadata=metadata)

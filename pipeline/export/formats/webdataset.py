@@ -36,7 +36,7 @@ class WebDatasetExporter:
     def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
         with scratch_writers(lambda split: join(self.job.output, split, f"{unit:07d}.tar"), open_tar) as tar:
             for image in images:
-                files = {"seg.png": png(image.labels(self.job.target, self.job.rules))}
+                files = {"seg.png": png(image.labels(self.job))}
                 if image.data is not None:
                     files = {image.extension: image.data, **files, "json": metadata(image)}
                 for suffix, data in files.items():

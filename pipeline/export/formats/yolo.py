@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from scclip.pipeline.export.files import write_files
+from scclip.pipeline.export.files import picture_file, write_files
 from scclip.pipeline.export.formats.coco import polygon
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import LabeledImage
@@ -33,7 +33,7 @@ class YoloExporter:
         for image in images:
             lines = list(self.lines(image))
             url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
-            write_files(self.job.picture(image) | {url: "".join(lines).encode()})
+            write_files(picture_file(image, self.job) | {url: "".join(lines).encode()})
             counts["segments"] += len(lines)
         return counts
 
@@ -46,7 +46,7 @@ class YoloExporter:
 
     def lines(self, image: LabeledImage) -> Iterator[str]:
         """The lines of an image's label file."""
-        labels = image.labels(self.job.target, self.job.rules)
+        labels = image.labels(self.job)
         for instance in instances(labels, self.job.target, components=False):
             for component in instance.parts():
                 if component.area >= self.job.rules.min_area:
