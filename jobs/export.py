@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import ray
@@ -19,14 +19,14 @@ from tqdm import tqdm
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
-from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
-from scclip.pipeline.export.chain import assemble, export_unit, export_units, repeated, unexported
-from scclip.pipeline.export.filter import FilterError, parse_filter
+from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
+from scclip.pipeline.export.exporter import make_exporter
+from scclip.pipeline.export.filter import parse_filter
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import ExportError, Source
-from scclip.pipeline.export.transform import MappingError, Rules, Target, refuse_unknown
+from scclip.pipeline.export.source import ExportError, repeated_values
+from scclip.pipeline.export.transform import Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
@@ -35,6 +35,8 @@ from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated keys in an error line
+
+Document = dict[str, object]  # a JSON or YAML object
 
 
 def export(options: ExportOptions, selection: SelectionOptions) -> int:
@@ -46,56 +48,49 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if not ready:
         raise UserError(f"RUN {files.output} has no finished unit yet; run scclip label first")
     if len(ready) < len(units):
-        print(
-            f"scclip export: {len(ready):,} of {len(units):,} units are finished; only these are exported",
-            file=sys.stderr,
-        )
+        warn(f"{len(ready):,} of {len(units):,} units are finished; only these are exported")
     job = prepare(options, selection, files, run)
     claim(job.output, fingerprint(options, selection, run, ready))
     if exists(join(job.output, "summary.json")):
-        print(f"nothing to do: {job.output} is whole")
+        print(f"nothing to do: {job.output} is complete")
         return 0
     refuse_repeated(job, run, ready)
     follow(ready, job, options.address or os.environ.get("RAY_ADDRESS"))
-    return conclude(assemble(ready, job), job)
+    conclude(assemble(ready, job), job)
+    return 0
+
+
+def warn(message: str) -> None:
+    """Prints a line to stderr."""
+    print(f"scclip export: {message}", file=sys.stderr)
 
 
 def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: RunManifest) -> ExportJob:
     """The job; UserError for a filter, a class or an option that does not fit the run."""
-    categories = run.categories
-    try:
-        if selection.filter:
-            parse_filter(selection.filter, IMAGES_SCHEMA.names)
-        target = Target.of(categories, yaml_file("--classes", selection.classes))
-        rules = Rules(
-            thresholds=thresholds(selection, run),
-            floor=selection.confidence_floor,
-            min_area=selection.min_area,
-            components=options.components or options.format == "coco-panoptic",
-        )
-    except (FilterError, MappingError) as error:
-        raise UserError(str(error)) from None
+    if selection.filter:
+        parse_filter(selection.filter, IMAGES_SCHEMA.names)
+    target = Target.of(run.categories, yaml_file("--classes", selection.classes))
+    rules = Rules(
+        thresholds=thresholds(selection, run),
+        floor=selection.confidence_floor,
+        min_area=selection.min_area,
+        components=options.components,
+    )
     if rules.needs_confidence and not run.options.save_confidence:
         raise UserError(f"RUN {files.output} has no saved confidence; label with --save-confidence to use thresholds")
     if options.components and True not in target.categories.things.values():
-        warning = "--components: the vocabulary calls no class a thing (thing: true); every class stays one segment"
-        print(f"scclip export: {warning}", file=sys.stderr)
-    source = Source(
-        files=files,
-        categories=categories,
-        condition=selection.filter,
-        val=selection.val,
-        pictures=options.images,
-        confidence=rules.needs_confidence,
-    )
+        warn("--components: the vocabulary calls no class a thing (thing: true); every class stays one segment")
     return ExportJob(
         output=options.output.rstrip("/") or "/",
         format=options.format,
-        source=source,
+        files=files,
+        condition=selection.filter,
+        val=selection.val,
+        pictures=options.images,
         target=target,
         rules=rules,
-        form=options.segmentation,
-        info=document_info(run),
+        segmentation=options.segmentation,
+        info=run.document_info(),
     )
 
 
@@ -118,41 +113,32 @@ def thresholds(selection: SelectionOptions, run: RunManifest) -> dict[int, float
     """The run's category → threshold as `label` would have it; None where none was asked for."""
     if not selection.thresholds and selection.confidence_threshold is None:
         return None
-    names, segmentation = run.categories, run.segmentation
-    given = yaml_file("--thresholds", selection.thresholds)
-    refuse_unknown(given, [name for category, name in names.items() if category], "--thresholds")
-    own = dict(segmentation.category_thresholds)
-    usual = selection.confidence_threshold
-    usual = segmentation.confidence_threshold if usual is None else usual
-    values = {category: own.get(category, usual) for category in names}
-    for category, name in names.items():
-        if category and name in given:
-            value = given[name]
+    own = yaml_file("--thresholds", selection.thresholds)
+    refuse_unknown(own, [run.categories[category] for category in run.categories.classes], "--thresholds")
+    usual = (
+        run.segmentation.confidence_threshold
+        if selection.confidence_threshold is None
+        else selection.confidence_threshold
+    )
+    recorded_thresholds = dict(run.segmentation.category_thresholds)
+    values = {category: recorded_thresholds.get(category, usual) for category in run.categories}
+    for category in run.categories.classes:
+        if (name := run.categories[category]) in own:
+            value = own[name]
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise UserError(f"--thresholds {selection.thresholds}: {name}: {value!r} must lie between 0 and 1")
             values[category] = float(value)
     return values
 
 
-def document_info(run: RunManifest) -> dict[str, Any]:
-    """`info` of the merged JSON, as the run's own documents have it."""
-    model, vocabulary = run.model, run.vocabulary
-    return {
-        "description": f"Pseudo-labels of {model.method} with {model.model}, vocabulary {vocabulary.name}",
-        "version": run.versions["scclip-pipeline"],
-        "weights_sha256": model.weights_sha256,
-        "vocabulary_sha256": vocabulary.sha256,
-    }
-
-
 def fingerprint(
     options: ExportOptions, selection: SelectionOptions, run: RunManifest, units: Sequence[Unit]
-) -> dict[str, Any]:
+) -> Document:
     """All that the export depends on: export.json."""
-    chosen = recorded(options)
+    names = [field.name for field in fields(options) if field.name not in ("output", "address")]
     numbers = ",".join(str(unit.number) for unit in units)
     return {
-        "options": chosen | asdict(selection),
+        "options": {name: getattr(options, name) for name in names} | asdict(selection),
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
         "run_sha256": run.digest(),
@@ -161,42 +147,36 @@ def fingerprint(
     }
 
 
-def claim(output: str, wanted: dict[str, Any]) -> None:
+def claim(output: str, wanted: Document) -> None:
     """Writes export.json; UserError where OUTPUT holds another export."""
     url, data = join(output, "export.json"), json.dumps(wanted, indent=1, sort_keys=True).encode()
     try:
         if create(url, data):
             return
-        found = json.loads(read_bytes(url))
+        before = json.loads(read_bytes(url))
     except ValueError:
-        found = {}
+        before = {}
     except OSError as error:
         raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; check URL and rights") from None
-    before, now = json.loads(json.dumps(found)), json.loads(data)
+    now = json.loads(data)
     if before == now:
         return
-    options = before.get("options", {}) | {name: before.get(name) for name in now if name != "options"}
-    asked = now["options"] | {name: now[name] for name in now if name != "options"}
-    name = next(name for name in asked if options.get(name) != asked[name])
+    was, asked = ({**document.pop("options", {}), **document} for document in (before, now))
+    name = next(name for name in asked if was.get(name) != asked[name])
     raise UserError(
-        f"OUTPUT {output} holds an export with {name} {options.get(name)!r}, not {asked[name]!r}; choose another OUTPUT"
+        f"OUTPUT {output} holds an export with {name} {was.get(name)!r}, not {asked[name]!r}; choose another OUTPUT"
     )
 
 
 def refuse_repeated(job: ExportJob, run: RunManifest, units: Sequence[Unit]) -> None:
-    """UserError where two images would have one id, or one file name, with their names."""
-    files_by_key = job.format in ("yolo", "coco-panoptic") or (job.source.pictures and job.format == "coco")
-    if run.options.image_ids == "key":
-        refuse(repeated(job.source, units, "image_id"), "image ids", "label with --image-ids plan")
-    if files_by_key:
-        refuse(repeated(job.source, units, "key"), "keys", f"{job.format} names files by key: use png or parquet")
-
-
-def refuse(found: Sequence[str], what: str, remedy: str) -> None:
-    """UserError where anything was found."""
-    if found:
-        names = ", ".join(found[:NAMED_SHOWN]) + (", …" if len(found) > NAMED_SHOWN else "")
-        raise UserError(f"{len(found):,} {what} belong to several images: {names}; {remedy}")
+    """UserError where two images would have one id, or one file name; it names them."""
+    checks = [("image_id", "image ids", "label with --image-ids plan")] if run.options.image_ids == "key" else []
+    if make_exporter(job).named_by_key:
+        checks.append(("key", "keys", f"{job.format} names files by key: use png or parquet"))
+    for column, what, remedy in checks:
+        if repeated := repeated_values(job.files, units, column):
+            names = ", ".join(repeated[:NAMED_SHOWN]) + (", …" if len(repeated) > NAMED_SHOWN else "")
+            raise UserError(f"{len(repeated):,} {what} belong to several images: {names}; {remedy}")
 
 
 def follow(units: Sequence[Unit], job: ExportJob, address: str | None) -> None:
@@ -225,14 +205,10 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
             raise ExportError(cause(error)) from error
 
 
-def conclude(counts: dict[str, int], job: ExportJob) -> int:
-    """Prints the result; returns 0."""
-    splits = [f"{counts[f'{split} images']:,} {split}" for split in ("train", "val") if counts.get(f"{split} images")]
-    segments = f", {counts['segments']:,} segments" if counts.get("segments") else ""
+def conclude(counts: Counter[str], job: ExportJob) -> None:
+    """Prints what was written."""
+    splits = [f"{counts[f'{split} images']:,} {split}" for split in job.splits if counts[f"{split} images"]]
+    segments = f", {counts['segments']:,} segments" if counts["segments"] else ""
     print(f"{' + '.join(splits) or '0'} images{segments}: {job.output}")
-    if counts.get("lost"):
-        print(
-            f"scclip export: {counts['lost']:,} of the smallest segments had no id left; use --min-area",
-            file=sys.stderr,
-        )
-    return 0
+    if counts["lost"]:
+        warn(f"{counts['lost']:,} of the smallest segments had no id left; use --min-area")

@@ -33,7 +33,7 @@ def confusion(truth: Labels, prediction: Labels, classes: int) -> IntArray:
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must have the same shape")
-    rows, columns = _places(truth.dtype, classes), _places(prediction.dtype, classes)
+    rows, columns = _indices(truth.dtype, classes), _indices(prediction.dtype, classes)
     counts = np.zeros((classes + 2) ** 2, np.int64)
     for start in range(0, truth.size, BLOCK_PIXELS):
         block = slice(start, start + BLOCK_PIXELS)
@@ -44,12 +44,12 @@ def confusion(truth: Labels, prediction: Labels, classes: int) -> IntArray:
     return table[:classes, : classes + 1].copy()
 
 
-def _places(dtype: npt.DTypeLike, classes: int) -> IntArray:
-    """Place of every value of a dtype: itself below C, C for ignore, C + 1 for what is neither."""
+def _indices(dtype: npt.DTypeLike, classes: int) -> IntArray:
+    """Index of every value of a dtype in the matrix: itself below C, C for ignore, C + 1 for what is neither."""
     values = np.arange(ignore_value(dtype) + 1)
-    places = np.where(values < classes, values, classes + 1)
-    places[-1] = classes
-    return places
+    indices = np.where(values < classes, values, classes + 1)
+    indices[-1] = classes
+    return indices
 
 
 def _refuse_unknown(table: IntArray, truth: Labels, prediction: Labels, classes: int) -> None:
@@ -92,8 +92,10 @@ def largest_confusions(matrix: IntArray, count: int) -> list[Confusion]:
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     rows, columns = np.unravel_index(order, wrong.shape)
-    found = zip(rows.tolist(), columns.tolist(), wrong[rows, columns].tolist(), strict=True)
-    return [Confusion(row, column, n, n / int(matrix[row].sum())) for row, column, n in found if n]
+    largest = zip(rows.tolist(), columns.tolist(), wrong[rows, columns].tolist(), strict=True)
+    return [
+        Confusion(row, column, pixels, pixels / int(matrix[row].sum())) for row, column, pixels in largest if pixels
+    ]
 
 
 def mean_iou(matrix: IntArray) -> float:

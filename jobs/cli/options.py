@@ -30,6 +30,7 @@ def option(default: Any = dataclasses.MISSING, **facts: object) -> Any:
         facts: `recorded=False` where run.json does not hold the option: no label depends on it, or run.json holds what
             it stands for. `travels`, for every text: how it reaches a cluster, a key of `TRAVELS` in
             jobs/submission/request.py. `positional` and `metavar`: its name in the usage line and in the help.
+            `choices`: its values, where a Literal cannot list them.
     """
     return dataclasses.field(default=default, metadata=facts)
 
@@ -101,6 +102,7 @@ class OptionParser(argparse.ArgumentParser):
         for field in dataclasses.fields(group):
             text = " ".join(texts.get(field.name, "").split()).replace("%", "%%")
             kind, many, choices = unwrap(hints[field.name])
+            choices = field.metadata.get("choices", choices)
             if "positional" in field.metadata:
                 label = field.metadata["positional"]
                 optional = field.default is not dataclasses.MISSING
@@ -128,6 +130,7 @@ class OptionParser(argparse.ArgumentParser):
             if value is None:
                 continue
             _, many, choices = unwrap(hints[field.name])
+            choices = field.metadata.get("choices", choices)
             for item in value if many else [value]:
                 if choices and item not in choices:
                     flag = field.name.replace("_", "-")

@@ -5,6 +5,7 @@ from typing import Literal
 
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, option, positional
+from scclip.pipeline.export.exporter import EXPORTERS
 
 EXAMPLE = """examples:
   scclip export labels/ coco/ --format coco --images --val 0.1
@@ -23,7 +24,7 @@ class ExportOptions:
     """Directory of a labeling run, any fsspec URL."""
     output: str = positional("OUTPUT", recorded=False, travels="path")
     """Directory of the export, any fsspec URL; the same command again goes on where it stopped."""
-    format: Literal["coco", "coco-panoptic", "png", "yolo", "parquet"] = "coco"
+    format: str = option("coco", choices=tuple(EXPORTERS), travels="word")
     """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. yolo: text files. parquet:
     Hugging Face's layout."""
     images: bool = False

@@ -130,18 +130,8 @@ class LabelingSetup:
         categories = coco.categories(self.vocabulary.categories)
         return (
             functools.partial(commit_chunk, options=parts),
-            functools.partial(finish_unit, categories=categories, info=self.document_info()),
+            functools.partial(finish_unit, categories=categories, info=self.manifest().document_info()),
         )
-
-    def document_info(self) -> dict[str, object]:
-        """Returns `info` of every COCO document: what made it. Without a date: equal runs have equal files."""
-        config = self.source.config
-        return {
-            "description": f"Pseudo-labels of {config.method} with {config.model}, vocabulary {self.vocabulary.name}",
-            "version": library_versions()["scclip-pipeline"],
-            "weights_sha256": self.source.digest,
-            "vocabulary_sha256": self.vocabulary.digest(),
-        }
 
 
 def chunk_limits(images: int | None, cuda: bool) -> ChunkLimits:

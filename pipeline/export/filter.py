@@ -1,13 +1,14 @@
-"""Which images are exported: an expression over their statistics, and the split by a hash of the key.
+"""Chooses the images of an export by an expression over their statistics, and their split by a hash of the key.
 
     condition = parse_filter("coverage > 0.5 and mean_confidence > 0.4", IMAGES_SCHEMA.names)
     images.filter(condition)
     split_of("000000142238", 0.1)      # "train" or "val", the same in every run and on every machine
 
-The text is parsed as Python's syntax tree and translated node by node into pyarrow.compute: nothing is evaluated.
+The expression is parsed as Python and translated, node by node, into pyarrow.compute: nothing of it is evaluated.
 """
 
 import ast
+import functools
 import hashlib
 import operator
 from collections.abc import Callable, Collection
@@ -19,15 +20,15 @@ from scclip.errors import UserError
 
 MAX_LENGTH = 2000  # characters: deeper trees than these make overflow the parser's stack
 
-COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
+OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.And: operator.and_,
+    ast.Or: operator.or_,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
-}
-ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -36,11 +37,14 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
 
 
 class FilterError(UserError):
-    """A filter that cannot be used; one line with the place."""
+    """A filter that cannot be used; one line with the value and the remedy."""
 
 
 def parse_filter(text: str, columns: Collection[str]) -> pc.Expression:
-    """The condition over columns of images/; FilterError for anything but comparisons, arithmetic, and, or, not, in."""
+    """The condition that a text states about columns of images/.
+
+    Raises FilterError for anything but comparisons, arithmetic, and, or, not, in.
+    """
     if len(text) > MAX_LENGTH:
         raise FilterError(f"filter: {len(text)} characters; {MAX_LENGTH} at most")
     try:
@@ -50,14 +54,14 @@ def parse_filter(text: str, columns: Collection[str]) -> pc.Expression:
         raise FilterError(f"filter {text!r}: {reason}; write e.g. coverage > 0.5 and mean_confidence > 0.4") from None
     try:
         if not is_condition(tree):
-            raise FilterError(f"filter {text!r}: is no condition; compare something, e.g. coverage > 0.5")
+            raise FilterError(f"filter {text!r}: is not a condition; compare something, e.g. coverage > 0.5")
         return translate(tree, text, columns)
     except RecursionError:
         raise FilterError(f"filter {text[:40]!r}…: nested too deeply") from None
 
 
 def is_condition(node: ast.expr) -> bool:
-    """Whether a node is true or false and no number."""
+    """Whether a node is true or false, and not a number."""
     if isinstance(node, ast.BoolOp):
         return all(map(is_condition, node.values))
     if isinstance(node, ast.UnaryOp):
@@ -82,12 +86,10 @@ def translate(node: ast.expr, text: str, columns: Collection[str]) -> pc.Express
             return pc.scalar(-value)
         case ast.UnaryOp(op=ast.Not(), operand=inner) if is_condition(inner):
             return ~down(inner)
-        case ast.BoolOp(op=ast.And(), values=values) if is_condition(node):
-            return joined(operator.and_, [down(value) for value in values])
-        case ast.BoolOp(op=ast.Or(), values=values) if is_condition(node):
-            return joined(operator.or_, [down(value) for value in values])
-        case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
-            return ARITHMETIC[type(op)](down(left), down(right))
+        case ast.BoolOp(op=op, values=values) if is_condition(node):
+            return functools.reduce(OPERATORS[type(op)], map(down, values))
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in OPERATORS:
+            return OPERATORS[type(op)](down(left), down(right))
         case ast.Compare():
             return comparison(node, text, columns)
     raise FilterError(f"filter {text!r}: {ast.unparse(node)!r} is not allowed; use columns, numbers, and, or, not, in")
@@ -97,28 +99,20 @@ def comparison(node: ast.Compare, text: str, columns: Collection[str]) -> pc.Exp
     """`a < b`, `a < b < c`, `a in [b, c]`, `a not in [b, c]`."""
     sides, conditions = [node.left, *node.comparators], []
     for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
-        if type(op) in COMPARISONS:
-            conditions.append(COMPARISONS[type(op)](translate(left, text, columns), translate(right, text, columns)))
+        if type(op) in OPERATORS:
+            conditions.append(OPERATORS[type(op)](translate(left, text, columns), translate(right, text, columns)))
         elif isinstance(op, ast.In | ast.NotIn) and isinstance(right, ast.List | ast.Tuple):
             values = [item.value for item in right.elts if isinstance(item, ast.Constant)]
             if len(values) < len(right.elts) or not values:
                 raise FilterError(f"filter {text!r}: the list after `in` must hold plain values")
-            found = translate(left, text, columns).isin(values)
-            conditions.append(~found if isinstance(op, ast.NotIn) else found)
+            listed = translate(left, text, columns).isin(values)
+            conditions.append(~listed if isinstance(op, ast.NotIn) else listed)
         else:
             raise FilterError(f"filter {text!r}: {ast.unparse(node)!r} is not allowed; compare with < <= > >= == != in")
-    return joined(operator.and_, conditions)
-
-
-def joined(function: Callable[[Any, Any], Any], items: list[Any]) -> Any:
-    """The items joined from left to right; at least one."""
-    result = items[0]
-    for item in items[1:]:
-        result = function(result, item)
-    return result
+    return functools.reduce(operator.and_, conditions)
 
 
 def split_of(key: str, val: float) -> str:
     """ "val" for about a fraction `val` of all keys, else "train"; by SHA-256 of the key alone."""
-    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
-    return "val" if place < val else "train"
+    fraction = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return "val" if fraction < val else "train"

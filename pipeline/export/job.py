@@ -1,50 +1,54 @@
-"""What the tasks of an export need."""
+"""What the tasks of an export need, and where they write."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from scclip.pipeline.export.source import Source
 from scclip.pipeline.export.transform import Rules, Target
+from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import join
 
-WORK = "_export"  # fragments and markers; gone when the export is whole
-
-MERGED = {"coco": "instances", "coco-panoptic": "panoptic"}  # formats with one JSON per split
+WORK = "_export"  # fragments and markers; removed when the export is complete
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportJob:
-    """Everything a unit's task needs."""
+    """Everything that the task of a unit needs."""
 
     output: str
     """Where the export goes, any fsspec URL."""
     format: str
-    """One of FORMATS."""
-    source: Source
-    """Which images, and how they are read."""
+    """A key of EXPORTERS."""
+    files: RunFiles
+    """The run."""
+    condition: str = ""
+    """Expression over the columns of images/; empty keeps all images."""
+    val: float = 0.0
+    """Fraction of the keys that go to the split `val`."""
+    pictures: bool = False
+    """Whether the pictures are copied from the run's input."""
     target: Target
     """The categories of the export."""
     rules: Rules
     """How label maps are changed."""
-    form: str = "rle"
-    """COCO segmentations: rle, uncompressed or polygons."""
-    info: dict[str, Any] = field(default_factory=dict)
-    """`info` of the merged JSON."""
+    segmentation: str = "rle"
+    """How COCO documents write masks: rle, uncompressed or polygons."""
+    info: Mapping[str, object] = field(default_factory=dict)
+    """`info` of COCO documents."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the export has: train, and val where --val asks for it."""
+        return ("train", "val") if self.val > 0 else ("train",)
+
+    @property
+    def work(self) -> str:
+        """The folder of fragments and markers."""
+        return join(self.output, WORK)
 
     def marker(self, unit: int) -> str:
-        """The file whose existence says that a unit is exported; it holds its counts."""
-        return join(self.output, WORK, f"{unit:07d}.json")
+        """The file that says that a unit is exported; it holds the unit's counts."""
+        return join(self.work, f"{unit:07d}.json")
 
-    def fragment(self, unit: int, split: str, kind: str) -> str:
-        """A unit's part of a list of the merged JSON."""
-        return join(self.output, WORK, f"{unit:07d}.{split}.{kind}")
-
-    def merged(self, split: str) -> str:
-        """The merged JSON of a split."""
-        return join(self.output, "annotations", f"{MERGED[self.format]}_{split}.json")
-
-    def shard(self, unit: int, split: str) -> str:
-        """A unit's shard of a split."""
-        if self.format == "parquet":
-            return join(self.output, "data", f"{split}-{unit:07d}.parquet")
-        return join(self.output, split, f"{unit:07d}.tar")
+    def fragment(self, unit: int, part: str) -> str:
+        """A unit's part of a list in the document of a split; `part` is SPLIT.LIST."""
+        return join(self.work, f"{unit:07d}.{part}")

@@ -1,45 +1,45 @@
-"""A finished unit read again for an export: its images in order, with segments, maps and (if wanted) pictures.
+"""Reads a finished unit again for an export: its images in order, with segments, maps and (if wanted) pictures.
 
-    for image in unit_images(source, unit): labels = image.labels(target, rules)
+    for image in unit_images(job, unit): labels = image.labels(job)
 
 Label maps are made from the RLEs, or from the saved class and confidence where the rules need them. Nothing of the
 model is used.
 """
 
-import io
-import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from PIL import Image
 
-from scclip.categories import Categories, Labels
+from scclip.categories import Labels
 from scclip.pipeline.annotations.label_map import label_map
+from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
 from scclip.pipeline.export.filter import parse_filter, split_of
-from scclip.pipeline.export.transform import Planes, Quantised, Rules, Target, refine
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.transform import Quantised, refine, rethreshold
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 from scclip.pipeline.inputs.readers.tar import members
 from scclip.pipeline.inputs.readers.unit import read_rows
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles, read_images
-from scclip.pipeline.storage.files import info, open_stream, read_bytes
+from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles
+from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.threads import map_threads
 
-MAGIC = (
-    (b"\x89PNG", "png"),
-    (b"\xff\xd8", "jpg"),
-    (b"RIFF", "webp"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-    (b"II*", "tif"),
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
+LABELED = [("status", "==", Status.OK)]  # pyarrow's filter for rows of images/
+IMAGE_COLUMNS = (
+    *("image_id", "key", "file_name", "index", "width", "height"),
+    *("categories", "coverage", "mean_confidence", "entropy"),
 )
+
+Segment = Mapping[str, Any]  # a row of segments/
 
 
 class ExportError(Exception):
@@ -47,61 +47,57 @@ class ExportError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Which images of a run are read, and how."""
+class LabeledImage:
+    """One labeled image: its values of IMAGE_COLUMNS, and what was read with it."""
 
-    files: RunFiles
-    """Where the run lies."""
-    categories: Categories
-    """Of the run."""
-    condition: str = ""
-    """Expression over the columns of images/; empty keeps all."""
-    val: float = 0.0
-    """Fraction of the keys that go to the split `val`."""
-    pictures: bool = False
-    """Read the pictures too, from the run's input."""
-    confidence: bool = False
-    """Read class before thresholds and confidence from masks/."""
-
-
-@dataclass(kw_only=True)
-class Exported:
-    """One labeled image of an export."""
-
-    row: Mapping[str, Any]
-    """Its row of images/."""
-    segments: list[dict[str, Any]]
-    """Its rows of segments/."""
-    categories: Categories
-    """Of the run."""
+    image_id: int
+    key: str
+    file_name: str
+    index: int
+    """In its unit."""
+    width: int
+    height: int
+    categories: list[int]
+    coverage: float
+    mean_confidence: float
+    entropy: float
     split: str
     """train or val."""
+    segments: Sequence[Segment]
+    """Its rows of segments/."""
     argmax: Labels | None = None
+    """Class before thresholds, where the rules need it."""
     confidence: Quantised | None = None
+    """Confidence of `argmax`."""
     data: bytes | None = None
-    """The picture's file as it was read."""
-    extension: str = ""
-    """Of the picture, in lower case without a dot."""
-    _labels: Labels | None = field(default=None, repr=False)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height, width."""
-        return self.row["height"], self.row["width"]
+    """The picture's file as it was read, where pictures are copied."""
 
     @property
     def stem(self) -> str:
         """The key as a relative path that cannot leave its folder."""
-        return safe_path(self.row["key"])
+        return safe_path(self.key)
 
-    def labels(self, target: Target, rules: Rules) -> Labels:
-        """The label map (H, W) of the export; made once."""
-        if self._labels is None:
-            plain = (
-                np.empty(0) if rules.thresholds is not None else label_map(self.segments, *self.shape, self.categories)
-            )
-            self._labels = refine(Planes(plain, self.argmax, self.confidence), target, rules)
-        return self._labels
+    @property
+    def extension(self) -> str:
+        """What a copy of the picture ends in: its name's extension, else by its first bytes."""
+        extension = split_name(self.file_name)[1]
+        if extension in IMAGE_EXTENSIONS:
+            return extension
+        return next((kind for magic, kind in MAGIC.items() if (self.data or b"").startswith(magic)), "jpg")
+
+    @property
+    def picture_name(self) -> str:
+        """Name of the copied picture where pictures are copied, else the name in the run."""
+        return self.file_name if self.data is None else f"{self.stem}.{self.extension}"
+
+    def labels(self, job: ExportJob) -> Labels:
+        """The label map (H, W) of the export."""
+        if job.rules.thresholds is None:
+            labels = label_map(self.segments, self.height, self.width, job.target.source)
+        else:
+            assert self.argmax is not None and self.confidence is not None
+            labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
+        return refine(labels, self.confidence, job.target, job.rules)
 
 
 def safe_path(key: str) -> str:
@@ -110,97 +106,89 @@ def safe_path(key: str) -> str:
     return "/".join("".join(character if character.isprintable() else "_" for character in part) for part in parts)
 
 
-def unit_images(source: Source, unit: Unit) -> Iterator[Exported]:
-    """The unit's labeled images that pass the condition, in the input's order. Raises ExportError."""
-    images = labeled_images(source, unit.number)
-    if not len(images):
+def unit_images(job: ExportJob, unit: Unit) -> Iterator[LabeledImage]:
+    """Yields the unit's labeled images that pass the condition, in the input's order. Raises ExportError."""
+    labeled = job.files.table("images", unit.number, filters=LABELED)
+    kept = labeled.filter(parse_filter(job.condition, IMAGES_SCHEMA.names)) if job.condition else labeled
+    if not len(kept):
         return
-    by_image = segments_by_image(source.files, unit.number)
-    maps = saved_maps(source, unit.number, images) if source.confidence else None
-    pictures = unit_pictures(unit, images) if source.pictures else None
-    kept = images.filter(parse_filter(source.condition, IMAGES_SCHEMA.names)) if source.condition else images
-    for row in kept.to_pylist():
-        image = Exported(
-            row=row,
-            segments=by_image.get(row["image_id"], []),
-            categories=source.categories,
-            split=split_of(row["key"], source.val),
-        )
-        if maps is not None:
-            image.argmax, image.confidence = next(pair for index, *pair in maps if index == row["index"])
-        if pictures is not None:
-            image.data = next(data for index, data in pictures if index == row["index"])
-            image.extension = picture_extension(row["file_name"], image.data)
-        yield image
+    segments = segments_by_image(job.files, unit.number)
+    needed = job.rules.needs_confidence
+    maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
+    pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
+    rows = kept.select(IMAGE_COLUMNS).to_pylist()
+    for row, (argmax, confidence), data in zip(rows, maps, pictures, strict=False):
+        own, split = segments.get(row["image_id"], []), split_of(row["key"], job.val)
+        yield LabeledImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
 
 
-def labeled_images(source: Source, unit: int) -> pa.Table:
-    """Rows of images/ with status ok."""
-    images = read_images(source.files, unit)
-    return images.filter(pc.equal(images["status"], Status.OK))
-
-
-def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[dict[str, Any]]]:
+def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[Segment]]:
     """Rows of segments/ by image id."""
-    table = pq.read_table(pa.BufferReader(read_bytes(files.unit_file("segments", unit))))
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in table.replace_schema_metadata(None).cast(SEGMENTS_SCHEMA).to_pylist():
-        found[row["image_id"]].append(row)
-    return found
+    table = files.table("segments", unit).replace_schema_metadata(None).cast(SEGMENTS_SCHEMA)
+    segments: dict[int, list[Segment]] = defaultdict(list)
+    for image_id, row in zip(table["image_id"].to_pylist(), table.to_pylist(), strict=True):
+        segments[image_id].append(row)
+    return segments
 
 
-def saved_maps(source: Source, unit: int, images: pa.Table) -> Iterator[tuple[int, Labels, Quantised]]:
-    """Index, class before thresholds and confidence of every labeled image, from masks/ in its order."""
-    url = source.files.unit_file("masks", unit)
-    wanted = {MASK_SUFFIXES["argmax_png"]: 0, MASK_SUFFIXES["confidence_png"]: 1}
+def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) -> Iterator[tuple[Labels, Quantised]]:
+    """Yields class before thresholds and confidence of the kept images; masks/ holds those of all labeled ones."""
+    url, wanted = files.unit_file("masks", unit), set(kept["index"].to_pylist())
+    suffixes = MASK_SUFFIXES["argmax_png"], MASK_SUFFIXES["confidence_png"]
     size = info(url).size
     with open_stream(url, size=size) as stream:
-        found = iter(members(stream, size))
-        for index, key in zip(images["index"].to_pylist(), images["key"].to_pylist(), strict=True):
-            planes: dict[int, Labels] = {}
-            while len(planes) < len(wanted):
-                member = next(found, None)
+        tar = iter(members(stream, size))
+        for index, key in zip(labeled["index"].to_pylist(), labeled["key"].to_pylist(), strict=True):
+            planes: dict[str, bytes] = {}
+            while len(planes) < len(suffixes):
+                member = next(tar, None)
                 if member is None or not member.name.startswith(f"{key}."):
                     raise ExportError(f"unit {unit}: masks/ has no argmax and confidence of {key!r}; run verify")
-                if (place := wanted.get(member.name[len(key) + 1 :])) is not None:
-                    planes[place] = read_plane(stream.read(member.size))
-            yield index, planes[0], planes[1]
+                if (suffix := member.name[len(key) + 1 :]) in suffixes:
+                    planes[suffix] = stream.read(member.size)
+            if index in wanted:
+                argmax, confidence = (read_plane(planes[suffix]) for suffix in suffixes)
+                yield argmax, confidence
 
 
-def read_plane(data: bytes) -> Labels:
-    """A greyscale PNG of 8 or 16 bits as uint8 or uint16 (H, W)."""
-    plane = np.asarray(Image.open(io.BytesIO(data)))
-    return plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
+def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:
+    """Yields the files of the kept images, from the run's input. ExportError where they are not there."""
+    keys = dict(zip(kept["index"].to_pylist(), kept["key"].to_pylist(), strict=True))
+    fields = itemgetter("index", "key", "data", "error")
+    for index, key, data, error in map(fields, read_rows(unit, list(keys), None)):
+        if index not in keys:
+            continue
+        if data is None or key != keys.pop(index):
+            raise input_changed(unit, error or f"image {index} is {key!r} now")
+        yield data
+    if keys:
+        raise input_changed(unit, f"{len(keys):,} of the labeled images are gone")
 
 
-def unit_pictures(unit: Unit, images: pa.Table) -> Iterator[tuple[int, bytes]]:
-    """Index and file of the unit's labeled images, from the run's input. ExportError where they are not there."""
-    keys = dict(zip(images["index"].to_pylist(), images["key"].to_pylist(), strict=True))
-    for row in read_rows(unit, sorted(keys), None):
-        if row["index"] in keys:
-            if row["data"] is None or row["key"] != keys[row["index"]]:
-                why = row["error"] or "another image stands at its place"
-                raise ExportError(f"unit {unit.number}: {redact(unit.url)}: {why}; the input is not what was labeled")
-            yield row["index"], row["data"]
-        elif row["status"] in (Status.MISSING, Status.CHANGED) and row["index"] == 0:
-            raise ExportError(f"unit {unit.number}: {row['error']}; leave --images out, or bring the input back")
+def input_changed(unit: Unit, reason: str) -> ExportError:
+    """The error for pictures that cannot be read again."""
+    remedy = "leave --images out, or bring back the input that was labeled"
+    return ExportError(f"unit {unit.number}: {redact(unit.url)}: {reason}; {remedy}")
 
 
-def picture_extension(file_name: str, data: bytes) -> str:
-    """What a copy of the picture is to end in: its name's extension, else by its first bytes."""
-    extension = split_name(file_name)[1]
-    if extension in IMAGE_EXTENSIONS:
-        return extension
-    return next((kind for magic, kind in MAGIC if data.startswith(magic)), "jpg")
+def repeated_values(files: RunFiles, units: Sequence[Unit], column: str) -> list[str]:
+    """Values of a column of images/ that several labeled images share: "KEY (units 1 and 3)".
 
+    Of each image only a hash, eight bytes, stays in memory; values of equal hashes are looked up again.
+    """
 
-def metadata(row: Mapping[str, Any]) -> bytes:
-    """What a trainer may want of images/ beside picture and labels, as JSON."""
-    names = ("image_id", "file_name", "width", "height", "coverage", "mean_confidence", "entropy", "categories")
-    return json.dumps({"key": row["key"], **{name: row[name] for name in names}}, sort_keys=True).encode()
+    def values(unit: Unit) -> list[Hashable]:
+        return files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
 
+    def hashes(unit: Unit) -> np.ndarray:
+        return np.array([hash(value) for value in values(unit)], np.int64)
 
-def is_untouched(target: Target, rules: Rules) -> bool:
-    """Whether the run's own segments can be written as they are."""
-    plain = not rules.needs_confidence and rules.min_area <= 1 and not rules.components
-    return plain and target.identity
+    distinct, counts = np.unique(np.concatenate(list(map_threads(hashes, units, threads=8))), return_counts=True)
+    suspects = set(distinct[counts > 1].tolist())
+    numbers: dict[Hashable, list[int]] = defaultdict(list)
+    for unit in units if suspects else ():
+        for value in values(unit):
+            if hash(value) in suspects:
+                numbers[value].append(unit.number)
+    shared = {value: units for value, units in numbers.items() if len(units) > 1}
+    return [f"{value} (units {' and '.join(map(str, units[:3]))})" for value, units in shared.items()]

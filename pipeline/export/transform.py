@@ -1,16 +1,16 @@
-"""What a run's labels become on their way out: thresholds, floor, classes, components.
+"""Changes a run's label map for an export: thresholds, confidence floor, classes, small segments, components.
 
     target = Target.of(categories, mapping={"sedan": "car", "lamp": None})      # the categories of the export
-    labels = refine(planes, target, rules)                               # (H, W) in the target's categories
+    labels = refine(labels, confidence, target, rules)                          # (H, W) in the target's categories
     for instance in instances(labels, target, components=True): ...
 
-Pure functions of one image's label map. Background is 0 and exists only where the target has one; ignore is the
-dtype's last value.
+Pure functions of one image's label map. Background is 0 and exists only where the target has one; the dtype's highest
+value is ignored.
 """
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,6 @@ from scclip.errors import UserError
 Quantised = npt.NDArray[np.uint8]  # (H, W), 255 = 1.0
 
 LEVELS = 255  # of a quantised confidence
-
-
-class MappingError(UserError):
-    """A class mapping or thresholds that do not fit the run's vocabulary; one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,48 +42,51 @@ class Target:
 
     @staticmethod
     def of(source: Categories, mapping: Mapping[str, str | None] | None = None) -> "Target":
-        """The target of a run's categories under a class mapping (old name → new name, or None to drop the class).
+        """The target of a run's categories under a class mapping.
 
-        Classes that the mapping does not name stay. `background` and `ignore` may be new names. MappingError for a
-        name that the vocabulary does not have.
+        Args:
+            source: The run's categories.
+            mapping: Old class name → new name, or None to drop the class; classes that it does not name stay. New
+                names may be `background` and `ignore`.
+
+        Raises:
+            UserError: A name is no class of the run, or no class is left.
         """
         mapping, known = mapping or {}, [source[category] for category in source.classes]
         refuse_unknown(mapping, known, "class mapping")
-        new = [mapping.get(name, name) for name in known]
-        background = BACKGROUND in source or "background" in mapping.values()
-        kept = list(dict.fromkeys(name for name in new if name is not None and name not in ("background", "ignore")))
-        if not kept:
-            raise MappingError("class mapping: no class is left; drop fewer")
-        categories = Categories.of(((name, _thing(source, new, name)) for name in kept), background=background)
-        index = {name: category for category, name in categories.items()} | {"ignore": categories.ignore}
-        becomes = {old: categories.unlabeled if name is None else index[name] for old, name in enumerate(new, start=1)}
+        renamed = [mapping.get(name, name) for name in known]
+        things: dict[str, set[bool | None]] = {}  # what the vocabulary says of all classes that become one
+        for category, name in enumerate(renamed, start=1):
+            if name not in (None, "background", "ignore"):
+                things.setdefault(name, set()).add(source.things.get(category))
+        if not things:
+            raise UserError("class mapping: no class is left; drop fewer")
+        categories = Categories.of(
+            ((name, said.pop() if len(said) == 1 else None) for name, said in things.items()),
+            background=BACKGROUND in source or "background" in renamed,
+        )
+        index: dict[str | None, int] = {name: category for category, name in categories.items()}
+        index |= {None: categories.unlabeled, "ignore": categories.ignore}
+        becomes = {category: index[name] for category, name in enumerate(renamed, start=1)}
         return Target(source=source, categories=categories, becomes={BACKGROUND: BACKGROUND} | becomes)
 
     def convert(self, labels: Labels) -> Labels:
         """The run's label map in the target's categories."""
         ignore = self.categories.ignore
         table: Labels = np.full(self.source.ignore + 1, ignore, self.categories.dtype)
-        for old, new in self.becomes.items():
-            table[old] = new
+        for category, new in self.becomes.items():
+            table[category] = new
         table[-1] = ignore
         return table[labels]
 
 
-def _thing(source: Categories, new: list[str | None], name: str) -> bool | None:
-    """What the classes that became `name` agree on."""
-    said = {source.things.get(old) for old, target in enumerate(new, start=1) if target == name}
-    return said.pop() if len(said) == 1 else None
-
-
-def refuse_unknown(given: Mapping[str, Any], known: list[str], what: str) -> None:
-    """MappingError for the first name that is no class of the run."""
-    import difflib
-
-    for name in given:
+def refuse_unknown(names: Iterable[str], known: Collection[str], what: str) -> None:
+    """UserError for the first of the names that is no class of the run; `what` says where the names stand."""
+    for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(known[:8])}, …"
-            raise MappingError(f"{what}: the run has no class {name!r}; {hint}")
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the classes are {', '.join(list(known)[:8])}, …"
+            raise UserError(f"{what}: the run has no class {name!r}; {hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,56 +107,46 @@ class Rules:
         """Whether the run's saved confidence is read."""
         return self.thresholds is not None or self.floor > 0
 
-
-@dataclass(frozen=True)
-class Planes:
-    """One image's maps in the run's categories, as read."""
-
-    labels: Labels
-    argmax: Labels | None = None
-    """Class before thresholds."""
-    confidence: Quantised | None = None
+    @property
+    def identity(self) -> bool:
+        """True where every segment stays what it is."""
+        return not self.needs_confidence and self.min_area <= 1 and not self.components
 
 
-def refine(planes: Planes, target: Target, rules: Rules) -> Labels:
-    """The export's label map (H, W), dtype of the target."""
-    labels = planes.labels
-    if rules.thresholds is not None:
-        assert planes.argmax is not None and planes.confidence is not None
-        background = (
-            any(old == 0 and new == 0 for old, new in target.becomes.items()) and BACKGROUND in target.categories
-        )
-        labels = rethreshold(planes.argmax, planes.confidence, rules.thresholds, background)
-    labels = target.convert(labels)
-    if rules.floor > 0:
-        assert planes.confidence is not None
-        labels = np.where(below(planes.confidence, rules.floor), target.categories.ignore, labels).astype(
-            target.categories.dtype
-        )
-    return drop_small(labels, target, rules) if rules.min_area > 1 else labels
+def rethreshold(argmax: Labels, confidence: Quantised, thresholds: Mapping[int, float], target: Target) -> Labels:
+    """The label map (H, W) that `label` would give with these thresholds.
 
+    Pixels within 1/255 of a threshold may differ, because the saved confidence is quantised.
 
-def below(confidence: Quantised, threshold: float) -> npt.NDArray[np.bool_]:
-    """Pixels (H, W) whose quantised confidence is below a threshold in 0..1."""
-    return (np.arange(LEVELS + 1) < threshold * LEVELS)[confidence]
-
-
-def rethreshold(argmax: Labels, confidence: Quantised, thresholds: Mapping[int, float], background: bool) -> Labels:
-    """Labels as `label` gives them with these thresholds, from what it saved; but for pixels within 1/255 of one."""
+    Args:
+        argmax: Class before thresholds, of the run's categories.
+        confidence: Its confidence.
+        thresholds: Category → confidence in 0..1 below which a pixel loses its class.
+        target: Says what such a pixel becomes: background, or ignored.
+    """
     limits = np.zeros(ignore_value(argmax.dtype) + 1)
     for category, threshold in thresholds.items():
         limits[category] = threshold * LEVELS
-    lost = BACKGROUND if background else ignore_value(argmax.dtype)
-    return np.where(confidence < limits[argmax], lost, argmax).astype(argmax.dtype)
+    unlabeled = BACKGROUND if BACKGROUND in target.categories else ignore_value(argmax.dtype)
+    return np.where(confidence < limits[argmax], unlabeled, argmax).astype(argmax.dtype)
+
+
+def refine(labels: Labels, confidence: Quantised | None, target: Target, rules: Rules) -> Labels:
+    """The export's label map (H, W) from the run's; `confidence` is needed where the rules have a floor."""
+    labels = target.convert(labels)
+    if rules.floor > 0:
+        unsure = (np.arange(LEVELS + 1) < rules.floor * LEVELS)[confidence]
+        labels = np.where(unsure, target.categories.ignore, labels).astype(target.categories.dtype)
+    return drop_small(labels, target, rules) if rules.min_area > 1 else labels
 
 
 def drop_small(labels: Labels, target: Target, rules: Rules) -> Labels:
     """The map without segments of fewer than `min_area` pixels."""
-    labels = labels.copy()
-    for instance in instances(labels.copy(), target, components=rules.components):
+    refined = labels.copy()
+    for instance in instances(labels, target, components=rules.components):
         if instance.area < rules.min_area:
-            labels[instance.rows, instance.columns][instance.mask] = target.categories.unlabeled
-    return labels
+            refined[instance.rows, instance.columns][instance.mask] = target.categories.unlabeled
+    return refined
 
 
 @dataclass(frozen=True)
@@ -199,14 +188,10 @@ class Instance:
             )
 
 
-def instances(labels: Labels, target: Target, *, components: bool) -> Iterator[Instance]:
+def instances(labels: Labels, target: Target, components: bool) -> Iterator[Instance]:
     """The segments of a map by category; with `components` a thing's components one by one."""
-    for category, place in enumerate(ndimage.find_objects(classes_only(labels, target)), start=1):
-        if place is not None:
-            whole = Instance(category, place[0], place[1], labels[place] == category)
+    classes = np.where(labels == target.categories.ignore, 0, labels).astype(np.int32)  # 1..N
+    for category, box in enumerate(ndimage.find_objects(classes), start=1):
+        if box is not None:
+            whole = Instance(category, box[0], box[1], labels[box] == category)
             yield from whole.parts() if components and target.categories.things.get(category) else (whole,)
-
-
-def classes_only(labels: Labels, target: Target) -> npt.NDArray[np.int32]:
-    """The map with ignored pixels as 0, so that 1..N are the classes."""
-    return np.where(labels == target.categories.ignore, 0, labels).astype(np.int32)

@@ -122,6 +122,16 @@ class RunManifest:
             del document["evaluation"]
         return document
 
+    def document_info(self) -> dict[str, object]:
+        """`info` of every COCO document: what made it. Without a date: equal runs have equal files."""
+        return {
+            "description": f"Pseudo-labels of {self.model.method} with {self.model.model}, "
+            f"vocabulary {self.vocabulary.name}",
+            "version": self.versions["scclip-pipeline"],
+            "weights_sha256": self.model.weights_sha256,
+            "vocabulary_sha256": self.vocabulary.sha256,
+        }
+
     def digest(self) -> str:
         """SHA-256 (hex) of the content of run.json."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()

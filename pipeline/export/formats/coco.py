@@ -1,64 +1,63 @@
-"""COCO instances of an export: one image entry and its annotations; and the merged document, as a stream.
+"""COCO instances: one JSON of all segments per split, beside the pictures.
 
-    entry, annotations = coco_entries(image, target, rules, "rle")
-    create_stream(url, lambda: merged(head, {"images": pieces, "annotations": more}))
+    annotations/instances_train.json, annotations/instances_val.json, images/train/KEY.jpg
 
 One annotation per class and image; with components one per component of a thing. Ids are image_id·2^12 + the category,
 with components + a number from 1 in the image.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.polygons import outline
-from scclip.pipeline.export.source import Exported, is_untouched
-from scclip.pipeline.export.transform import Instance, Rules, Target, instances
+from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.transform import Instance, Target, instances
 
-FORMS = ("rle", "uncompressed", "polygons")
-MOST = (1 << coco.CATEGORY_BITS) - 1  # annotations an image's ids leave room for
+MAX_ANNOTATIONS = (1 << coco.CATEGORY_BITS) - 1  # of one image: so many ids it has
 
-
-def coco_entries(
-    image: Exported, target: Target, rules: Rules, form: str, file_name: str
-) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
-    """The image's entry, its annotations, and how many segments the ids had no room for (the smallest)."""
-    entry = coco.image_entry(image.row) | {"file_name": file_name}
-    if is_untouched(target, rules) and form == "rle":
-        return entry, [coco.annotation_entry(row) for row in image.segments], 0
-    found = list(instances(image.labels(target, rules), target, components=rules.components))
-    if len(found) > MOST:
-        kept = sorted(range(len(found)), key=lambda place: -found[place].area)[:MOST]
-        found, lost = [found[place] for place in sorted(kept)], len(found) - MOST
-    else:
-        lost = 0
-    annotations = [
-        annotation(image, instance, instance.category if not rules.components else number, target, form)
-        for number, instance in enumerate(found, start=1)
-    ]
-    return entry, annotations, lost
+Mask = npt.NDArray[np.bool_]
 
 
-def annotation(image: Exported, instance: Instance, number: int, target: Target, form: str) -> dict[str, Any]:
-    """COCO's annotation of one segment."""
-    return {
-        "id": coco.annotation_id(image.row["image_id"], number),
-        "image_id": image.row["image_id"],
-        "category_id": instance.category,
-        "segmentation": segmentation(instance, image.shape, form),
-        "area": float(instance.area),
-        "bbox": instance.bbox,
-        "iscrowd": 0,
-        "score": score(image, instance, target),
-    }
+class CocoExporter(DocumentExporter):
+    """Writes COCO instances; of too many segments in an image the smallest are left out."""
+
+    name = "instances"
+
+    @property
+    def named_by_key(self) -> bool:
+        """Only pictures are named by keys."""
+        return self.job.pictures
+
+    def entries(self, image: LabeledImage) -> ImageEntries:
+        """The annotations of the image."""
+        job = self.job
+        if job.segmentation == "rle" and job.rules.identity and job.target.identity:
+            return ImageEntries(annotations=[*map(coco.annotation_entry, image.segments)], segments=len(image.segments))
+        segments = list(instances(image.labels(job), job.target, job.rules.components))
+        largest = sorted(range(len(segments)), key=lambda index: -segments[index].area)[:MAX_ANNOTATIONS]
+        kept = [segments[index] for index in sorted(largest)]
+        annotations = [self.annotation(image, segment, number) for number, segment in enumerate(kept, start=1)]
+        return ImageEntries(annotations=annotations, segments=len(kept), lost=len(segments) - len(kept))
+
+    def annotation(self, image: LabeledImage, instance: Instance, number: int) -> JsonObject:
+        """COCO's annotation of one segment, the `number`-th of its image."""
+        return {
+            "id": coco.annotation_id(image.image_id, number if self.job.rules.components else instance.category),
+            "image_id": image.image_id,
+            "category_id": instance.category,
+            "segmentation": segmentation(instance, (image.height, image.width), self.job.segmentation),
+            "area": float(instance.area),
+            "bbox": instance.bbox,
+            "iscrowd": 0,
+            "score": score(image, instance, self.job.target),
+        }
 
 
-def score(image: Exported, instance: Instance, target: Target) -> float:
-    """Mean confidence of the segment's pixels where it was saved, else of the image's classes that it stems from."""
+def score(image: LabeledImage, instance: Instance, target: Target) -> float:
+    """Mean confidence of the segment's pixels where it was saved, else of the run's segments that became its class."""
     if image.confidence is not None:
         return float(image.confidence[instance.rows, instance.columns][instance.mask].mean() / 255)
     rows = [row for row in image.segments if target.becomes[row["category_id"]] == instance.category]
@@ -66,10 +65,10 @@ def score(image: Exported, instance: Instance, target: Target) -> float:
     return float(sum(row["mean_confidence"] * row["area"] for row in rows) / area) if area else 0.0
 
 
-def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> Any:
-    """The mask as compressed RLE, as uncompressed RLE, or as polygons, one per 4-connected component."""
+def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> object:
+    """The mask in an image of `shape` as compressed RLE, as uncompressed RLE, or as polygons (one per component)."""
     if form == "polygons":
-        return [placed_outline(part).ravel().tolist() for part in instance.parts()]
+        return [polygon(component).ravel().tolist() for component in instance.parts()]
     mask = instance.whole(shape)
     if form == "uncompressed":
         return {"size": list(shape), "counts": run_lengths(mask)}
@@ -77,32 +76,13 @@ def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> Any:
     return {"size": list(shape), "counts": rle["counts"].decode()}
 
 
-def placed_outline(part: Instance) -> np.ndarray:
-    """The polygon (V, 2) of x, y of one component, in the image's pixels."""
-    return outline(part.mask) + np.array([part.columns.start, part.rows.start])
+def polygon(component: Instance) -> npt.NDArray[np.float64]:
+    """The outline (V, 2) of x, y of one 4-connected component, in pixels of the image."""
+    return outline(component.mask) + np.array([component.columns.start, component.rows.start])
 
 
-def run_lengths(mask: np.ndarray) -> list[int]:
+def run_lengths(mask: Mask) -> list[int]:
     """Column-major run lengths of a mask (H, W), zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     starts = np.flatnonzero(np.diff(flat.astype(np.int8)))
     return np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
-
-
-def dump(entries: Iterable[Mapping[str, Any]]) -> bytes:
-    """JSON objects with commas between them: a fragment of a list."""
-    return b",".join(coco.dump(entry) for entry in entries)
-
-
-def merged(head: Mapping[str, Any], lists: Mapping[str, Callable[[], Iterator[bytes]]]) -> Iterator[bytes]:
-    """A JSON object of `head` and of lists that come in fragments, without ever holding one whole."""
-    yield json.dumps(head, separators=(",", ":"), ensure_ascii=True)[:-1].encode()
-    for name, fragments in lists.items():
-        yield f',"{name}":['.encode()
-        between = b""
-        for fragment in fragments():
-            if fragment:
-                yield between + fragment
-                between = b","
-        yield b"]"
-    yield b"}"

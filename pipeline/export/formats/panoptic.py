@@ -1,53 +1,48 @@
-"""COCO panoptic of an export: a PNG whose colours are segment ids, and its entry in the JSON.
+"""COCO panoptic: a PNG per image whose colours are segment ids, and one JSON per split that describes the segments.
 
-    entry, annotation, png = panoptic_entries(image, target, rules)
+    annotations/panoptic_train.json, annotations/panoptic_train/KEY.png, images/train/KEY.jpg
 
 As panopticapi reads it: id = R + 256·G + 65536·B, 0 is unlabeled (background and ignored pixels); ids are unique in
 their image; a segment's pixels are exactly those of its colour. A thing's 4-connected components are segments of
 their own; a class that the vocabulary does not call a thing is one segment.
 """
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
-from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.export.source import Exported
-from scclip.pipeline.export.transform import Rules, Target, instances
+from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.transform import instances
 
 
-def panoptic_entries(
-    image: Exported, target: Target, rules: Rules, file_name: str
-) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """The image's entry, its annotation with all segments, and the PNG (H, W, 3)."""
-    ids = np.zeros(image.shape, np.uint32)
-    segments = []
-    for number, instance in enumerate(instances(image.labels(target, rules), target, components=True), start=1):
-        ids[instance.rows, instance.columns][instance.mask] = number
-        segments.append(
-            {
-                "id": number,
-                "category_id": instance.category,
-                "area": instance.area,
-                "bbox": [int(side) for side in instance.bbox],
-                "iscrowd": 0,
-            }
-        )
-    entry = coco.image_entry(image.row) | {"file_name": file_name}
-    annotation = {
-        "image_id": image.row["image_id"],
-        "file_name": f"{image.stem}.png",
-        "segments_info": segments,
-    }
-    return entry, annotation, png(colours(ids))
+class PanopticExporter(DocumentExporter):
+    """Writes COCO panoptic."""
+
+    name = "panoptic"
+    named_by_key = True
+
+    def __init__(self, job: ExportJob) -> None:
+        super().__init__(replace(job, rules=replace(job.rules, components=True)))
+
+    def categories(self) -> list[JsonObject]:
+        """COCO's categories with the `isthing` that panoptic readers demand; unsaid counts as stuff."""
+        return [{**entry, "isthing": entry.get("isthing", 0)} for entry in super().categories()]
+
+    def entries(self, image: LabeledImage) -> ImageEntries:
+        """The image's annotation with all its segments, and its PNG."""
+        ids, segments = np.zeros((image.height, image.width), np.uint32), list[JsonObject]()
+        for number, instance in enumerate(instances(image.labels(self.job), self.job.target, components=True), start=1):
+            ids[instance.rows, instance.columns][instance.mask] = number
+            described = {"id": number, "category_id": instance.category, "area": instance.area}
+            segments.append(described | {"bbox": [int(side) for side in instance.bbox], "iscrowd": 0})
+        annotation = {"image_id": image.image_id, "file_name": f"{image.stem}.png", "segments_info": segments}
+        return ImageEntries(annotations=[annotation], segments=len(segments), png=png(colours(ids)))
 
 
-def colours(ids: np.ndarray) -> np.ndarray:
+def colours(ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
     """Segment ids (H, W) below 2^24 → uint8 (H, W, 3)."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=2).astype(np.uint8)
-
-
-def panoptic_categories(target: Target) -> list[dict[str, Any]]:
-    """COCO's categories with the `isthing` that panoptic readers demand; unsaid counts as stuff."""
-    return [entry | {"isthing": int(entry.get("isthing", 0))} for entry in coco.categories(target.categories)]

@@ -1,34 +1,55 @@
-"""Ultralytics' segmentation labels of an export: `class x1 y1 x2 y2 …` a line, coordinates over width and height.
+"""Ultralytics' segmentation labels: a line `class x1 y1 x2 y2 …` per segment, coordinates over width and height.
 
-    text = yolo_lines(image, target, rules)
-    yaml = data_yaml(target, val=True)
+    data.yaml, labels/train/KEY.txt, images/train/KEY.jpg
 
 A line is one polygon: each 4-connected component is a line, of stuff too, because a line holds one ring. Classes
-count from 0, so class = category − 1. Holes are kept by a seam (pipeline/polygons.py).
+count from 0, so class = category − 1. A hole is joined to its outer ring by a seam (annotations/polygons.py).
 """
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import yaml
 
-from scclip.pipeline.export.formats.coco import placed_outline
-from scclip.pipeline.export.source import Exported
-from scclip.pipeline.export.transform import Rules, Target, instances
+from scclip.pipeline.export.files import picture_file, write_files
+from scclip.pipeline.export.formats.coco import polygon
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.transform import instances
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.storage.files import create, join
 
 
-def yolo_lines(image: Exported, target: Target, rules: Rules) -> tuple[str, int]:
-    """The text of an image's label file (empty for an image without segments) and its lines."""
-    height, width = image.shape
-    lines = []
-    for instance in instances(image.labels(target, rules), target, components=False):
-        for part in instance.parts():
-            if part.area >= rules.min_area:
-                ring = placed_outline(part) / (width, height)
-                places = " ".join(f"{value:.6g}" for value in ring.ravel().tolist())
-                lines.append(f"{instance.category - 1} {places}\n")
-    return "".join(lines), len(lines)
+class YoloExporter:
+    """Writes Ultralytics' text files; an image without segments gets an empty one."""
 
+    named_by_key = True
 
-def data_yaml(target: Target, val: bool) -> bytes:
-    """data.yaml beside the folders images/ and labels/."""
-    names = {category - 1: name for category, name in sorted(target.categories.items()) if category}
-    content = {"path": ".", "train": "images/train", "val": "images/val" if val else "images/train", "names": names}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+
+    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+        counts = Counter[str]()
+        for image in images:
+            lines = list(self.lines(image))
+            url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
+            write_files(picture_file(image, self.job) | {url: "".join(lines).encode()})
+            counts["segments"] += len(lines)
+        return counts
+
+    def finish(self, units: Sequence[Unit]) -> None:
+        categories = self.job.target.categories
+        names = {category - 1: categories[category] for category in categories.classes}
+        content = {"path": ".", "train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": names}
+        data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        create(join(self.job.output, "data.yaml"), data.encode())
+
+    def lines(self, image: LabeledImage) -> Iterator[str]:
+        """The lines of an image's label file."""
+        labels = image.labels(self.job)
+        for instance in instances(labels, self.job.target, components=False):
+            for component in instance.parts():
+                if component.area >= self.job.rules.min_area:
+                    ring = polygon(component) / (image.width, image.height)
+                    coordinates = " ".join(f"{value:.6g}" for value in ring.ravel().tolist())
+                    yield f"{component.category - 1} {coordinates}\n"

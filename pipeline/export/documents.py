@@ -1,0 +1,107 @@
+"""COCO's JSON of a whole export: every unit writes a fragment of each list, and the end joins them as a stream.
+
+class CocoExporter(DocumentExporter): ...     # annotations/instances_train.json, annotations/instances_val.json
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from scclip.pipeline.annotations import coco
+from scclip.pipeline.export.files import picture_file, scratch_writers, write_files
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.storage.files import join, read_bytes
+from scclip.pipeline.storage.streams import create_stream
+
+LISTS = ("images", "annotations")
+
+JsonObject = Mapping[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEntries:
+    """What one image adds to the document of its split, beside its entry in the list `images`."""
+
+    annotations: Sequence[JsonObject]
+    """Its entries in the list `annotations`."""
+    segments: int
+    """Segments in these annotations."""
+    lost: int = 0
+    """Segments that the ids have no room for."""
+    png: bytes | None = None
+    """Written as KEY.png into a folder beside the document."""
+
+
+class DocumentExporter(ABC):
+    """Writes one COCO document per split; a format says what each image adds to it."""
+
+    name: str
+    """What the file names of the documents begin with."""
+
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+
+    @abstractmethod
+    def entries(self, image: LabeledImage) -> ImageEntries:
+        """What an image adds."""
+
+    def categories(self) -> list[JsonObject]:
+        """The list `categories` of the documents."""
+        return [*coco.categories(self.job.target.categories)]
+
+    def document(self, split: str) -> str:
+        """The document of a split, without its ending .json."""
+        return join(self.job.output, "annotations", f"{self.name}_{split}")
+
+    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+        """Writes a unit's fragments of both lists, one pair per split, and the files beside."""
+        counts = Counter[str]()
+        with scratch_writers(partial(self.job.fragment, unit), nullcontext) as fragment:
+            for image in images:
+                entries, files = self.entries(image), picture_file(image, self.job)
+                if entries.png is not None:
+                    files[join(self.document(image.split), f"{image.stem}.png")] = entries.png
+                write_files(files)
+                for name, objects in zip(LISTS, ([image_entry(image)], entries.annotations), strict=True):
+                    file, data = fragment(f"{image.split}.{name}"), b",".join(map(coco.dump, objects))
+                    file.write(b"," + data if file.tell() and data else data)
+                counts.update(segments=entries.segments, lost=entries.lost)
+        return counts
+
+    def finish(self, units: Sequence[Unit]) -> None:
+        """Joins the fragments of all units."""
+        for split in self.job.splits:
+            create_stream(f"{self.document(split)}.json", partial(self.joined, units, split))
+
+    def joined(self, units: Sequence[Unit], split: str) -> Iterator[bytes]:
+        """The document of a split, fragment by fragment; at most one of them is in memory."""
+        head = {"info": self.job.info, "licenses": [], "categories": self.categories()}
+        yield json.dumps(head, separators=(",", ":"), ensure_ascii=True)[:-1].encode()
+        for name in LISTS:
+            yield f',"{name}":['.encode()
+            between = b""
+            for fragment in (read_fragment(self.job.fragment(unit.number, f"{split}.{name}")) for unit in units):
+                if fragment:
+                    yield between + fragment
+                    between = b","
+            yield b"]"
+        yield b"}"
+
+
+def image_entry(image: LabeledImage) -> JsonObject:
+    """COCO's image; `file_name` is that of the copied picture where pictures are copied."""
+    return {"id": image.image_id, "file_name": image.picture_name, "height": image.height, "width": image.width}
+
+
+def read_fragment(url: str) -> bytes:
+    """The content of a fragment; empty where a unit has none because it has no image in this split."""
+    try:
+        return read_bytes(url)
+    except FileNotFoundError:
+        return b""

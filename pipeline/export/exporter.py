@@ -1,0 +1,58 @@
+"""The formats of an export: which there are, and what each of them has to do.
+
+    exporter = make_exporter(job)               # that of job.format
+    counts = exporter.write(images, unit=1)     # one unit, by any process
+    exporter.finish(units)                      # once, when all units are written
+
+A new format is a class in a new module of `formats/`, and one entry here. This module imports none of them, so that
+the command line can name the formats without loading them.
+"""
+
+import pkgutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from scclip.pipeline.export.job import ExportJob
+    from scclip.pipeline.export.source import LabeledImage
+    from scclip.pipeline.inputs.units import Unit
+
+EXPORTERS = {  # name on the command line → module in formats/ and class
+    "coco": "coco:CocoExporter",
+    "coco-panoptic": "panoptic:PanopticExporter",
+    "png": "webdataset:WebDatasetExporter",
+    "yolo": "yolo:YoloExporter",
+    "parquet": "parquet:ParquetExporter",
+}
+
+
+class Exporter(Protocol):
+    """Writes one format; made from the job that it works for."""
+
+    @property
+    def named_by_key(self) -> bool:
+        """Whether files are named by the images' keys, so that no key may come twice."""
+        ...
+
+    def write(self, images: Iterator["LabeledImage"], unit: int) -> Counter[str]:
+        """Writes all files of one unit; files that exist already stay as they are.
+
+        Args:
+            images: The unit's images in the input's order; each is made when it is asked for.
+            unit: The unit's number.
+
+        Returns:
+            What it counted: `segments`, and `lost` for segments that the format has no room for.
+        """
+        ...
+
+    def finish(self, units: Sequence["Unit"]) -> None:
+        """Writes the files that cover the whole export, once all units are written."""
+        ...
+
+
+def make_exporter(job: "ExportJob") -> Exporter:
+    """The exporter of the job's format."""
+    exporter: Exporter = pkgutil.resolve_name(f"scclip.pipeline.export.formats.{EXPORTERS[job.format]}")(job)
+    return exporter

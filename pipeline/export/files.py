@@ -1,0 +1,52 @@
+"""How exporters write files: many small ones at once, or large ones by way of scratch files.
+
+write_files({url: data})
+with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train"), name, data)
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import IO, TypeVar
+
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.storage.files import create, join
+from scclip.pipeline.storage.streams import create_file, scratch
+from scclip.pipeline.storage.threads import map_threads
+
+Writer = TypeVar("Writer")
+
+
+def write_files(files: Mapping[str, bytes]) -> None:
+    """Writes small files, URL → content, at the same time; those that exist stay as they are."""
+    for _ in map_threads(lambda item: create(*item), files.items(), threads=8):
+        pass
+
+
+def picture_file(image: LabeledImage, job: ExportJob) -> dict[str, bytes]:
+    """URL and content of the copied picture; empty where pictures are not copied."""
+    return {} if image.data is None else {join(job.output, "images", image.split, image.picture_name): image.data}
+
+
+@contextmanager
+def scratch_writers(
+    url: Callable[[str], str], opened: Callable[[IO[bytes]], AbstractContextManager[Writer]]
+) -> Iterator[Callable[[str], Writer]]:
+    """Gives a function that returns the writer of a key, opened on a scratch file when it is first asked for.
+
+    At the end of the block all writers are closed and each scratch file is copied to its URL; after an error none is.
+    """
+    files: dict[str, IO[bytes]] = {}
+    writers: dict[str, Writer] = {}
+    with ExitStack() as open_files:
+        with ExitStack() as open_writers:
+
+            def writer(key: str) -> Writer:
+                if key not in writers:
+                    files[key] = open_files.enter_context(scratch())
+                    writers[key] = open_writers.enter_context(opened(files[key]))
+                return writers[key]
+
+            yield writer
+        for key, file in files.items():
+            create_file(url(key), file)

@@ -1,0 +1,78 @@
+"""Parquet in Hugging Face's layout: one file per unit and split, with label PNGs, statistics and pictures as columns.
+
+    data/train-0000001.parquet     # datasets.load_dataset(OUTPUT) reads it
+
+A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
+from scclip.pipeline.export.files import scratch_writers
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.storage.files import join
+
+ROW_GROUP = 64  # images of a row group: what a reader loads at once
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # as datasets.Image stores it
+COLUMNS = ("image_id", "key", "width", "height", "coverage", "mean_confidence")  # of images/
+FEATURE_NAMES = {"double": "float64"}  # where `datasets` names a type otherwise than Arrow
+
+Row = dict[str, object]
+
+
+class ParquetExporter:
+    """Writes Parquet files."""
+
+    named_by_key = False
+
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+        self.schema = schema(job)
+
+    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+        waiting = defaultdict[str, list[Row]](list)
+        with scratch_writers(lambda split: join(self.job.output, "data", f"{split}-{unit:07d}.parquet"), self.open) as (
+            writer
+        ):
+            for image in images:
+                waiting[image.split].append(self.row(image))
+                if len(waiting[image.split]) == ROW_GROUP:
+                    writer(image.split).write_table(pa.Table.from_pylist(waiting.pop(image.split), self.schema))
+            for split, rows in waiting.items():
+                writer(split).write_table(pa.Table.from_pylist(rows, self.schema))
+        return Counter()
+
+    def finish(self, units: Sequence[Unit]) -> None:
+        """The schema in every file says all that readers need."""
+
+    def open(self, file: IO[bytes]) -> AbstractContextManager[pq.ParquetWriter]:
+        """A new Parquet file in an open file."""
+        return pq.ParquetWriter(file, self.schema, compression="zstd")
+
+    def row(self, image: LabeledImage) -> Row:
+        """The values of an image."""
+        label = {"bytes": png(image.labels(self.job)), "path": f"{image.stem}.png"}
+        picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}
+        return {name: getattr(image, name) for name in COLUMNS} | {"label": label} | picture
+
+
+def schema(job: ExportJob) -> pa.Schema:
+    """The columns, and in the metadata the features that `datasets.load_dataset` reads and the names of the classes."""
+    pictures = [*(["image"] if job.pictures else []), "label"]
+    features: dict[str, object] = {name: {"_type": "Image"} for name in pictures}
+    fields = [IMAGES_SCHEMA.field(name).with_nullable(True) for name in COLUMNS]
+    for field in fields:
+        features[field.name] = {"dtype": FEATURE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
+    names = {str(category): name for category, name in sorted(job.target.categories.items())}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "categories": json.dumps(names)}
+    return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *fields], metadata=metadata)

@@ -1,0 +1,57 @@
+"""WebDataset: one tar per unit and split, with a label PNG per image, in the input's order.
+
+    train/0000001.tar     # KEY.jpg, KEY.seg.png, KEY.json; without pictures KEY.seg.png alone
+
+A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
+"""
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from scclip.pipeline.annotations.png import png
+from scclip.pipeline.export.files import scratch_writers
+from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.inputs.readers.tar import add_file
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.storage.files import join
+
+METADATA = (
+    *("key", "image_id", "file_name", "width", "height"),
+    *("coverage", "mean_confidence", "entropy", "categories"),
+)
+
+
+class WebDatasetExporter:
+    """Writes tars; keys are taken literally."""
+
+    named_by_key = False
+
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+
+    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+        with scratch_writers(lambda split: join(self.job.output, split, f"{unit:07d}.tar"), open_tar) as tar:
+            for image in images:
+                files = {"seg.png": png(image.labels(self.job))}
+                if image.data is not None:
+                    files = {image.extension: image.data, **files, "json": metadata(image)}
+                for suffix, data in files.items():
+                    add_file(tar(image.split), f"{image.key}.{suffix}", data)
+        return Counter()
+
+    def finish(self, units: Sequence[Unit]) -> None:
+        """A tar needs nothing beside it."""
+
+
+def open_tar(file: IO[bytes]) -> tarfile.TarFile:
+    """A new tar in an open file."""
+    return tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+
+
+def metadata(image: LabeledImage) -> bytes:
+    """What a trainer may want to know of an image beside its picture and labels, as JSON."""
+    return json.dumps({name: getattr(image, name) for name in METADATA}, sort_keys=True).encode()
