@@ -52,7 +52,7 @@ def parser() -> OptionParser:
 def main(argv: Sequence[str]) -> int:
     """Compares, prints, writes the page; returns 0."""
     (options,) = parser().parse(argv)
-    a, b = open_run(options.run_a), open_run(options.run_b)
+    a, b = compared_run(options.run_a), compared_run(options.run_b)
     classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
     if not pairs:
         raise UserError(
@@ -73,8 +73,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def open_run(name: str) -> ComparedRun:
-    """A run with its finished units; UserError where there is none."""
+def compared_run(name: str) -> ComparedRun:
+    """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(name.rstrip("/") or "/")
     try:
         run, plan, finished = read_run(files), read_plan(files), files.finished()
