@@ -24,7 +24,7 @@ ROWS, FLOWS = 24, 8  # of the terminal's tables
 
 def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
-    a, b = open_run(options.run_a), open_run(options.run_b)
+    a, b = compared_run(options.run_a), compared_run(options.run_b)
     classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
     if not pairs:
         raise UserError(
@@ -45,8 +45,8 @@ def compare(options: CompareOptions) -> int:
     return 0
 
 
-def open_run(name: str) -> ComparedRun:
-    """A run with its finished units; UserError where there is none."""
+def compared_run(name: str) -> ComparedRun:
+    """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(name.rstrip("/") or "/")
     try:
         run, plan, finished = read_run(files), read_plan(files), files.finished()

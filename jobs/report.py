@@ -20,9 +20,13 @@ def report(options: ReportOptions) -> int:
 
 
 def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -> str:
-    """Writes OUTPUT/report.html, with an evaluation against ground truth where given; returns its URL.
+    """Writes OUTPUT/report.html, with an evaluation against ground truth where one is given.
 
-    UserError where OUTPUT holds no run.
+    Returns:
+        The page's URL.
+
+    Raises:
+        UserError: OUTPUT holds no run.
     """
     files = RunFiles(options.output.rstrip("/") or "/")
     try:

@@ -12,7 +12,7 @@ from scclip.pipeline.evaluation.results import Evaluation, percent
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.review.gallery import EvaluationPainter, draw_pictures, worst_images
+from scclip.pipeline.review.gallery import EvaluationPainter, Picture, WorstImage, draw_pictures, worst_images
 from scclip.pipeline.review.images import FAILED_IMAGE_COLUMNS, FailedImage, failed_images
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
@@ -31,7 +31,7 @@ def write_page(
         truth: extension (tar, files) or column (Parquet) of the ground truth in the input.
         pictures: images that are shown, at most.
     """
-    run, first = read_run(files), next(iter(evaluation.matrices.values()))
+    run = read_run(files)
     worst, notes = draw_pictures(
         worst_images(files, units, scoring, pictures),
         units,
@@ -39,22 +39,42 @@ def write_page(
         DecodeConfig(exif=run.options.exif),
         truth,
     )
-    html = render(
+    failures = first_failures(files, units) if evaluation.failed else []
+    html = render_evaluation(evaluation, worst, notes, failures, demo=run.model.model == "demo")
+    replace(join(files.output, "report.html"), html.encode())
+
+
+def render_evaluation(
+    evaluation: Evaluation,
+    worst: Sequence[Picture[WorstImage]],
+    notes: Sequence[str],
+    failures: Sequence[FailedImage],
+    *,
+    demo: bool,
+) -> str:
+    """The whole page.
+
+    Args:
+        worst: the worst images.
+        notes: why some of them are missing.
+        failures: some of the images that could not be evaluated.
+        demo: whether the labels are the bundled demo model's.
+    """
+    first = next(iter(evaluation.matrices.values()))
+    return render(
         "evaluation.html.j2",
         title=f"{evaluation.title}: {evaluation.images:,} images against the truth",
         evaluation=evaluation,
         model=redact(evaluation.model),
-        demo=run.model.model == "demo",
+        demo=demo,
         miou=percent(mean_iou(first)),
         accuracy=percent(pixel_accuracy(first)),
         pixels=int(first.sum()),
         scores=score_view(evaluation),
-        names=scoring.categories,
         worst=worst,
         missing=notes,
-        failures=first_failures(files, units) if evaluation.failed else [],
+        failures=failures,
     )
-    replace(join(files.output, "report.html"), html.encode())
 
 
 def first_failures(files: RunFiles, units: Sequence[Unit]) -> list[FailedImage]:

@@ -132,7 +132,7 @@ def class_view(content: ReportContent) -> ClassView:
     return ClassView(
         rows=rows,
         pixels=sum(totals.class_pixels.values()),
-        absent=[category for category in names if category not in (BACKGROUND, *present)],
+        absent=sorted(names.keys() - {BACKGROUND, *present}),
         segments=int(segments.sum()),
         bars=bars(segments, end),
         end=end,

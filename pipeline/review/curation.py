@@ -173,7 +173,15 @@ def conclude(
     features: npt.NDArray[np.float32] | None,
     keep: float = 0.8,
 ) -> Curation:
-    """The findings. `queries` are text and category of every row of `features` (Q, E), None where they are not kept."""
+    """Concludes from the sums of a run what to trust, what to merge and what to look at.
+
+    Args:
+        names: category index → name.
+        totals: of the whole run.
+        queries: text and category of every query.
+        features: (Q, E) text features of the queries; None where they are not kept.
+        keep: share of every class's pixels that the thresholds keep, above 0 and at most 1.
+    """
     return Curation(
         keep=keep,
         thresholds=balanced_thresholds(sums.confidence, keep),
@@ -194,7 +202,7 @@ def balanced_thresholds(confidence: Mapping[int, Counts], keep: float) -> tuple[
 
 
 def reached(counts: Counts, share: float) -> float:
-    """The highest level, 0..1, that at least `share` of the pixels reach."""
+    """The highest confidence, 0..1, that at least `share` of the pixels in (256,) `counts` reach."""
     above = np.cumsum(counts[::-1])[::-1]  # pixels at this level or higher
     return float(np.flatnonzero(above >= share * counts.sum() * (1 - 1e-9)).max() / (LEVELS - 1))
 

@@ -199,7 +199,7 @@ def compare_units(
 
 
 def compare_unit(a: ComparedRun, b: ComparedRun, pair: tuple[int, int], classes: Classes) -> Drift:
-    """Compares the images of one unit in both runs, matched by key and, where a key repeats, by their order."""
+    """Compares the images of one unit in both runs; images are matched by key and, where a key repeats, by order."""
     runs, size = (a, b), len(classes.names)
     images_a, images_b = (labeled_images(run.files, unit) for run, unit in zip(runs, pair, strict=True))
     segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]

@@ -58,7 +58,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportLimits:
-    """What keeps a report small however large the run."""
+    """Keeps a report small, however large the run is."""
 
     units: int = 64
     """Units whose tables are read."""
@@ -83,7 +83,7 @@ class ReportContent:
     """Everything a page tells about a run."""
 
     output: str
-    """Where the run lies."""
+    """Directory of the run, any fsspec URL."""
     run: RunManifest
     """run.json."""
     units: list[Unit]
@@ -112,10 +112,14 @@ class ReportContent:
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
-    """Reads what a report needs; FileNotFoundError where there is no run.
+    """Reads what a report needs. Where the input cannot be read, only pictures are missing, and a note says why.
 
-    `truth` is the extension (tar, files) or column (Parquet) of ground truth in the input. Input that cannot be read
-    costs pictures, never the report.
+    Args:
+        truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        RunMismatch: the run is an evaluation, which keeps no labels.
     """
     run, units = read_labeling_run(files), read_plan(files)
     by_unit = unit_totals(files, sorted(files.finished()))
@@ -149,7 +153,7 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
 
 
 def text_features(files: RunFiles) -> npt.NDArray[np.float32] | None:
-    """The run's (Q, E) text features; None where they are not kept."""
+    """The run's (Q, E) float32 text features, a row per query; None where they are not kept."""
     url = join(files.output, "text_features.npy")
     return np.load(io.BytesIO(read_bytes(url))) if exists(url) else None
 
@@ -222,10 +226,13 @@ def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimit
 
 
 def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures: int) -> list[Choice]:
-    """Images to show, each once: class by class in turn, the least confident, the most, the second least, and so on.
+    """Chooses the images to show, each of them once.
 
-    Classes with more pixels come first where there are more classes than pictures; the result is sorted by class in
-    that order, the least confident first.
+    Takes one image of each class in turn: the least confident one, the most confident one, the second least confident
+    one, and so on. Classes with more pixels come first, which matters where there are more classes than pictures.
+
+    Returns:
+        At most `pictures` choices, by class in that order, the least confident first.
     """
     order = sorted(candidates, key=lambda category: (-totals.class_pixels[category], category))
     ranked = {

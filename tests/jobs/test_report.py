@@ -1,10 +1,13 @@
 """The report of a run made by the real job: self-contained, escaped, bounded, and true to the run's files."""
 
 import base64
+import dataclasses
 import io
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +17,14 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from scclip.jobs.cli.main import main
+from scclip.jobs.pages.comparison import render_comparison
+from scclip.jobs.pages.evaluation import render_evaluation
 from scclip.jobs.pages.run import render_run
+from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.review.drawing import colour, css_colour
+from scclip.pipeline.review.drift import ChangedImage, Classes, Drift
+from scclip.pipeline.review.gallery import ChangedPicture, WorstImage
+from scclip.pipeline.review.images import FailedImage
 from scclip.pipeline.review.report import ReportContent, ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.totals import Totals
@@ -23,6 +32,7 @@ from scclip.pipeline.run.totals import Totals
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+ATTACK = "\"'></h1><script>alert('x')</script><img src=x onerror=\"alert(1)\">&lt;{{ 7 * 7 }}{% if %}"
 SIZES = [(120, 160), (160, 120), (64, 64)]
 
 
@@ -44,6 +54,11 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(self.words)
+
+    @property
+    def structure(self) -> list[tuple[str, list[str]]]:
+        """Tags and the names of their attributes."""
+        return [(tag, list(attributes)) for tag, attributes in self.tags]
 
     def pictures(self) -> list[bytes]:
         links = [attributes.get("href") or "" for tag, attributes in self.tags if tag == "image"]
@@ -101,6 +116,83 @@ def test_nothing_is_fetched_and_nothing_from_data_is_markup(page: str) -> None:
     code = re.sub(r"data:image/\w+;base64,[\w+/=]+", "", page)
     assert "http:" not in code and "https:" not in code and "url(" not in code and "@import" not in code
     assert HOSTILE in parsed.text and "<script>alert('x')</script>" in parsed.text and 'road & "rail"' in parsed.text
+
+
+def attacked(value: Any) -> Any:
+    """The value with ATTACK after every text in it, at any depth; the keys of mappings stay."""
+    if isinstance(value, str):
+        return value + ATTACK
+    if isinstance(value, Mapping):
+        changed = {key: attacked(entry) for key, entry in value.items()}
+        return type(value)(changed)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(attacked, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = (field.name for field in dataclasses.fields(value))
+        return dataclasses.replace(value, **{name: attacked(getattr(value, name)) for name in fields})
+    return value
+
+
+def assert_same_structure(page: str, attacked_page: str, least: int) -> None:
+    """The texts changed nothing but texts and attribute values, and are shown as they are, `least` times or more."""
+    plain, parsed = Page(page), Page(attacked_page)
+    assert parsed.structure == plain.structure
+    assert "".join(parsed.words).count(ATTACK) >= least
+
+
+def test_texts_of_users_are_never_markup_on_a_runs_page(output: Path) -> None:
+    """Names of vocabulary, classes, queries and model, keys, file names, statuses, errors, URLs, notes."""
+    content = dataclasses.replace(gather(RunFiles(str(output)), ReportLimits()), notes=["a.tar is gone"])
+    assert content.failures and content.pictures and content.curation
+    changed = attacked(content)
+    changed.totals = content.totals
+    names = category_names(content.run)
+    matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
+    plain = Evaluation(
+        title="five", model="ViT", names=names, matrices={"x": matrix}, statuses={"ok": 6}, deviations=("side 64",)
+    )
+    least = 3 * len(names) + len(content.failures) * 3 + len(content.pictures)
+    evaluation = dataclasses.replace(attacked(plain), matrices={f"x{ATTACK}": matrix}, statuses={"ok": 6})
+    assert_same_structure(render_run(content, plain), render_run(changed, evaluation), least)
+
+
+def test_texts_of_users_are_never_markup_on_other_pages(output: Path) -> None:
+    """An evaluation's title, model, names, variants, deviations and failures; a comparison's runs, names and keys."""
+    content = gather(RunFiles(str(output)), ReportLimits())
+    names, picture = category_names(content.run), content.pictures[0]
+    matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
+    plain = Evaluation(
+        title="five",
+        model="s3://bucket/run",
+        names=names,
+        matrices={"x": matrix},
+        statuses={"ok": 6, "no_truth": 1},
+        deviations=("side 64",),
+    )
+    worst = [dataclasses.replace(picture, choice=WorstImage(0.1, picture.choice.image))]
+    failures = [FailedImage(file_name="x.png", status="no_truth", error="it has no truth")]
+    evaluation = dataclasses.replace(attacked(plain), matrices={f"x{ATTACK}": matrix}, statuses=plain.statuses)
+    assert_same_structure(
+        render_evaluation(plain, worst, ["x.tar is gone"], failures, demo=True),
+        render_evaluation(evaluation, attacked(worst), attacked(["x.tar is gone"]), attacked(failures), demo=True),
+        len(names) + 7,
+    )
+
+    classes = Classes.of({1: "car", 2: "road"}, {1: "road", 2: "lamp"})
+    drift = Drift(np.arange(16).reshape(4, 4), compared=2)
+    changed = ChangedPicture(
+        choice=ChangedImage(0.5, picture.choice.image, picture.choice.image),
+        size=picture.size,
+        photo=picture.photo,
+        masks=(picture.labels,) * 3,
+        areas=((0, 0.5, 0.1), (2, 0.1, 0.5)),
+    )
+    runs = ("s3://bucket/a", "s3://bucket/b")
+    assert_same_structure(
+        render_comparison(drift, classes, runs, [changed], ["b.tar is gone"]),
+        render_comparison(drift, attacked(classes), attacked(runs), attacked([changed]), attacked(["b.tar is gone"])),
+        3 + 2 + 2 + 1 + 1,
+    )
 
 
 def test_the_page_tells_what_the_files_hold(page: str, output: Path) -> None:
