@@ -1,14 +1,19 @@
-"""Label maps from run-length encodings."""
+"""Label maps from run-length encodings, and from the bytes in which they travel from stage to stage.
+
+>>> labels = label_map(segments, height, width, names)      # from rows of segments/
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 
 from scclip.categories import BACKGROUND, Labels, ignore_value
 from scclip.pipeline.annotations import rle
-from scclip.pipeline.annotations.schemas import MAPS
+from scclip.pipeline.annotations.schemas import ImageRecord, schema_of
+from scclip.segmentation.types import Segmentation
 
 
 def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, names: Mapping[int, str]) -> Labels:
@@ -23,23 +28,33 @@ def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, na
     return labels
 
 
-@dataclass(frozen=True)
-class LabelMaps:
-    """What `scclip.segmentation.segmenter.Segmentation` holds: its fields, shapes and types."""
+@dataclass(kw_only=True)
+class LabeledImage(ImageRecord):
+    """An image that came out of the model: the pixels of `Segmentation`, row by row; null where it has no labels."""
 
-    labels: np.ndarray
-    argmax: np.ndarray
-    confidence: np.ndarray
-    runner_up: np.ndarray
-    margin: np.ndarray
-    entropy: float
-    anomaly_tokens: int
-    windows: int
+    labels: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8 or uint16."] = None
+    argmax: Annotated[bytes | memoryview | None, pa.large_binary(), "The same type."] = None
+    confidence: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
+    runner_up: Annotated[bytes | memoryview | None, pa.large_binary(), "The type of the labels."] = None
+    margin: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
+
+    @staticmethod
+    def labeled(image: ImageRecord, labels: Segmentation) -> "LabeledImage":
+        """The image with these labels. Their pixels are not copied."""
+        return LabeledImage.of(image, **{name: _flat(value) for name, value in labels._asdict().items()})
+
+    def segmentation(self, wide: bool) -> Segmentation:
+        """The labels, arrays (H, W) that share the bytes. With `wide`, categories are uint16, else uint8."""
+        shape, category = (self.height, self.width), np.uint16 if wide else np.uint8
+        dtypes = {"labels": category, "argmax": category, "confidence": np.uint8, "runner_up": category}
+        values: dict[str, Any] = {name: getattr(self, name) for name in Segmentation._fields}
+        for name, dtype in (dtypes | {"margin": np.uint8}).items():
+            values[name] = np.frombuffer(values[name], dtype).reshape(shape)
+        return Segmentation(**values)
 
 
-def label_maps(row: Mapping[str, Any], wide: bool) -> LabelMaps:
-    """The maps of a labeled row; `wide`: category maps are uint16."""
-    shape, kind = (row["height"], row["width"]), np.uint16 if wide else np.uint8
-    kinds = {name: np.uint8 if name in ("confidence", "margin") else kind for name in MAPS}
-    maps: dict[str, Any] = {name: np.frombuffer(row[name], kinds[name]).reshape(shape) for name in MAPS}
-    return LabelMaps(**maps, **{name: row[name] for name in ("entropy", "anomaly_tokens", "windows")})
+LABELED_SCHEMA = schema_of(LabeledImage)
+
+
+def _flat(value: Any) -> Any:
+    return np.ascontiguousarray(value).data.cast("B") if isinstance(value, np.ndarray) else value

@@ -15,7 +15,7 @@ def png(plane: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def read_plane(data: bytes) -> Labels:
+def read_plane(data: bytes | memoryview) -> Labels:
     """The values (H, W) of a PNG of indices, uint8 or uint16. OSError for no image, ValueError for one in colours."""
     with Image.open(io.BytesIO(data)) as image:
         plane = np.asarray(image)

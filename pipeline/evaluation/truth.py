@@ -37,7 +37,9 @@ class TruthConfig:
     """Values that are left out, beside the plane's highest."""
 
 
-def read_truth(data: bytes | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]) -> Labels:
+def read_truth(
+    data: bytes | memoryview | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]
+) -> Labels:
     """The truth of an image of `shape` (H, W) as category indices and the dtype's ignore value; else TruthError."""
     if not data:
         raise TruthError(Status.NO_TRUTH, "the shard holds no ground truth for this image")

@@ -127,9 +127,8 @@ def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals
     try:
         segments, _ = read_table(files, "segments", unit, SEGMENTS_SCHEMA)
         found = json.loads(read_bytes(files.unit_file("coco", unit)))
-        again = coco.document(
-            images.to_pylist(), rows := segments.to_pylist(), categories=found["categories"], info=found["info"]
-        )
+        again = coco.document(images, segments, categories=found["categories"], info=found["info"])
+        rows = segments.to_pylist()
     except (Broken, ValueError, KeyError, TypeError) as error:
         yield f"segments/ or coco/: {reason(error)}"
         return

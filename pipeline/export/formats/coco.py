@@ -16,6 +16,7 @@ from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.polygons import outline
+from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord
 from scclip.pipeline.export.source import Exported, is_untouched
 from scclip.pipeline.export.transform import Instance, Rules, Target, instances
 
@@ -27,9 +28,9 @@ def coco_entries(
     image: Exported, target: Target, rules: Rules, form: str, file_name: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]], int]:
     """The image's entry, its annotations, and how many segments the ids had no room for (the smallest)."""
-    entry = coco.image_entry(image.row) | {"file_name": file_name}
+    entry = coco.image_entry(ImageRecord(**image.row)) | {"file_name": file_name}
     if is_untouched(target, rules) and form == "rle":
-        return entry, [coco.annotation_entry(row) for row in image.segments], 0
+        return entry, [coco.annotation_entry(SegmentRecord(**row)) for row in image.segments], 0
     found = list(instances(image.labels(target, rules), target, components=rules.components))
     if len(found) > MOST:
         kept = sorted(range(len(found)), key=lambda place: -found[place].area)[:MOST]

@@ -13,6 +13,7 @@ import numpy as np
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import ImageRecord
 from scclip.pipeline.export.source import Exported
 from scclip.pipeline.export.transform import Rules, Target, instances
 
@@ -34,7 +35,7 @@ def panoptic_entries(
                 "iscrowd": 0,
             }
         )
-    entry = coco.image_entry(image.row) | {"file_name": file_name}
+    entry = coco.image_entry(ImageRecord(**image.row)) | {"file_name": file_name}
     annotation = {
         "image_id": image.row["image_id"],
         "file_name": f"{image.stem}.png",

@@ -93,17 +93,17 @@ def read_rows(
         except _STORAGE:
             raise
         except _DATA as error:
-            yield EncodedImage(
-                0, name, name, None, status=Status.BAD_SHARD, error=f"not a Parquet file of images: {_line(error)}"
-            )
+            reason = f"not a Parquet file of images: {_line(error)}"
+            yield EncodedImage(index=0, key=name, file_name=name, status=Status.BAD_SHARD, error=reason)
             return
         begin = 0
         for group in range(parquet.num_row_groups):
             end = begin + parquet.metadata.row_group(group).num_rows
             if begin < stop and end > start + first:
                 for row in _group_rows(parquet, file, group, begin, image, truth):
-                    if start + first <= row.image_index < stop:
-                        yield row._replace(image_index=row.image_index - start)
+                    if start + first <= row.index < stop:
+                        row.index -= start
+                        yield row
             begin = end
 
 
@@ -122,7 +122,7 @@ def _group_rows(
     except _DATA as error:
         end = begin + parquet.metadata.row_group(group).num_rows
         reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
-        yield EncodedImage(row, f"{name}:{row}", name, None, status=Status.BAD_SHARD, error=reason)
+        yield EncodedImage(index=row, key=f"{name}:{row}", file_name=name, status=Status.BAD_SHARD, error=reason)
 
 
 def _encoded(values: dict[str, Any], row: int, image: str, truth: str | None) -> EncodedImage:
@@ -133,10 +133,12 @@ def _encoded(values: dict[str, Any], row: int, image: str, truth: str | None) ->
     key = next((str(values[column]) for column in KEY_COLUMNS if values.get(column) is not None), None)
     if key is None or key == values.get("file_name"):
         key = split_name(str(name))[0] or str(name) if name else f"{row:09d}"
-    if data is not None:
-        return EncodedImage(row, key, str(name or key), data, label, _metadata(values))
-    reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
-    return EncodedImage(row, key, str(name or key), None, label, _metadata(values), Status.UNREADABLE, reason)
+    image_row = EncodedImage(index=row, key=key, file_name=str(name or key), data=data, truth=label)
+    image_row.metadata = _metadata(values)
+    if data is None:
+        reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
+        image_row.status, image_row.error = Status.UNREADABLE, reason
+    return image_row
 
 
 def _bytes_and_path(value: Any) -> tuple[bytes | None, str | None]:

@@ -96,12 +96,16 @@ def _placed(rows: Iterator[EncodedImage], start: ResumePoint, plain: bool, name:
     try:
         for row in rows:
             if index >= first:
-                yield row._replace(image_index=index) if plain else row._replace(image_index=index, offset=None, skip=0)
+                row.index = index
+                if not plain:
+                    row.offset, row.skip = None, 0
+                yield row
             index += 1
     except TarError as error:
         if index >= first:
-            offset = error.offset if plain else None
-            yield EncodedImage(index, name, name, None, status=Status.BAD_SHARD, error=str(error), offset=offset)
+            row = EncodedImage(index=index, key=name, file_name=name, status=Status.BAD_SHARD, error=str(error))
+            row.offset = error.offset if plain else None
+            yield row
 
 
 def _rows(stream: Any, size: int | None, late: "_Late", truth: str | None, bodies: bool) -> Iterator[EncodedImage]:
@@ -109,8 +113,18 @@ def _rows(stream: Any, size: int | None, late: "_Late", truth: str | None, bodie
         for skip, (member, data, error) in enumerate(sample.images):
             status = Status.OK if error is None else Status.UNSUPPORTED if member.kind != "file" else Status.TOO_LARGE
             label, metadata = late.join(sample, truth) if bodies else (None, None)
-            key = sample.key
-            yield EncodedImage(0, key, member.name, data, label, metadata, status, error, sample.offset, skip)
+            yield EncodedImage(
+                index=0,
+                key=sample.key,
+                file_name=member.name,
+                data=data,
+                truth=label,
+                metadata=metadata,
+                status=status,
+                error=error,
+                offset=sample.offset,
+                skip=skip,
+            )
 
 
 def _samples(stream: Any, size: int | None, truth: str | None, bodies: bool) -> Iterator[Sample]:
