@@ -45,12 +45,11 @@ class LabeledImage(ImageRecord):
 
     def segmentation(self, wide: bool) -> Segmentation:
         """The labels, arrays (H, W) that share the bytes. With `wide`, categories are uint16, else uint8."""
-        shape, category = (self.height, self.width), np.uint16 if wide else np.uint8
-        dtypes = {"labels": category, "argmax": category, "confidence": np.uint8, "runner_up": category}
-        values: dict[str, Any] = {name: getattr(self, name) for name in Segmentation._fields}
-        for name, dtype in (dtypes | {"margin": np.uint8}).items():
-            values[name] = np.frombuffer(values[name], dtype).reshape(shape)
-        return Segmentation(**values)
+        category, score = np.uint16 if wide else np.uint8, np.uint8
+        planes = (self.labels, self.argmax, self.confidence, self.runner_up, self.margin)
+        dtypes = (category, category, score, category, score)
+        maps = [np.frombuffer(data or b"", kind).reshape(self.shape) for data, kind in zip(planes, dtypes, strict=True)]
+        return Segmentation._make([*maps, self.entropy, self.anomaly_tokens, self.windows])
 
 
 LABELED_SCHEMA = schema_of(LabeledImage)

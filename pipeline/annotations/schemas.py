@@ -55,6 +55,14 @@ class Status(str, Enum):
         return str.__format__(self, spec)
 
 
+class ImageError(Exception):
+    """Why an image has no labels: a status, and a reason in one line."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 @functools.cache
 def schema_of(record: type) -> pa.Schema:
     """The schema of a table of records: the fields that are annotated with an Arrow type (and what they hold).
@@ -149,6 +157,11 @@ class ImageRecord:
     windows: Annotated[int | None, pa.int32(), "Windows that went through the model."] = None
     metadata: Annotated[str | None, pa.string(), "JSON from the input, beside the image."] = None
     seconds: Annotated[float | None, pa.float64(), "The one column that differs between equal runs."] = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels, 0 where they are not known."""
+        return self.height or 0, self.width or 0
 
     @classmethod
     def of(cls: type[Image], image: "ImageRecord", **more: Any) -> Image:

@@ -88,7 +88,7 @@ def labeled_record(image: ImageRecord, labels: Segmentation, **masks: bytes) -> 
 
     Raises ValueError where the image has no id or another size than its labels.
     """
-    if image.image_id is None or (image.height, image.width) != labels.labels.shape:
+    if image.image_id is None or image.shape != labels.labels.shape:
         raise ValueError(
             f"{image.key}: image id {image.image_id}, size {image.height} × {image.width}, labels "
             f"{labels.labels.shape}: a labeled image needs an id and labels of its own size"

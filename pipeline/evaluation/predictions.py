@@ -64,12 +64,8 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
         for unit, table in zip(plan, tables, strict=True):
             for key in table["key"].to_pylist():
                 by_key[key].append(unit.number)
-    return LabelsSpec(
-        run=run,
-        names=category_names(read_run(run)),
-        same_shard=same,
-        by_key={key: tuple(units) for key, units in by_key.items()},
-    )
+    units_by_key = {key: tuple(units) for key, units in by_key.items()}
+    return LabelsSpec(run=run, names=category_names(read_run(run)), same_shard=same, by_key=units_by_key)
 
 
 class LabelsReader:
@@ -101,13 +97,13 @@ class LabelsReader:
         """Gives an image the labels of its counterpart in the run, or the reason why that has none of use."""
         if labeled.status != Status.OK:
             image.status, image.error = labeled.status, labeled.error
-        elif (labeled.width, labeled.height) != (image.width, image.height):
+        elif labeled.shape != image.shape:
             sizes = f"{labeled.width} × {labeled.height} pixels, the image {image.width} × {image.height}"
             image.status, image.error = Status.LABEL_SIZE, f"its labels are {sizes}"
         else:
             table = self.segments(labeled.unit)
             segments = table.filter(pc.equal(table["image_id"], labeled.image_id)).to_pylist()
-            labels = label_map(segments, labeled.height or 0, labeled.width or 0, self.spec.names)
+            labels = label_map(segments, *labeled.shape, self.spec.names)
             image.predictions = [np.ascontiguousarray(labels).tobytes()]
             image.windows, image.anomaly_tokens = labeled.windows, labeled.anomaly_tokens
 

@@ -23,23 +23,16 @@ import pyarrow.compute as pc
 from scclip.metrics import confusion, mean_iou
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import (
-    IMAGES_SCHEMA,
-    ImageRecord,
-    Status,
-    records_of,
-    schema_of,
-    table_of,
-)
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, ImageRecord, Status, records_of, schema_of, table_of
 from scclip.pipeline.evaluation.truth import TruthConfig, TruthError, read_truth
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.commit import read_parts, write_part
+from scclip.pipeline.run.commit import read_parts, remove_parts, write_part
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.totals import Totals, unit_metadata
-from scclip.pipeline.storage.files import create, remove
+from scclip.pipeline.storage.files import create
 from scclip.pipeline.storage.threads import map_threads
 
 if TYPE_CHECKING:
@@ -75,10 +68,8 @@ SCORED_SCHEMA = pa.schema(
     [
         IMAGES_SCHEMA.field("image_id").with_nullable(False),
         *list(IMAGES_SCHEMA)[1 : IMAGES_SCHEMA.get_field_index("error") + 1],
-        *map(
-            schema_of(ScoredImage).field,
-            ("truth_pixels", "correct_pixels", "mean_iou", "anomaly_tokens", "windows", "labels_png", "seconds"),
-        ),
+        *map(schema_of(ScoredImage).field, ("truth_pixels", "correct_pixels", "mean_iou")),
+        *map(schema_of(ScoredImage).field, ("anomaly_tokens", "windows", "labels_png", "seconds")),
     ]
 )
 
@@ -125,13 +116,12 @@ def score_image(predicted: PredictedImage, scoring: Scoring) -> tuple[ScoredImag
     image = ScoredImage.of(predicted, image_id=coco.image_id(predicted.unit, predicted.index))
     if image.status != Status.OK or predicted.predictions is None:
         return image, None
-    shape = (image.height or 0, image.width or 0)
     try:
-        truth = read_truth(predicted.truth, shape, scoring.truth, scoring.names)
+        truth = read_truth(predicted.truth, image.shape, scoring.truth, scoring.names)
     except TruthError as error:
         image.status, image.error = error.status, str(error)
         return image, None
-    maps = [np.frombuffer(data, scoring.dtype).reshape(shape) for data in predicted.predictions]
+    maps = [np.frombuffer(data, scoring.dtype).reshape(image.shape) for data in predicted.predictions]
     matrices = np.stack([confusion(truth, labels, scoring.shape[1]) for labels in maps])
     image.truth_pixels = int(matrices[0].sum())
     image.correct_pixels = [int(np.trace(matrix)) for matrix in matrices]
@@ -160,20 +150,16 @@ def finish_scores(unit: int, chunks: int, files: RunFiles, scoring: Scoring) -> 
     total = sum((unpack(metadata[CONFUSION_KEY], scoring) for _, metadata in parts), np.zeros(scoring.shape, np.int64))
     metadata = {CONFUSION_KEY: pack(total), TOTALS_KEY: json.dumps(scored_totals(images).to_dict()).encode()}
     create(files.unit_file("images", unit), parquet_bytes(keep_worst(images, scoring.worst), metadata))
-    remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+    remove_parts(files, unit, chunks)
 
 
 def scored_totals(images: pa.Table) -> Totals:
     """Totals of a SCORED_SCHEMA table: statuses, pixels, windows, anomaly tokens."""
     ok = images.filter(pc.equal(images["status"], Status.OK))
+    statuses = Counter(images["status"].to_pylist())
     width, height = (ok[name].to_numpy().astype(np.int64) for name in ("width", "height"))
     windows, anomalies = (pc.sum(ok[name]).as_py() or 0 for name in ("windows", "anomaly_tokens"))
-    return Totals(
-        statuses=Counter(images["status"].to_pylist()),
-        pixels=int((width * height).sum()),
-        windows=windows,
-        anomaly_tokens=anomalies,
-    )
+    return Totals(statuses=statuses, pixels=int((width * height).sum()), windows=windows, anomaly_tokens=anomalies)
 
 
 def read_scores(files: RunFiles, units: Iterable[int], scoring: Scoring) -> tuple[Totals, IntArray]:

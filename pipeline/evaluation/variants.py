@@ -9,12 +9,10 @@ The tower runs once for all variants; the labels of each are those that `scclip 
 from dataclasses import dataclass
 
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.pipeline.annotations.schemas import ImageRecord, records_of, table_of
+from scclip.pipeline.annotations.schemas import ImageRecord
 from scclip.pipeline.evaluation.scoring import PREDICTED_SCHEMA, PredictedImage
-from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, VariantLabels
-from scclip.pipeline.labeling.watch import FREE, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +32,7 @@ class VariantsSpec:
 class VariantLabeler(Labeler):
     """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
 
-    def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
-        """A decoded chunk → its predictions."""
-        return chunk.with_images(table_of(self.label(records_of(chunk.images, DecodedImage), watch), PREDICTED_SCHEMA))
+    schema = PREDICTED_SCHEMA
 
     def describe(self, image: DecodedImage, labels: VariantLabels) -> ImageRecord:
         """The record of an image that has labels; counts are those of the first variant."""

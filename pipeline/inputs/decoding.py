@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from scclip.pipeline.annotations.schemas import ImageRecord, Status, records_of, schema_of, table_of
+from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, schema_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk, EncodedImage
 from scclip.pipeline.inputs.headers import header_size
 
@@ -51,12 +51,8 @@ class DecodeConfig:
             raise ValueError(f"max_pixels is {self.max_pixels}; give 1 or more")
 
 
-class DecodeError(Exception):
-    """An image that cannot be decoded, with its status and a one-line reason."""
-
-    def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class DecodeError(ImageError):
+    """An image that cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -202,6 +198,11 @@ class DecodedImage(ImageRecord):
     rgb_width: Annotated[int | None, pa.int32(), "Less than width where a JPEG was decoded at reduced scale."] = None
     rgb_height: Annotated[int | None, pa.int32(), "Less than height in the same case."] = None
 
+    @property
+    def array(self) -> np.ndarray:
+        """The pixels that were decoded, uint8 (rgb_height, rgb_width, 3), not copied."""
+        return np.frombuffer(self.rgb or b"", np.uint8).reshape(self.rgb_height or 0, self.rgb_width or 0, 3)
+
 
 DECODED_SCHEMA = schema_of(DecodedImage)
 
@@ -221,11 +222,11 @@ def _decoded(encoded: EncodedImage, config: DecodeConfig, excluded: str | None) 
     image = DecodedImage.of(encoded, truth=encoded.truth)
     try:
         if excluded:
-            raise DecodeError(Status.KILLED_WORKER, excluded)
+            raise ImageError(Status.KILLED_WORKER, excluded)
         if encoded.status == Status.OK and encoded.data is not None:
             pixels = decode_image(bytes(encoded.data), config)
             image.rgb, image.orientation = pixels.rgb.data.cast("B"), pixels.orientation
             (image.height, image.width), (image.rgb_height, image.rgb_width, _) = pixels.size, pixels.rgb.shape
-    except DecodeError as failure:
+    except ImageError as failure:
         image.status, image.error = failure.status, str(failure)
     return image

@@ -21,7 +21,7 @@ from scclip.encoder.cuda import free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
 from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
-from scclip.pipeline.annotations.schemas import ImageRecord, Status, records_of, table_of
+from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.watch import FREE, Watch
@@ -68,12 +68,10 @@ class LabelerSpec:
         return Segmenter(model, self.text_features, self.query_category, self.segmenter, variants)
 
 
-class KilledWorker(Exception):
-    """Stands for an image that is not to be touched, because it killed its process before."""
-
-
 class Labeler:
     """One model; labels one chunk a call, several calls at a time."""
+
+    schema = LABELED_SCHEMA  # of what comes out
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter, self.halving = segmenter, threading.Lock()
@@ -86,36 +84,39 @@ class Labeler:
 
         Where `watch` wants it, images are labeled one by one: the static window batch gives the same bytes.
         """
-        return chunk.with_images(table_of(self.label(records_of(chunk.images, DecodedImage), watch), LABELED_SCHEMA))
+        return chunk.with_images(table_of(self.label(records_of(chunk.images, DecodedImage), watch), self.schema))
 
     def label(self, images: Sequence[DecodedImage], watch: Watch) -> list[ImageRecord]:
         """The images with what the model makes of them; those that failed before stay as they are."""
-        began = time.perf_counter()
-        decoded = [(index, image, rgb) for index, image in enumerate(images) if (rgb := rgb_array(image)) is not None]
-        sizes = [(image.height or 0, image.width or 0) for _, image, _ in decoded]
+        began, decoded = time.perf_counter(), [image for image in images if image.rgb is not None]
         if watch.one_by_one:
-            results = [
-                self.segment_alone(rgb, size, watch(image.index))
-                for (_, image, rgb), size in zip(decoded, sizes, strict=True)
-            ]
+            results = [self.segment_alone(image, watch(image.index)) for image in decoded]
         else:
-            results = self.segment([rgb for *_, rgb in decoded], sizes)
-        seconds, labeled = (time.perf_counter() - began) / max(1, len(decoded)), list[ImageRecord](images)
-        for (index, image, _), result in zip(decoded, results, strict=True):
+            results = self.segment([image.array for image in decoded], [image.shape for image in decoded])
+        seconds = (time.perf_counter() - began) / max(1, len(decoded))
+        labeled = {image.index: self.record(image, result) for image, result in zip(decoded, results, strict=True)}
+        for image in labeled.values():
             image.seconds = seconds
-            if isinstance(result, Exception):
-                image.status, image.error = failure(result)
-            else:
-                labeled[index] = self.describe(image, result)
-        return labeled
+        return [labeled.get(image.index, image) for image in images]
+
+    def record(self, image: DecodedImage, result: Result) -> ImageRecord:
+        """An image with its labels, or with the reason why it has none."""
+        if isinstance(result, tuple):
+            return self.describe(image, result)
+        image.status, image.error = Status.LABEL_FAILED, f"{type(result).__name__}: {one_line(result)}"
+        if isinstance(result, ImageError):
+            image.status, image.error = result.status, str(result)
+        return image
 
     def describe(self, image: DecodedImage, labels: VariantLabels) -> ImageRecord:
         """The record of an image that has labels."""
         return LabeledImage.labeled(image, labels[0])
 
-    def segment_alone(self, image: np.ndarray, size: Size, excluded: str | None) -> Result:
+    def segment_alone(self, image: DecodedImage, excluded: str | None) -> Result:
         """One image's labels, unless there is a reason to leave it alone."""
-        return KilledWorker(excluded) if excluded else self.segment([image], [size])[0]
+        if excluded:
+            return ImageError(Status.KILLED_WORKER, excluded)
+        return self.segment([image.array], [image.shape])[0]
 
     def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Result]:
         """Every image's labels in its own size, or the error it alone raises; DeviceLost where no other can succeed.
@@ -164,20 +165,3 @@ class Labeler:
                 self.segmenter.config = replace(config, window_batch=failed // 2)
             free_cache()
         return True
-
-
-def rgb_array(image: DecodedImage) -> np.ndarray | None:
-    """The decoded picture, uint8 (h, w, 3) without copying; None for an image that failed before.
-
-    It is smaller than the image where that was decoded at reduced scale.
-    """
-    if image.rgb is None:
-        return None
-    return np.frombuffer(image.rgb, np.uint8).reshape(image.rgb_height or 0, image.rgb_width or 0, 3)
-
-
-def failure(error: Exception) -> tuple[Status, str]:
-    """Status and reason of an image that has no labels."""
-    if isinstance(error, KilledWorker):
-        return Status.KILLED_WORKER, str(error)
-    return Status.LABEL_FAILED, f"{type(error).__name__}: {one_line(error)}"

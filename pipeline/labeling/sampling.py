@@ -5,9 +5,8 @@ estimate = extrapolate(sample, count_all(units))
 """
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,8 +19,10 @@ from scclip.pipeline.inputs.plan import count_images
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.storage.files import join, list_files
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
+KINDS = ("images", "segments", "coco", "masks")  # folders of finished units
 COUNTED = 8  # tars whose images are counted; the others are taken to be like them, by their bytes
 T = TypeVar("T")
 
@@ -56,23 +57,24 @@ def count_all(units: Sequence[Unit]) -> tuple[int, bool]:
     tars = [unit for unit in units if unit.kind == "tar"]
     exact = sum(count_images(unit) for unit in units if unit.kind != "tar")
     counted = spread(tars, COUNTED)
-    found = sum(map(count_images, counted))
+    images = sum(map(count_images, counted))
     if len(counted) == len(tars):
-        return exact + found, True
-    rest = sum(unit.size for unit in tars) / max(1, sum(unit.size for unit in counted))
-    return exact + round(found * rest), False
+        return exact + images, True
+    factor = sum(unit.size for unit in tars) / max(1, sum(unit.size for unit in counted))
+    return exact + round(images * factor), False
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, at equal distances."""
     step = max(1.0, len(items) / most)
-    return [items[int(place * step)] for place in range(min(most, len(items)))]
+    return [items[int(index * step)] for index in range(min(most, len(items)))]
 
 
 def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     """Runs a few images of a few units through every stage; writes only below `job.files`."""
     clock = Stopwatch()
-    some = [shortened(unit) for unit in spread(units, UNITS)]
+    limits = {unit.number: min(IMAGES, unit.image_limit or IMAGES) for unit in units}
+    some = [dataclasses.replace(unit, image_limit=limits[unit.number]) for unit in spread(units, UNITS)]
     encoded = clock.take(lambda: [chunk for unit in some for chunk in read_unit(unit, job.limits)])
     chunks = [chunk for chunk in encoded if not chunk.last]
     decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
@@ -86,7 +88,7 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
         cpu_seconds=clock.seconds,
         label_seconds=label_seconds,
-        output_bytes=sum(map(file_size, written(job.files.output))),
+        output_bytes=sum(file.size for kind in KINDS for file in list_files(join(job.files.output, kind))),
     )
 
 
@@ -105,11 +107,6 @@ class Stopwatch:
             self.seconds += time.perf_counter() - began
 
 
-def shortened(unit: Unit) -> Unit:
-    """Only the unit's first images."""
-    return dataclasses.replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES))
-
-
 def label_there(chunks: Sequence[Chunk], job: LabelJob) -> tuple[list[Chunk], float]:
     """The labeled chunks and the seconds that one actor of the run needs for them, on a node that holds one."""
     share = job.resources
@@ -124,17 +121,6 @@ def label_chunks(spec: Any, chunks: Sequence[Chunk]) -> tuple[list[Chunk], float
     labeler(chunks[0])
     began = time.perf_counter()
     return [labeler(chunk) for chunk in chunks], time.perf_counter() - began
-
-
-def written(folder: str) -> Iterable[str]:
-    """The files of finished units."""
-    for kind in ("images", "segments", "coco", "masks"):
-        for path, _, names in os.walk(os.path.join(folder, kind)):
-            yield from (os.path.join(path, name) for name in names)
-
-
-def file_size(path: str) -> int:
-    return os.stat(path).st_size
 
 
 def extrapolate(sample: Sample, images: int) -> Estimate:

@@ -41,14 +41,7 @@ from scclip.pipeline.run.files import (
     read_table,
 )
 from scclip.pipeline.run.totals import totals
-from scclip.pipeline.storage.files import (
-    create,
-    exists,
-    read_bytes,
-    remove,
-    remove_abandoned,
-    replace,
-)
+from scclip.pipeline.storage.files import create, exists, read_bytes, remove, remove_abandoned, replace
 
 ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
 
@@ -114,18 +107,23 @@ def read_parts(
     except FileNotFoundError:
         if not exists(files.unit_file("images", unit)):
             raise
-        remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+        remove_parts(files, unit, chunks)
         return None
+
+
+def remove_parts(files: RunFiles, unit: int, chunks: int) -> None:
+    """Removes all parts of a unit, and their folder."""
+    remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
 
 
 def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint | None:
     """Where reading goes on after the unbroken run of parts from chunk 0; None: at the start."""
-    present, last = set(done), -1
-    while last + 1 in present:
-        last += 1
-    if last < 0:
+    present, unbroken = set(done), 0
+    while unbroken in present:
+        unbroken += 1
+    if unbroken == 0:
         return None
-    metadata = pq.read_schema(pa.BufferReader(read_bytes(files.part(unit, last)))).metadata or {}
+    metadata = pq.read_schema(pa.BufferReader(read_bytes(files.part(unit, unbroken - 1)))).metadata or {}
     return ResumePoint.from_json(metadata[RESUME_KEY].decode()) if RESUME_KEY in metadata else None
 
 
@@ -153,7 +151,7 @@ def finish_unit(
     sums = json.dumps(totals(images, segments).to_dict(), sort_keys=True)
     metadata = {DIGESTS_KEY: json.dumps(digests, sort_keys=True).encode(), TOTALS_KEY: sums.encode()}
     create(files.unit_file("images", unit), parquet_bytes(images, metadata))
-    remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+    remove_parts(files, unit, chunks)
     return images
 
 
