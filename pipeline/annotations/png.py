@@ -1,4 +1,7 @@
-"""Planes as PNG."""
+"""Planes of label indices or scores as greyscale PNG.
+
+>>> read_plane(png(labels))     # the same (H, W) again
+"""
 
 import io
 

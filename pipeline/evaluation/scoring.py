@@ -146,8 +146,8 @@ def finish_scores(unit: int, chunks: int, files: RunFiles, scoring: Scoring) -> 
     parts = read_parts(files, unit, chunks, SCORED_SCHEMA)
     if parts is None:
         return
-    images = pa.concat_tables([SCORED_SCHEMA.empty_table(), *(table for table, _ in parts)])
-    total = sum((unpack(metadata[CONFUSION_KEY], scoring) for _, metadata in parts), np.zeros(scoring.shape, np.int64))
+    images, packed = parts[0], [metadata[CONFUSION_KEY] for metadata in parts[1]]
+    total = sum((unpack(data, scoring) for data in packed), np.zeros(scoring.shape, np.int64))
     metadata = {CONFUSION_KEY: pack(total), TOTALS_KEY: json.dumps(scored_totals(images).to_dict()).encode()}
     create(files.unit_file("images", unit), parquet_bytes(keep_worst(images, scoring.worst), metadata))
     remove_parts(files, unit, chunks)

@@ -79,16 +79,10 @@ class Chunk:
         images = self.images.combine_chunks()
         columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in images.columns]
         structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
-        fields = [
-            pa.field("unit", pa.int32(), nullable=False),
-            pa.field("chunk", pa.int32(), nullable=False),
-            pa.field("images", pa.list_(structs.type), nullable=False),
-            pa.field("resume", pa.string()),
-            pa.field("last", pa.bool_(), nullable=False),
-        ]
-        resume = self.resume.to_json() if self.resume else None
         lists = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
-        return pa.table([[self.unit], [self.number], lists, [resume], [self.last]], schema=pa.schema(fields))
+        resume = pa.array([self.resume.to_json() if self.resume else None], pa.string())
+        outer = {"unit": [self.unit], "chunk": [self.number], "resume": resume, "last": [self.last]}
+        return pa.table({**outer, "images": lists})
 
     @staticmethod
     def from_arrow(table: pa.Table) -> "Chunk":

@@ -171,22 +171,18 @@ _FOREIGN = {
 def _unidentified(data: bytes) -> tuple[Status, str]:
     """(status, reason) for bytes that no decoder recognises, naming what they look like."""
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
-    lower = head.lower()
+    lower, start = head.lower(), f"starts with {head[:15].decode('latin-1')!r}"
     if lower.startswith((b"<svg", b"<?xml")):
         return Status.UNSUPPORTED, "an SVG or XML document, not an image of pixels"
     if lower.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return Status.UNDECODABLE, f"starts with {_shown(head)}: an HTML page, not an image"
+        return Status.UNDECODABLE, f"{start}: an HTML page, not an image"
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1").strip()
         return Status.UNSUPPORTED, f"{brand} (HEIF, AVIF or video) is not supported; convert it"
     if header_size(data) or data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n":
         return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
     kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
-    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"starts with {_shown(head)}: {kind or 'not an image'}"
-
-
-def _shown(head: bytes) -> str:
-    return repr(head[:15].decode("latin-1"))
+    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"{start}: {kind or 'not an image'}"
 
 
 @dataclass(kw_only=True)

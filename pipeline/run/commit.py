@@ -89,26 +89,23 @@ def part_record(image: LabeledImage, options: CommitOptions) -> PartImage:
     return labeled_record(image, labels, **{name: png(plane) for name, plane in planes.items()})
 
 
-def read_part(files: RunFiles, unit: int, chunk: int, schema: pa.Schema = PART_SCHEMA) -> tuple[pa.Table, Metadata]:
-    """A part of this schema and its metadata."""
-    table = read_table(files.part(unit, chunk))
-    return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
-
-
 def read_parts(
     files: RunFiles, unit: int, chunks: int, schema: pa.Schema = PART_SCHEMA
-) -> list[tuple[pa.Table, Metadata]] | None:
-    """All parts of a unit; None where another writer has finished it meanwhile: then what is left of them is removed.
+) -> tuple[pa.Table, list[Metadata]] | None:
+    """All parts of a unit as one table of this schema, and the metadata of each.
 
+    None where another writer has finished the unit meanwhile: then what is left of its parts is removed.
     Raises FileNotFoundError where a part is missing and the unit is not finished.
     """
     try:
-        return [read_part(files, unit, chunk, schema) for chunk in range(chunks)]
+        parts = [read_table(files.part(unit, chunk)) for chunk in range(chunks)]
     except FileNotFoundError:
         if not exists(files.unit_file("images", unit)):
             raise
         remove_parts(files, unit, chunks)
         return None
+    tables = [part.replace_schema_metadata(None).cast(schema) for part in parts]
+    return pa.concat_tables([schema.empty_table(), *tables]), [part.schema.metadata or {} for part in parts]
 
 
 def remove_parts(files: RunFiles, unit: int, chunks: int) -> None:
@@ -137,7 +134,7 @@ def finish_unit(
     parts = read_parts(files, unit, chunks)
     if parts is None:
         return read_images(files, unit)
-    part = refuse_repeated_ids(pa.concat_tables([PART_SCHEMA.empty_table(), *(table for table, _ in parts)]))
+    part = refuse_repeated_ids(parts[0])
     images, segments = split_part(part)
     contents = {
         "coco": coco.dump(coco.document(images, segments, categories=categories, info=info)),
