@@ -12,12 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from scclip.categories import ignore_value
+from scclip.categories import Labels, ignore_value
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
 BLOCK_PIXELS = 1 << 20  # int64 pair numbers of a block: 8 MiB whatever the size of the image
 
 

@@ -1,20 +1,21 @@
-"""Label map ↔ COCO: run-length encoding, boxes, components, ids, categories and documents.
+"""COCO: ids of images and annotations, categories and documents.
 
-Every category of a label map is encoded in one pass over its column-major runs; the strings are byte-equal to
-`pycocotools.mask.encode` of each category's mask. Background (0) and ignored pixels are no COCO segments: they are
-fractions in `images/`, and together with the segments they cover the image.
+Background (0) and ignored pixels are no COCO segments: they are fractions in `images/`, and together with the segments
+they cover the image.
 
-Use: `segments = encode_label_map(labels); decode(segments[3].rle)`
+Use: `dump(document(images, segments, categories=categories(names), info={}))`
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from scclip.categories import Categories
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord, Status, records_of
 
 UNIT_BITS, INDEX_BITS, CATEGORY_BITS = 21, 20, 12
 IMAGE_ID_LIMIT = 1 << (UNIT_BITS + INDEX_BITS)  # 2^41, so that every annotation id stays below 2^53, exact in JSON
@@ -46,7 +47,10 @@ def annotation_id(image_id: int, category_id: int) -> int:
     return (image_id << CATEGORY_BITS) + category_id
 
 
-def categories(vocabulary: Categories) -> list[dict[str, Any]]:
+Entry = dict[str, object]  # a JSON object of a COCO document
+
+
+def categories(vocabulary: Categories) -> list[Entry]:
     """COCO's categories, ids 1..N; a background, 0, is left out.
 
     `supercategory` is "thing", "stuff" or, where the vocabulary does not say, "unknown"; there is no `isthing` then.
@@ -56,52 +60,46 @@ def categories(vocabulary: Categories) -> list[dict[str, Any]]:
     ]
 
 
-def _category(category: int, name: str, thing: bool | None) -> dict[str, Any]:
-    entry = {"id": category, "name": name}
+def _category(category: int, name: str, thing: bool | None) -> Entry:
     if thing is None:
-        return {**entry, "supercategory": "unknown"}
-    return {**entry, "supercategory": "thing" if thing else "stuff", "isthing": int(thing)}
+        return {"id": category, "name": name, "supercategory": "unknown"}
+    return {"id": category, "name": name, "supercategory": "thing" if thing else "stuff", "isthing": int(thing)}
 
 
-def image_entry(row: Mapping[str, Any]) -> dict[str, Any]:
-    """COCO's image of one row of `images/` (statistics.IMAGES_SCHEMA)."""
-    return {"id": row["image_id"], "file_name": row["file_name"], "height": row["height"], "width": row["width"]}
+def image_entry(image: ImageRecord) -> Entry:
+    """COCO's image of a row of `images/`."""
+    return {"id": image.image_id, "file_name": image.file_name, "height": image.height, "width": image.width}
 
 
-def annotation_entry(row: Mapping[str, Any]) -> dict[str, Any]:
-    """COCO's annotation of one row of `segments/` (statistics.SEGMENTS_SCHEMA); `score` is the mean confidence."""
+def annotation_entry(segment: SegmentRecord) -> Entry:
+    """COCO's annotation of a row of `segments/`."""
     return {
-        "id": annotation_id(row["image_id"], row["category_id"]),
-        "image_id": row["image_id"],
-        "category_id": row["category_id"],
-        "segmentation": {"size": list(row["rle"]["size"]), "counts": row["rle"]["counts"]},
-        "area": float(row["area"]),
-        "bbox": [float(side) for side in row["bbox"]],
+        "id": annotation_id(segment.image_id, segment.category_id),
+        "image_id": segment.image_id,
+        "category_id": segment.category_id,
+        "segmentation": {"size": list(segment.rle["size"]), "counts": segment.rle["counts"]},
+        "area": float(segment.area),
+        "bbox": [float(side) for side in segment.bbox],
         "iscrowd": 0,
-        "score": row["mean_confidence"],
+        "score": segment.mean_confidence,
     }
 
 
-def document(
-    images: Iterable[Mapping[str, Any]],
-    segments: Iterable[Mapping[str, Any]],
-    *,
-    categories: list[dict[str, Any]],
-    info: Mapping[str, Any],
-) -> dict[str, Any]:
-    """COCO document of a unit's rows of `images/` (those with status "ok") and of `segments/`, in their order.
+def document(images: pa.Table, segments: pa.Table, *, categories: list[Entry], info: Mapping[str, object]) -> Entry:
+    """COCO document of a unit's tables: of its labeled images (IMAGES_SCHEMA) and its segments (SEGMENTS_SCHEMA).
 
     `info` is taken as it is: vocabulary and model of the run, no dates, so that equal runs give equal bytes.
     """
+    labeled = images.filter(pc.equal(images["status"], Status.OK))
     return {
         "info": dict(info),
         "licenses": [],
         "categories": categories,
-        "images": [image_entry(row) for row in images if row["status"] == Status.OK],
-        "annotations": [annotation_entry(row) for row in segments],
+        "images": [image_entry(image) for image in records_of(labeled, ImageRecord)],
+        "annotations": [annotation_entry(segment) for segment in records_of(segments, SegmentRecord)],
     }
 
 
-def dump(document: Mapping[str, Any]) -> bytes:
+def dump(document: Mapping[str, object]) -> bytes:
     """Compact JSON. ASCII only, because pycocotools opens documents in the locale's encoding."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")

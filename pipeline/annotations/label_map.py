@@ -1,15 +1,20 @@
-"""Label maps from run-length encodings."""
+"""Label maps from run-length encodings, and from the bytes in which they travel from stage to stage.
+
+>>> labels = label_map(segments, height, width, names)      # from rows of segments/
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations import rle
-from scclip.pipeline.annotations.schemas import MAPS
+from scclip.pipeline.annotations.schemas import ImageRecord, schema_of
+from scclip.segmentation.types import Segmentation
 
 
 def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, categories: Categories) -> Labels:
@@ -23,23 +28,32 @@ def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, ca
     return labels
 
 
-@dataclass(frozen=True)
-class LabelMaps:
-    """What `scclip.segmentation.segmenter.Segmentation` holds: its fields, shapes and types."""
+@dataclass(kw_only=True)
+class LabeledImage(ImageRecord):
+    """An image that came out of the model: the pixels of `Segmentation`, row by row; null where it has no labels."""
 
-    labels: np.ndarray
-    argmax: np.ndarray
-    confidence: np.ndarray
-    runner_up: np.ndarray
-    margin: np.ndarray
-    entropy: float
-    anomaly_tokens: int
-    windows: int
+    labels: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8 or uint16."] = None
+    argmax: Annotated[bytes | memoryview | None, pa.large_binary(), "The same type."] = None
+    confidence: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
+    runner_up: Annotated[bytes | memoryview | None, pa.large_binary(), "The type of the labels."] = None
+    margin: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
+
+    @staticmethod
+    def labeled(image: ImageRecord, labels: Segmentation) -> "LabeledImage":
+        """The image with these labels. Their pixels are not copied."""
+        return LabeledImage.of(image, **{name: _flat(value) for name, value in labels._asdict().items()})
+
+    def segmentation(self, category: npt.DTypeLike) -> Segmentation:
+        """The labels, arrays (H, W) that share the bytes; `category` is the dtype of those that hold categories."""
+        score = np.uint8
+        planes = (self.labels, self.argmax, self.confidence, self.runner_up, self.margin)
+        dtypes = (category, category, score, category, score)
+        maps = [np.frombuffer(data or b"", kind).reshape(self.shape) for data, kind in zip(planes, dtypes, strict=True)]
+        return Segmentation._make([*maps, self.entropy, self.anomaly_tokens, self.windows])
 
 
-def label_maps(row: Mapping[str, Any], dtype: npt.DTypeLike) -> LabelMaps:
-    """The maps of a labeled row; `dtype` (uint8 or uint16) is that of the maps that hold categories."""
-    dtypes = {name: np.uint8 if name in ("confidence", "margin") else dtype for name in MAPS}
-    shape = row["height"], row["width"]
-    maps: dict[str, Any] = {name: np.frombuffer(row[name], dtypes[name]).reshape(shape) for name in MAPS}
-    return LabelMaps(**maps, **{name: row[name] for name in ("entropy", "anomaly_tokens", "windows")})
+LABELED_SCHEMA = schema_of(LabeledImage)
+
+
+def _flat(value: Any) -> Any:
+    return np.ascontiguousarray(value).data.cast("B") if isinstance(value, np.ndarray) else value

@@ -1,4 +1,7 @@
-"""Planes as PNG."""
+"""Planes of label indices or scores as greyscale PNG.
+
+>>> read_plane(png(labels))     # the same (H, W) again
+"""
 
 import io
 
@@ -15,7 +18,7 @@ def png(plane: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def read_plane(data: bytes) -> Labels:
+def read_plane(data: bytes | memoryview) -> Labels:
     """The values (H, W) of a PNG of indices, uint8 or uint16. OSError for no image, ValueError for one in colours."""
     with Image.open(io.BytesIO(data)) as image:
         plane = np.asarray(image)

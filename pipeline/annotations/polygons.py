@@ -34,14 +34,10 @@ def outline(mask: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if outer is None:
         raise ValueError("the mask has no pixel")
     # From its leftmost vertex a hole looks left: what it meets is the outer ring, or a hole that is joined already.
-    leftmost = sorted((np.roll(hole, -int(np.lexsort((hole[:, 0], hole[:, 1]))[0]), axis=0) for hole in holes), key=_x)
-    for hole in leftmost:
+    turned = [np.roll(hole, -int(np.lexsort((hole[:, 0], hole[:, 1]))[0]), axis=0) for hole in holes]
+    for hole in sorted(turned, key=lambda ring: (int(ring[0, 1]), int(ring[0, 0]))):
         outer = join_hole(outer, hole)
     return outer[:, ::-1].astype(np.float64)
-
-
-def _x(ring: Ring) -> tuple[int, int]:
-    return int(ring[0, 1]), int(ring[0, 0])
 
 
 def rings(mask: npt.NDArray[Any]) -> list[Ring]:
@@ -51,17 +47,17 @@ def rings(mask: npt.NDArray[Any]) -> list[Ring]:
     across = partners(np.lexsort((west, x, y)))
     down = partners(np.lexsort((north, y, x)))
     points, across_of, down_of = np.stack([y, x], axis=1), across.tolist(), down.tolist()
-    seen, found = [False] * len(points), list[Ring]()
+    seen, borders = [False] * len(points), list[Ring]()
     for first in range(len(points)):
-        walk, at = list[int](), first
-        while not seen[at]:
-            right = across_of[at]
-            seen[at] = seen[right] = True
-            walk += [at, right]
-            at = down_of[right]
+        walk, vertex = list[int](), first
+        while not seen[vertex]:
+            right = across_of[vertex]
+            seen[vertex] = seen[right] = True
+            walk += [vertex, right]
+            vertex = down_of[right]
         if walk:
-            found.append(points[walk])
-    return found
+            borders.append(points[walk])
+    return borders
 
 
 def corners(mask: npt.NDArray[Any]) -> tuple[IntArray, IntArray, IntArray, IntArray]:
@@ -78,13 +74,8 @@ def corners(mask: npt.NDArray[Any]) -> tuple[IntArray, IntArray, IntArray, IntAr
     y, x, kind = np.repeat(y, repeat), np.repeat(x, repeat), np.repeat(kind, repeat)
     second = np.append(False, (np.diff(y) == 0) & (np.diff(x) == 0)) if len(y) else np.zeros(0, bool)
     north = second.astype(np.int64)  # the first of a pair is the northern pixel's, the second the southern's
-    west = np.where(kind == 6, 1 - north, north) * (repeat_of(repeat) == 2)  # 6: north-east and south-west
+    west = np.where(kind == 6, 1 - north, north) * (np.repeat(repeat, repeat) == 2)  # 6: north-east and south-west
     return y, x, west, north
-
-
-def repeat_of(repeat: IntArray) -> IntArray:
-    """Each vertex's number of vertices at its place."""
-    return np.repeat(repeat, repeat)
 
 
 def partners(order: IntArray) -> IntArray:
@@ -100,8 +91,8 @@ def join_hole(outer: Ring, hole: Ring) -> Ring:
     after = np.roll(outer, -1, axis=0)
     upright = outer[:, 1] == after[:, 1]
     low, high = np.minimum(outer[:, 0], after[:, 0]), np.maximum(outer[:, 0], after[:, 0])
-    met = np.flatnonzero(upright & (outer[:, 1] < x) & (low <= y) & (y <= high))
-    edge = int(met[np.argmax(outer[met, 1])])
+    crossed = np.flatnonzero(upright & (outer[:, 1] < x) & (low <= y) & (y <= high))
+    edge = int(crossed[np.argmax(outer[crossed, 1])])
     foot = np.array([[y, outer[edge, 1]]])
     backwards = [hole[:1], hole[:0:-1], hole[:1]]  # against the outer ring: its area counts as negative
     return np.concatenate([outer[: edge + 1], foot, *backwards, foot, outer[edge + 1 :]])

@@ -1,6 +1,12 @@
-"""Label map ↔ run-length encodings, as COCO has them."""
+"""Label map ↔ run-length encodings, as COCO has them: boxes, areas and 4-connected components on the way.
 
-from collections.abc import Collection, Mapping
+Every category of a label map is encoded in one pass over its column-major runs; the strings are byte-equal to
+`pycocotools.mask.encode` of each category's mask.
+
+>>> segments = encode_label_map(labels); decode(segments[3].rle)
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from scclip.categories import BACKGROUND, ignore_value
+from scclip.pipeline.annotations.schemas import RLE
 
 TRANSPOSE_ROWS = 128  # measured: 2 × (640 × 480) and 7 × (12 MP) faster than one transposed copy
 
@@ -33,8 +40,8 @@ class Segment:
     """COCO's compressed run lengths of the column-major mask."""
 
     @property
-    def rle(self) -> dict[str, Any]:
-        """The COCO segmentation, `{"size": [height, width], "counts": str}`."""
+    def rle(self) -> RLE:
+        """The segment's mask as a COCO segmentation."""
         return {"size": list(self.size), "counts": self.counts}
 
 
@@ -98,7 +105,7 @@ def encode_counts(labels: npt.NDArray[Any], *, skip: Collection[int] = ()) -> di
     return dict(zip(groups.categories, _compressed_counts(groups, labels.size), strict=True))
 
 
-def decode(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+def decode(rle: RLE) -> npt.NDArray[np.bool_]:
     """Mask (H, W) of a COCO segmentation with compressed counts (str or bytes)."""
     return pycocotools_mask.decode({"size": list(rle["size"]), "counts": rle["counts"]}).astype(bool)
 
@@ -186,8 +193,8 @@ def _pack(values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
         [magnitude >= limit for limit in limits[limits <= magnitude.max()]] + [np.zeros(values.shape, bool)]
     )
     characters = np.empty((values.size, len(more)), np.uint8)
-    for place, continued in enumerate(more.view(np.uint8)):
-        digit = (values >> 5 * place).astype(np.uint8) & 31
-        written = more[place - 1] if place else 1
-        characters[:, place] = (digit + (continued << 5) + 48) * written
+    for index, continued in enumerate(more.view(np.uint8)):
+        digit = (values >> 5 * index).astype(np.uint8) & 31
+        written = more[index - 1] if index else 1
+        characters[:, index] = (digit + (continued << 5) + 48) * written
     return characters

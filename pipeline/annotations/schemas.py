@@ -1,6 +1,16 @@
-"""Arrow schemas of everything that is written about images and segments."""
+"""What is written about images and segments: their statuses, their records, and the Arrow schemas of the records.
 
+A record is a dataclass whose fields are the columns of a table. `ImageRecord` is a row of images/. What one stage hands
+to the next is a class that extends it, so that a new column of images/ is one line here and one where it is measured.
+
+Use: `table = table_of([image, ...], IMAGES_SCHEMA); images = records_of(table, ImageRecord)`
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import pyarrow as pa
 
@@ -45,82 +55,134 @@ class Status(str, Enum):
         return str.__format__(self, spec)
 
 
-def _field(name: str, dtype: pa.DataType, *, nullable: bool = False) -> pa.Field:
-    return pa.field(name, dtype, nullable=nullable)
+class ImageError(Exception):
+    """Why an image has no labels: a status, and a reason in one line."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
-RLE_TYPE = pa.struct([_field("size", pa.list_(pa.int32())), _field("counts", pa.string())])
+@functools.cache
+def schema_of(record: type) -> pa.Schema:
+    """The schema of a table of records: the fields that are annotated with an Arrow type (and what they hold).
 
-# One row per image × category that has pixels; `rle` is what pycocotools.mask.decode takes.
-SEGMENTS_SCHEMA = pa.schema(
-    [
-        _field("image_id", pa.int64()),
-        _field("category_id", pa.int32()),  # 1..N
-        _field("area", pa.int64()),  # pixels
-        _field("area_fraction", pa.float64()),  # of the image's pixels
-        _field("bbox", pa.list_(pa.float64(), 4)),  # x, y, width, height in pixels
-        _field("mean_confidence", pa.float64()),  # score of the class before thresholds, 0..1
-        _field("p10_confidence", pa.float64()),  # the lowest level that at least a tenth of the pixels do not exceed
-        _field("margin", pa.float64()),  # mean of best minus second-best score
-        _field("runner_up", pa.int32(), nullable=True),  # the most frequent second-best category; 0 is background
-        _field("components", pa.int32()),  # 4-connected
-        _field("rle", RLE_TYPE),
-    ]
-)
+    A column may be null where the field's default is None.
+    """
+    hints = get_type_hints(record, include_extras=True)
+    columns = [each for each in fields(record) if hasattr(hints[each.name], "__metadata__")]
+    types = [hints[each.name].__metadata__[0] for each in columns]
+    nullable = [each.default is None for each in columns]
+    return pa.schema(list(map(pa.field, (each.name for each in columns), types, nullable)))
 
-# One row per image read. Measured columns are null where the image was not labeled (status other than "ok").
-IMAGES_SCHEMA = pa.schema(
-    [
-        _field("image_id", pa.int64(), nullable=True),  # null: bad_id
-        _field("key", pa.string()),
-        _field("file_name", pa.string()),
-        _field("unit", pa.int32()),
-        _field("index", pa.int32()),  # in its unit
-        _field("width", pa.int32(), nullable=True),  # after the orientation is applied
-        _field("height", pa.int32(), nullable=True),
-        _field("orientation", pa.int8(), nullable=True),  # EXIF 1..8, as found
-        _field("status", pa.string()),
-        _field("error", pa.string(), nullable=True),
-        _field("categories", pa.list_(pa.int32()), nullable=True),  # ascending, those in segments/
-        _field("coverage", pa.float64(), nullable=True),  # fraction of pixels with a class
-        _field("background_fraction", pa.float64(), nullable=True),
-        _field("ignored_fraction", pa.float64(), nullable=True),
-        _field("mean_confidence", pa.float64(), nullable=True),  # of all pixels, before thresholds
-        _field("entropy", pa.float64(), nullable=True),
-        _field("anomaly_tokens", pa.int32(), nullable=True),
-        _field("windows", pa.int32(), nullable=True),
-        _field("metadata", pa.string(), nullable=True),  # JSON
-        _field("seconds", pa.float64(), nullable=True),  # the one column that differs between equal runs
-    ]
-)
 
+Record = TypeVar("Record")
+
+
+def table_of(records: Iterable[object], schema: pa.Schema) -> pa.Table:
+    """Records as a table. What a record does not have is null, what the schema does not have is left out."""
+    return pa.Table.from_pylist([vars(record) for record in records], schema=schema)
+
+
+def records_of(table: pa.Table, record: type[Record]) -> list[Record]:
+    """The rows of a table as records of this class. Bytes are memoryviews of the table's own, not copies."""
+    columns = [_values(column) for column in table.columns]
+    return [record(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_large_binary(column.type):
+        return list(column.to_pylist())
+    return [memoryview(value.as_buffer()) if value.is_valid else None for value in column]
+
+
+class RLE(TypedDict):
+    """A COCO segmentation with compressed run lengths, as `pycocotools.mask.decode` takes it."""
+
+    size: list[int]
+    """Height and width of the image."""
+    counts: str
+
+
+def _required(name: str, dtype: pa.DataType) -> pa.Field:
+    return pa.field(name, dtype, nullable=False)
+
+
+RLE_TYPE = pa.struct([_required("size", pa.list_(pa.int32())), _required("counts", pa.string())])
+
+
+@dataclass(kw_only=True)
+class SegmentRecord:
+    """All pixels of one category in one image: a row of segments/."""
+
+    image_id: Annotated[int, pa.int64(), "The image's id in images/."]
+    category_id: Annotated[int, pa.int32(), "1 to N, in the vocabulary's order."]
+    area: Annotated[int, pa.int64(), "Pixels."]
+    area_fraction: Annotated[float, pa.float64(), "Share of the image's pixels."]
+    bbox: Annotated[list[float], pa.list_(pa.float64(), 4), "Tight box: x, y, width, height in pixels."]
+    mean_confidence: Annotated[float, pa.float64(), "Mean score of the class before thresholds, 0 to 1."]
+    p10_confidence: Annotated[float, pa.float64(), "The lowest score that a tenth of the pixels do not exceed."]
+    margin: Annotated[float, pa.float64(), "Mean of the best score minus the second best."]
+    runner_up: Annotated[int | None, pa.int32(), "The most frequent second-best category; 0 is the background."] = None
+    components: Annotated[int, pa.int32(), "4-connected components."]
+    rle: Annotated[RLE, RLE_TYPE, "The mask, as pycocotools.mask.decode takes it."]
+
+
+SEGMENTS_SCHEMA = schema_of(SegmentRecord)
+SEGMENTS_TYPE = pa.list_(_required("element", pa.struct(list(SEGMENTS_SCHEMA))))
+Image = TypeVar("Image", bound="ImageRecord")
+
+
+@dataclass(kw_only=True)
+class ImageRecord:
+    """What is known of an image that was read: a row of images/. Every stage fills in more of it."""
+
+    image_id: Annotated[int | None, pa.int64(), "unit · 2^20 + index, or the number in the key; null: bad_id."] = None
+    key: Annotated[str, pa.string(), "Name in the input without its extension."]
+    file_name: Annotated[str, pa.string(), "Name in the input."]
+    unit: Annotated[int, pa.int32(), "Number of the unit, from 1."] = 0
+    index: Annotated[int, pa.int32(), "Place in the unit, from 0."]
+    width: Annotated[int | None, pa.int32(), "Pixels, after the orientation is applied."] = None
+    height: Annotated[int | None, pa.int32(), "Pixels, after the orientation is applied."] = None
+    orientation: Annotated[int | None, pa.int8(), "EXIF orientation as found, 1 to 8."] = None
+    status: Annotated[str, pa.string(), "What became of the image."] = Status.OK
+    error: Annotated[str | None, pa.string(), "Why it has no labels, in one line."] = None
+    categories: Annotated[list[int] | None, pa.list_(pa.int32()), "Those in segments/, ascending."] = None
+    coverage: Annotated[float | None, pa.float64(), "Share of the pixels with a class."] = None
+    background_fraction: Annotated[float | None, pa.float64(), "Share of background."] = None
+    ignored_fraction: Annotated[float | None, pa.float64(), "Share of ignored pixels."] = None
+    mean_confidence: Annotated[float | None, pa.float64(), "Of all pixels, before thresholds."] = None
+    entropy: Annotated[float | None, pa.float64(), "Mean entropy of the scores in nats."] = None
+    anomaly_tokens: Annotated[int | None, pa.int32(), "Patch tokens replaced, over all windows."] = None
+    windows: Annotated[int | None, pa.int32(), "Windows that went through the model."] = None
+    metadata: Annotated[str | None, pa.string(), "JSON from the input, beside the image."] = None
+    seconds: Annotated[float | None, pa.float64(), "The one column that differs between equal runs."] = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels, 0 where they are not known."""
+        return self.height or 0, self.width or 0
+
+    @classmethod
+    def of(cls: type[Image], image: "ImageRecord", **more: Any) -> Image:
+        """The record of this class for an image that an earlier stage knows: the columns of images/, and `more`."""
+        return cls(**{name: getattr(image, name) for name in IMAGES_SCHEMA.names} | more)
+
+
+IMAGES_SCHEMA = schema_of(ImageRecord)
+_names = IMAGES_SCHEMA.names
+MEASURED = _names[_names.index("categories") : _names.index("windows") + 1]  # null where an image has no labels
+
+
+@dataclass(kw_only=True)
+class PartImage(ImageRecord):
+    """A committed image: a row of a chunk's part."""
+
+    segments: Annotated[list[SegmentRecord], SEGMENTS_TYPE, "Its rows of segments/."]
+    labels_png: Annotated[bytes | None, pa.large_binary(), "The label map as PNG."] = None
+    argmax_png: Annotated[bytes | None, pa.large_binary(), "The class before thresholds as PNG."] = None
+    confidence_png: Annotated[bytes | None, pa.large_binary(), "The confidence of that class as PNG."] = None
+
+
+PART_SCHEMA = schema_of(PartImage)
 MASK_COLUMNS = ("labels_png", "argmax_png", "confidence_png")
-
-PART_SCHEMA = pa.schema(
-    [
-        *IMAGES_SCHEMA,
-        _field("segments", pa.list_(_field("element", pa.struct(list(SEGMENTS_SCHEMA))))),
-        *(_field(name, pa.large_binary(), nullable=True) for name in MASK_COLUMNS),
-    ]
-)
-
-CARRIED = ("index", "key", "file_name", "metadata", "status", "error", "width", "height", "orientation")
-
-MAPS = ("labels", "argmax", "confidence", "runner_up", "margin")
-
-LABELED_FIELDS: list[pa.Field] = [
-    pa.field("index", pa.int32(), nullable=False),
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("file_name", pa.string(), nullable=False),
-    pa.field("metadata", pa.string()),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-    pa.field("width", pa.int32()),
-    pa.field("height", pa.int32()),
-    pa.field("orientation", pa.int8()),
-    *(pa.field(name, pa.large_binary()) for name in MAPS),
-    pa.field("entropy", pa.float64()),
-    pa.field("anomaly_tokens", pa.int32()),
-    pa.field("windows", pa.int32()),
-    pa.field("seconds", pa.float64()),
-]

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +65,10 @@ def protocol_line(evaluation: Evaluation) -> str:
     return f"not the protocol of {evaluation.title}: {'; '.join(evaluation.deviations)}"
 
 
-def as_dict(evaluation: Evaluation) -> dict[str, Any]:
+def as_json(evaluation: Evaluation) -> bytes:
     """results.json: fractions 0..1, null for a class that neither truth nor prediction has."""
     categories = list(evaluation.names)
-    variants = {name: variant_dict(matrix, categories) for name, matrix in evaluation.matrices.items()}
-    return {
+    document = {
         "title": evaluation.title,
         "model": evaluation.model,
         "images_read": sum(evaluation.statuses.values()),
@@ -80,11 +78,12 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "protocol": None if evaluation.deviations is None else not evaluation.deviations,
         "deviations": list(evaluation.deviations or ()),
         "classes": [{"category": category, "name": name} for category, name in evaluation.names.items()],
-        "variants": variants,
+        "variants": {name: figures(matrix, categories) for name, matrix in evaluation.matrices.items()},
     }
+    return json.dumps(document, ensure_ascii=True).encode()
 
 
-def variant_dict(matrix: IntArray, categories: list[int]) -> dict[str, Any]:
+def figures(matrix: IntArray, categories: list[int]) -> dict[str, object]:
     """Figures of one variant; the matrix has a row per class and one column more, predicted ignore."""
     columns = [*categories, matrix.shape[1] - 1]
     return {
@@ -98,11 +97,6 @@ def variant_dict(matrix: IntArray, categories: list[int]) -> dict[str, Any]:
 def number(value: float) -> float | None:
     """NaN as JSON has it."""
     return None if math.isnan(value) else value
-
-
-def as_json(evaluation: Evaluation) -> bytes:
-    """results.json, one line per list of numbers; the same bytes for the same figures."""
-    return json.dumps(as_dict(evaluation), ensure_ascii=True).encode()
 
 
 def percent(value: float) -> str:
@@ -131,9 +125,9 @@ def mistakes(evaluation: Evaluation) -> list[Confusion]:
 def mistake_lines(evaluation: Evaluation) -> list[str]:
     """The same as text."""
     return [
-        f"{evaluation.name_of(found.truth)} → {evaluation.name_of(found.predicted)}: {found.pixels:,} pixels, "
-        f"{percent(found.share)} % of the class"
-        for found in mistakes(evaluation)
+        f"{evaluation.name_of(mistake.truth)} → {evaluation.name_of(mistake.predicted)}: {mistake.pixels:,} pixels, "
+        f"{percent(mistake.share)} % of the class"
+        for mistake in mistakes(evaluation)
     ]
 
 
@@ -146,14 +140,11 @@ def head_lines(evaluation: Evaluation) -> list[str]:
 
 def as_text(evaluation: Evaluation) -> str:
     """For the terminal: percent, columns aligned."""
-    rows = table(evaluation)
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(pairs)
-        ).rstrip()
-        for pairs in (list(zip(row, widths, strict=True)) for row in rows)
-    ]
+    columns = list(zip(*table(evaluation), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    aligned = [[text.ljust(widths[0]) for text in columns[0]]]
+    aligned += [[text.rjust(width) for text in column] for column, width in zip(columns[1:], widths[1:], strict=True)]
+    lines = ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
     first = next(iter(evaluation.matrices))
     wrong = [f"largest confusions of {first}:", *(f"  {line}" for line in mistake_lines(evaluation))]
     return "\n".join([*head_lines(evaluation), *lines, *(wrong if len(wrong) > 1 else [])])

@@ -14,17 +14,13 @@ import numpy as np
 
 from scclip.categories import Labels, ignore_value, label_dtype
 from scclip.pipeline.annotations.png import read_plane
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import ImageError, Status
 
 SHOWN = 5  # wrong values in a message
 
 
-class TruthError(Exception):
-    """An image whose ground truth cannot be used, with its status and a one-line reason."""
-
-    def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class TruthError(ImageError):
+    """An image whose ground truth cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +33,9 @@ class TruthConfig:
     """Values that are left out, beside the plane's highest."""
 
 
-def read_truth(data: bytes | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]) -> Labels:
+def read_truth(
+    data: bytes | memoryview | None, shape: tuple[int, ...], config: TruthConfig, known: Container[int]
+) -> Labels:
     """The truth of an image of `shape` (H, W) as category indices and the dtype's ignore value; else TruthError."""
     if not data:
         raise TruthError(Status.NO_TRUTH, "the shard holds no ground truth for this image")
@@ -55,9 +53,9 @@ def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Lab
     """A plane's values as category indices, same shape; uint16 where an index would not fit 8 bits."""
     values = np.unique(plane).tolist()
     left_out = {ignore_value(plane.dtype), *config.ignore}
-    strange = [value for value in values if value not in left_out and value + config.offset not in known]
-    if strange:
-        named = ", ".join(map(str, strange[:SHOWN]))
+    unknown = [value for value in values if value not in left_out and value + config.offset not in known]
+    if unknown:
+        named = ", ".join(map(str, unknown[:SHOWN]))
         remedy = "name it in --truth-ignore, or see --truth-indices"
         raise TruthError(Status.BAD_TRUTH, f"the ground truth holds {named}, which is no class: {remedy}")
     indices = [value + config.offset for value in values if value not in left_out]

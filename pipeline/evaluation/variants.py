@@ -1,20 +1,18 @@
 """The actor of an evaluation: one tower's weights, several variants of the method, one pass over the images.
 
     predict = VariantsSpec(base=spec, calibrations=(settings, settings.maskclip())).start()
-    predicted = predict(decoded)      # chunks, whose images have PREDICTED_FIELDS then
+    predicted = predict(decoded)      # the same chunk, its images as PredictedImage
 
 The tower runs once for all variants; the labels of each are those that `scclip label` writes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.pipeline.annotations.schemas import CARRIED
-from scclip.pipeline.evaluation.scoring import predicted_chunk
-from scclip.pipeline.inputs.chunks import Chunk
-from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Outcome, failed_columns
-from scclip.pipeline.labeling.watch import FREE, Watch
+from scclip.pipeline.annotations.schemas import ImageRecord
+from scclip.pipeline.evaluation.scoring import PREDICTED_SCHEMA, PredictedImage
+from scclip.pipeline.inputs.decoding import DecodedImage
+from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, VariantLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +32,14 @@ class VariantsSpec:
 class VariantLabeler(Labeler):
     """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
 
-    def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
-        """A decoded chunk → its predictions."""
-        return predicted_chunk(chunk, self.rows(chunk.images, watch, [*CARRIED, "truth"]))
+    schema = PREDICTED_SCHEMA
 
-    def describe(self, outcome: Outcome) -> dict[str, Any]:
-        """The columns of one outcome; counts are those of the first variant."""
-        if isinstance(outcome, Exception):
-            return failed_columns(outcome)
-        counts = {name: getattr(outcome[0], name) for name in ("anomaly_tokens", "windows")}
-        return counts | {"predictions": [labels.labels.tobytes() for labels in outcome]}
+    def describe(self, image: DecodedImage, labels: VariantLabels) -> ImageRecord:
+        """The record of an image that has labels; counts are those of the first variant."""
+        return PredictedImage.of(
+            image,
+            truth=image.truth,
+            predictions=[variant.labels.tobytes() for variant in labels],
+            anomaly_tokens=labels[0].anomaly_tokens,
+            windows=labels[0].windows,
+        )

@@ -18,7 +18,7 @@ import ray.data
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import ExportError, LabeledImage, unit_images
+from scclip.pipeline.export.source import ExportError, ExportImage, unit_images
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import create, join, list_files, read_bytes, remove
 from scclip.pipeline.storage.threads import map_threads
@@ -59,7 +59,7 @@ def export_unit(unit: Unit, job: ExportJob) -> Counter[str]:
     """Writes all that a unit adds to the export, its marker last; returns its counts."""
     counts = Counter[str]()
 
-    def images() -> Iterator[LabeledImage]:
+    def images() -> Iterator[ExportImage]:
         for image in unit_images(job, unit):
             counts[f"{image.split} images"] += 1
             yield image

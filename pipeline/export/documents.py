@@ -14,7 +14,7 @@ from functools import partial
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.export.files import picture_file, scratch_writers, write_files
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join, read_bytes
 from scclip.pipeline.storage.streams import create_stream
@@ -48,7 +48,7 @@ class DocumentExporter(ABC):
         self.job = job
 
     @abstractmethod
-    def entries(self, image: LabeledImage) -> ImageEntries:
+    def entries(self, image: ExportImage) -> ImageEntries:
         """What an image adds."""
 
     def categories(self) -> list[JsonObject]:
@@ -59,7 +59,7 @@ class DocumentExporter(ABC):
         """The document of a split, without its ending .json."""
         return join(self.job.output, "annotations", f"{self.name}_{split}")
 
-    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+    def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         """Writes a unit's fragments of both lists, one pair per split, and the files beside."""
         counts = Counter[str]()
         with scratch_writers(partial(self.job.fragment, unit), nullcontext) as fragment:
@@ -94,7 +94,7 @@ class DocumentExporter(ABC):
         yield b"}"
 
 
-def image_entry(image: LabeledImage) -> JsonObject:
+def image_entry(image: ExportImage) -> JsonObject:
     """COCO's image; `file_name` is that of the copied picture where pictures are copied."""
     return {"id": image.image_id, "file_name": image.picture_name, "height": image.height, "width": image.width}
 

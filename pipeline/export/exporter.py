@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from scclip.pipeline.export.job import ExportJob
-    from scclip.pipeline.export.source import LabeledImage
+    from scclip.pipeline.export.source import ExportImage
     from scclip.pipeline.inputs.units import Unit
 
 EXPORTERS = {  # name on the command line → module in formats/ and class
@@ -35,7 +35,7 @@ class Exporter(Protocol):
         """Whether files are named by the images' keys, so that no key may come twice."""
         ...
 
-    def write(self, images: Iterator["LabeledImage"], unit: int) -> Counter[str]:
+    def write(self, images: Iterator["ExportImage"], unit: int) -> Counter[str]:
         """Writes all files of one unit; files that exist already stay as they are.
 
         Args:

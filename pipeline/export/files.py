@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import IO, TypeVar
 
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.storage.files import create, join
 from scclip.pipeline.storage.streams import create_file, scratch
 from scclip.pipeline.storage.threads import map_threads
@@ -23,7 +23,7 @@ def write_files(files: Mapping[str, bytes]) -> None:
         pass
 
 
-def picture_file(image: LabeledImage, job: ExportJob) -> dict[str, bytes]:
+def picture_file(image: ExportImage, job: ExportJob) -> dict[str, bytes]:
     """URL and content of the copied picture; empty where pictures are not copied."""
     return {} if image.data is None else {join(job.output, "images", image.split, image.picture_name): image.data}
 

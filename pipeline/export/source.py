@@ -47,7 +47,7 @@ class ExportError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabeledImage:
+class ExportImage:
     """One labeled image: its values of IMAGE_COLUMNS, and what was read with it."""
 
     image_id: int
@@ -106,7 +106,7 @@ def safe_path(key: str) -> str:
     return "/".join("".join(character if character.isprintable() else "_" for character in part) for part in parts)
 
 
-def unit_images(job: ExportJob, unit: Unit) -> Iterator[LabeledImage]:
+def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
     """Yields the unit's labeled images that pass the condition, in the input's order. Raises ExportError."""
     labeled = job.files.table("images", unit.number, filters=LABELED)
     kept = labeled.filter(parse_filter(job.condition, IMAGES_SCHEMA.names)) if job.condition else labeled
@@ -119,7 +119,7 @@ def unit_images(job: ExportJob, unit: Unit) -> Iterator[LabeledImage]:
     rows = kept.select(IMAGE_COLUMNS).to_pylist()
     for row, (argmax, confidence), data in zip(rows, maps, pictures, strict=False):
         own, split = segments.get(row["image_id"], []), split_of(row["key"], job.val)
-        yield LabeledImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
+        yield ExportImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
 
 
 def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[Segment]]:

@@ -5,27 +5,14 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated
 
 import pyarrow as pa
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import ImageRecord, schema_of, table_of
 from scclip.pipeline.inputs.headers import header_pixels
-
-ENCODED_SCHEMA = pa.schema(
-    [
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("file_name", pa.string(), nullable=False),
-        pa.field("data", pa.large_binary()),
-        pa.field("truth", pa.large_binary()),
-        pa.field("metadata", pa.string()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +79,10 @@ class Chunk:
         images = self.images.combine_chunks()
         columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in images.columns]
         structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
-        fields = [
-            pa.field("unit", pa.int32(), nullable=False),
-            pa.field("chunk", pa.int32(), nullable=False),
-            pa.field("images", pa.list_(structs.type), nullable=False),
-            pa.field("resume", pa.string()),
-            pa.field("last", pa.bool_(), nullable=False),
-        ]
-        resume = self.resume.to_json() if self.resume else None
         lists = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
-        return pa.table([[self.unit], [self.number], lists, [resume], [self.last]], schema=pa.schema(fields))
+        resume = pa.array([self.resume.to_json() if self.resume else None], pa.string())
+        outer = {"unit": [self.unit], "chunk": [self.number], "resume": resume, "last": [self.last]}
+        return pa.table({**outer, "images": lists})
 
     @staticmethod
     def from_arrow(table: pa.Table) -> "Chunk":
@@ -112,19 +93,17 @@ class Chunk:
         return Chunk(unit, number, images, ResumePoint.from_json(resume) if resume else None, last)
 
 
-class EncodedImage(NamedTuple):
-    """One image as read: the columns of ENCODED_SCHEMA, and where its reading begins."""
+@dataclass(kw_only=True)
+class EncodedImage(ImageRecord):
+    """One image as it was read, and where its reading begins."""
 
-    image_index: int
-    key: str
-    file_name: str
-    data: bytes | None
-    truth: bytes | None = None
-    metadata: str | None = None
-    status: str = Status.OK
-    error: str | None = None
+    data: Annotated[bytes | memoryview | None, pa.large_binary(), "The image's file."] = None
+    truth: Annotated[bytes | memoryview | None, pa.large_binary(), "The file of its ground truth."] = None
     offset: int | None = None
     skip: int = 0
+
+
+ENCODED_SCHEMA = schema_of(EncodedImage)
 
 
 def chunked(
@@ -133,10 +112,10 @@ def chunked(
     """The chunks that are not in `done`, then the unit's end. Where they close depends on the images alone."""
     number, images, size, pixels = start.chunk, list[EncodedImage](), 0, 0
     for row in rows:
-        row_size, row_pixels = len(row.data or b"") + len(row.truth or b""), header_pixels(row.data or b"")
+        row_size, row_pixels = len(row.data or b"") + len(row.truth or b""), header_pixels(bytes(row.data or b""))
         full = len(images) == limits.images or size + row_size > limits.encoded_bytes
         if images and (full or pixels + row_pixels > limits.pixels):
-            after = ResumePoint(chunk=number + 1, index=row.image_index, offset=row.offset, skip=row.skip)
+            after = ResumePoint(chunk=number + 1, index=row.index, offset=row.offset, skip=row.skip)
             if number not in done:
                 yield encoded_chunk(unit, number, images, after)
             number, images, size, pixels = number + 1, [], 0, 0
@@ -144,17 +123,17 @@ def chunked(
         size, pixels = size + row_size, pixels + row_pixels
     if images:
         if number not in done:
-            after = ResumePoint(chunk=number + 1, index=images[-1].image_index + 1, end=True)
+            after = ResumePoint(chunk=number + 1, index=images[-1].index + 1, end=True)
             yield encoded_chunk(unit, number, images, after)
         number += 1
     yield unit_end(unit, number)
 
 
-def encoded_chunk(unit: int, number: int, images: list[EncodedImage], resume: ResumePoint) -> Chunk:
-    """The chunk of these images."""
-    columns = list(zip(*images, strict=True))[: len(ENCODED_SCHEMA)] if images else [()] * len(ENCODED_SCHEMA)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, ENCODED_SCHEMA, strict=True)]
-    return Chunk(unit, number, pa.Table.from_arrays(arrays, schema=ENCODED_SCHEMA), resume)
+def encoded_chunk(unit: int, number: int, images: Sequence[EncodedImage], resume: ResumePoint) -> Chunk:
+    """The chunk of these images, which get the unit's number."""
+    for image in images:
+        image.unit = unit
+    return Chunk(unit, number, table_of(images, ENCODED_SCHEMA), resume)
 
 
 def unit_end(unit: int, chunks: int) -> Chunk:

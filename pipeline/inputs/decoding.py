@@ -1,4 +1,4 @@
-"""Image bytes to RGB arrays; whatever cannot be decoded becomes a row that says why (sections 2 and 6).
+"""Image bytes to RGB arrays; whatever cannot be decoded becomes a row that says why.
 
 Every format ends as 8-bit RGB, sample by sample as most datasets' own loaders have it (`PIL.Image.convert("RGB")`):
 alpha is dropped, not composed; palettes are looked up; CMYK and Adobe's inverted YCCK go through Pillow's conversion.
@@ -15,37 +15,19 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 
-from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.chunks import Chunk
+from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, schema_of, table_of
+from scclip.pipeline.inputs.chunks import Chunk, EncodedImage
 from scclip.pipeline.inputs.headers import header_size
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
-
-DECODED_SCHEMA = pa.schema(
-    [
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("file_name", pa.string(), nullable=False),
-        pa.field("truth", pa.large_binary()),
-        pa.field("metadata", pa.string()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("orientation", pa.int8()),
-        pa.field("rgb", pa.large_binary()),
-        pa.field("rgb_width", pa.int32()),  # smaller than width where the JPEG was decoded at reduced scale
-        pa.field("rgb_height", pa.int32()),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +51,13 @@ class DecodeConfig:
             raise ValueError(f"max_pixels is {self.max_pixels}; give 1 or more")
 
 
-class DecodeError(Exception):
-    """An image that cannot be decoded, with its status and a one-line reason."""
-
-    def __init__(self, status: Status, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class DecodeError(ImageError):
+    """An image that cannot be decoded."""
 
 
 @dataclass(frozen=True)
-class DecodedImage:
-    """One decoded image."""
+class Pixels:
+    """What `decode_image` makes of the bytes of one image."""
 
     rgb: np.ndarray
     """(H, W, 3) uint8, contiguous, H and W after orientation."""
@@ -89,7 +67,7 @@ class DecodedImage:
     """Height and width of the image after orientation; those of `rgb` are smaller at reduced scale."""
 
 
-def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
+def decode_image(data: bytes, config: DecodeConfig) -> Pixels:
     """Decodes the bytes of one image; whatever goes wrong is a DecodeError with status and a one-line reason."""
     if not data:
         raise DecodeError(Status.EMPTY, "0 bytes")
@@ -104,9 +82,7 @@ def decode_image(data: bytes, config: DecodeConfig) -> DecodedImage:
         raise DecodeError(*_unidentified(data)) from None
     except MemoryError:
         raise DecodeError(Status.TOO_LARGE, "not enough memory to decode it") from None
-    except (
-        Exception
-    ) as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, ... on bad bytes
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, … on bad bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DecodeError(Status.UNDECODABLE, reason) from None
 
@@ -118,7 +94,7 @@ def _refuse_bomb(size: tuple[int, int] | None, config: DecodeConfig) -> None:
         raise DecodeError(Status.TOO_LARGE, f"{count} by the header; at most {config.max_pixels:,} are decoded")
 
 
-def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
+def _decode(data: bytes, config: DecodeConfig) -> Pixels:
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns at 89 and fails at 179 megapixels; ours is max_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_bomb(image.size, config)
@@ -133,7 +109,7 @@ def _decode(data: bytes, config: DecodeConfig) -> DecodedImage:
         size = size[::-1] if orientation >= 5 else size
     if 0 in rgb.shape:
         raise DecodeError(Status.UNDECODABLE, f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
-    return DecodedImage(np.ascontiguousarray(rgb), orientation, size)
+    return Pixels(np.ascontiguousarray(rgb), orientation, size)
 
 
 def _reduce(image: Image.Image, side: int) -> None:
@@ -195,24 +171,36 @@ _FOREIGN = {
 def _unidentified(data: bytes) -> tuple[Status, str]:
     """(status, reason) for bytes that no decoder recognises, naming what they look like."""
     head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
-    lower = head.lower()
+    lower, start = head.lower(), f"starts with {head[:15].decode('latin-1')!r}"
     if lower.startswith((b"<svg", b"<?xml")):
         return Status.UNSUPPORTED, "an SVG or XML document, not an image of pixels"
     if lower.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return Status.UNDECODABLE, f"starts with {_shown(head)}: an HTML page, not an image"
+        return Status.UNDECODABLE, f"{start}: an HTML page, not an image"
     if data[4:8] == b"ftyp":
-        return (
-            Status.UNSUPPORTED,
-            f"{data[8:12].decode('latin-1').strip()} (HEIF, AVIF or video) is not supported; convert it",
-        )
+        brand = data[8:12].decode("latin-1").strip()
+        return Status.UNSUPPORTED, f"{brand} (HEIF, AVIF or video) is not supported; convert it"
     if header_size(data) or data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n":
         return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
     kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
-    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"starts with {_shown(head)}: {kind or 'not an image'}"
+    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"{start}: {kind or 'not an image'}"
 
 
-def _shown(head: bytes) -> str:
-    return repr(head[:15].decode("latin-1"))
+@dataclass(kw_only=True)
+class DecodedImage(ImageRecord):
+    """One image as the model takes it; `rgb` is null where it cannot be decoded."""
+
+    truth: Annotated[bytes | memoryview | None, pa.large_binary(), "The file of its ground truth."] = None
+    rgb: Annotated[memoryview | None, pa.large_binary(), "uint8 (rgb_height, rgb_width, 3)."] = None
+    rgb_width: Annotated[int | None, pa.int32(), "Less than width where a JPEG was decoded at reduced scale."] = None
+    rgb_height: Annotated[int | None, pa.int32(), "Less than height in the same case."] = None
+
+    @property
+    def array(self) -> np.ndarray:
+        """The pixels that were decoded, uint8 (rgb_height, rgb_width, 3), not copied."""
+        return np.frombuffer(self.rgb or b"", np.uint8).reshape(self.rgb_height or 0, self.rgb_width or 0, 3)
+
+
+DECODED_SCHEMA = schema_of(DecodedImage)
 
 
 def decode_chunk(
@@ -222,30 +210,19 @@ def decode_chunk(
 
     `excluded` is called with each image's index before the image is touched: a reason means that it stays undecoded.
     """
-    images = chunk.images
-    rows = zip(*(images[name].to_pylist() for name in ("index", "data", "status", "error")), strict=True)
-    decoded = [_decoded_row(excluded(index), data, status, error, config) for index, data, status, error in rows]
-    columns = [list(column) for column in zip(*decoded, strict=True)] if decoded else [[] for _ in range(8)]
-    kept = ("index", "key", "file_name", "truth", "metadata")
-    arrays = [images[name].combine_chunks() for name in kept]
-    arrays += [
-        pa.array(column, field.type) for column, field in zip(columns, list(DECODED_SCHEMA)[len(kept) :], strict=True)
-    ]
-    return chunk.with_images(pa.Table.from_arrays(arrays, schema=DECODED_SCHEMA))
+    images = [_decoded(image, config, excluded(image.index)) for image in records_of(chunk.images, EncodedImage)]
+    return chunk.with_images(table_of(images, DECODED_SCHEMA))
 
 
-def _decoded_row(
-    aside: str | None, data: bytes | None, status: str, error: str | None, config: DecodeConfig
-) -> tuple[Any, ...]:
-    """(status, error, width, height, orientation, rgb and its sides) of one image; `aside`: why it is not touched."""
-    nothing = (None,) * 6
-    if aside:
-        return Status.KILLED_WORKER, aside, *nothing
-    if status != Status.OK or data is None:
-        return status, error, *nothing
+def _decoded(encoded: EncodedImage, config: DecodeConfig, excluded: str | None) -> DecodedImage:
+    image = DecodedImage.of(encoded, truth=encoded.truth)
     try:
-        image = decode_image(data, config)
-    except DecodeError as failure:
-        return failure.status, str(failure), *nothing
-    (height, width), (rgb_height, rgb_width, _) = image.size, image.rgb.shape
-    return Status.OK, None, width, height, image.orientation, image.rgb.data.cast("B"), rgb_width, rgb_height
+        if excluded:
+            raise ImageError(Status.KILLED_WORKER, excluded)
+        if encoded.status == Status.OK and encoded.data is not None:
+            pixels = decode_image(bytes(encoded.data), config)
+            image.rgb, image.orientation = pixels.rgb.data.cast("B"), pixels.orientation
+            (image.height, image.width), (image.rgb_height, image.rgb_width, _) = pixels.size, pixels.rgb.shape
+    except ImageError as failure:
+        image.status, image.error = failure.status, str(failure)
+    return image

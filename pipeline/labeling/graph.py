@@ -10,50 +10,36 @@ import contextlib
 import functools
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from scclip.errors import DeviceLost
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import Status, records_of, table_of
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.labeling.job import Commit, Finish, LabelJob, Outcome
+from scclip.pipeline.labeling.job import OUTCOME_SCHEMA, Commit, Finish, LabelJob, Outcome
 from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger
 from scclip.pipeline.labeling.telemetry import count
 from scclip.pipeline.run.commit import resume_after
 from scclip.pipeline.run.files import RunFiles
 
-if TYPE_CHECKING:  # PyTorch, which only the actors import: other processes start five times as fast without it
-    pass
-
 FINISHING = 4  # units finished at the same time: each holds its parts in memory
-OUTCOME_SCHEMA = pa.schema(
-    [
-        pa.field("unit", pa.int32()),
-        pa.field("chunk", pa.int32()),
-        pa.field("last", pa.bool_()),
-        pa.field("images", pa.int32()),
-        pa.field("labeled", pa.int32()),
-        pa.field("resume", pa.string()),
-    ]
-)
 
 
 def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
-    """The architecture: unit numbers in, one OUTCOME_SCHEMA row per chunk out."""
-    share, plan = (
-        job.resources,
-        ray.put({unit.number: (unit, frozenset(job.done.get(unit.number, ()))) for unit in units}),
-    )
+    """The architecture: unit numbers in, one `Outcome` per chunk out."""
+    share, done = job.resources, {unit: frozenset(chunks) for unit, chunks in job.done.items()}
+    plan = ray.put({unit.number: (unit, done.get(unit.number, frozenset())) for unit in units})
     rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     pool = ActorPoolStrategy(
         min_size=share.min_actors,
@@ -122,22 +108,17 @@ def decode_stage(batch: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table
 
 def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
     """Commits a labeled chunk and tells what became of it. The end of a unit is passed on."""
-    chunk, statuses = Chunk.from_arrow(batch), list[str]()
+    chunk, statuses = Chunk.from_arrow(batch), Counter[str]()
     if not chunk.last:
         with attempt(ledger, "commit", chunk.unit, chunk.number):
             part = write(chunk, files)
-        statuses = part["status"].to_pylist()
-        report_images(statuses, part["windows"].to_pylist())
+        statuses.update(part["status"].to_pylist())
+        for status, images in statuses.items():
+            count("scclip_images_total", images, status=status)
+        count("scclip_windows_total", pc.sum(part["windows"]).as_py() or 0)
     resume = chunk.resume.to_json() if chunk.resume else None
-    outcome = Outcome(chunk.unit, chunk.number, chunk.last, len(statuses), statuses.count(Status.OK), resume)
-    return pa.Table.from_pylist([vars(outcome)], schema=OUTCOME_SCHEMA)
-
-
-def report_images(statuses: Sequence[str], windows: Sequence[int | None]) -> None:
-    """Counts a committed chunk in this process's metrics."""
-    for status, images in Counter(statuses).items():
-        count("scclip_images_total", images, status=status)
-    count("scclip_windows_total", sum(number or 0 for number in windows))
+    outcome = Outcome(chunk.unit, chunk.number, chunk.last, statuses.total(), statuses[Status.OK], resume)
+    return table_of([outcome], OUTCOME_SCHEMA)
 
 
 def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Iterator[Outcome]:
@@ -150,8 +131,7 @@ def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Ite
     with contextlib.nullcontext(ledger) if ledger else running_ledger() as ledger:
         tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
         for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for row in pa.table(batch).to_pylist():
-                outcome = Outcome(**row)
+            for outcome in records_of(batch, Outcome):
                 tracker.add(outcome)
                 yield outcome
         tracker.close()
@@ -162,7 +142,7 @@ class UnitTracker:
 
     def __init__(self, job: LabelJob, ledger: Any) -> None:
         self.job, self.ledger = job, ledger
-        self.present = {unit: set(chunks) for unit, chunks in job.done.items()}
+        self.present = defaultdict(set, {unit: set(chunks) for unit, chunks in job.done.items()})
         self.expected: dict[int, int] = {}
         self.running: list[ray.ObjectRef] = []
         self.finish = ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")(finish_stage)
@@ -172,10 +152,9 @@ class UnitTracker:
         if outcome.last:
             self.expected[outcome.unit] = outcome.chunk
         else:
-            self.present.setdefault(outcome.unit, set()).add(outcome.chunk)
-        expected = self.expected.get(outcome.unit)
-        if expected is not None and self.present.get(outcome.unit, set()) >= set(range(expected)):
-            job = self.job
+            self.present[outcome.unit].add(outcome.chunk)
+        expected, job = self.expected.get(outcome.unit), self.job
+        if expected is not None and self.present[outcome.unit] >= set(range(expected)):
             del self.expected[outcome.unit]
             self.running.append(self.finish.remote(outcome.unit, expected, job.files, job.finish, self.ledger))
         self.collect(FINISHING)

@@ -1,11 +1,15 @@
-"""What the labeling graph needs."""
+"""What the labeling graph needs, and what comes out of it.
+
+job = LabelJob(files=files, spec=spec, ..., commit=partial(commit_chunk, options=options), done=files.parts())
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import pyarrow as pa
 
+from scclip.pipeline.annotations.schemas import schema_of
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, ResumePoint
 from scclip.pipeline.inputs.decoding import DecodeConfig
@@ -52,14 +56,16 @@ class LabelJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A committed chunk, or with `last` the end of its unit."""
+    """A committed chunk, or with `last` the end of its unit: a row that comes out of the graph."""
 
-    unit: int
-    chunk: int
-    last: bool
-    images: int
-    labeled: int
-    resume: str | None
+    unit: Annotated[int, pa.int32()]
+    chunk: Annotated[int, pa.int32()]
+    """Its number; for the end of a unit: how many chunks the unit has."""
+    last: Annotated[bool, pa.bool_()]
+    images: Annotated[int, pa.int32()]
+    labeled: Annotated[int, pa.int32()]
+    resume: Annotated[str | None, pa.string()] = None
+    """The chunk's ResumePoint."""
 
     def fraction(self, unit: Unit) -> float:
         """Roughly how much of the unit is read after this chunk, 0 to 1."""
@@ -67,3 +73,6 @@ class Outcome:
         if self.last or point is None or point.end:
             return 1.0
         return READERS[unit.kind].fraction(unit, point)
+
+
+OUTCOME_SCHEMA = schema_of(Outcome)

@@ -1,7 +1,7 @@
 """The actor that holds one model: chunks of RGB images in, label maps and what is known of each pixel out.
 
     labeler = spec.start()       # the weights come with the spec: no file and no network
-    labeled = labeler(decoded)   # chunks, whose images have LABELED_FIELDS then
+    labeled = labeler(decoded)   # the same chunk, its images as LabeledImage
 
 Knows nothing of Ray: `spec.start()` in a loop is the reference that the tests hold the graph to.
 """
@@ -10,10 +10,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import nn
 
@@ -22,14 +20,17 @@ from scclip.encoder.checkpoints import DTYPES
 from scclip.encoder.cuda import free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
-from scclip.pipeline.annotations.schemas import CARRIED, LABELED_FIELDS, MAPS, Status
+from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
+from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk
+from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 Size = tuple[int, int]  # height, width
-Outcome = tuple[Segmentation, ...] | Exception  # an image's labels by variant, or why there are none
+VariantLabels = tuple[Segmentation, ...]  # an image's labels by variant
+Result = VariantLabels | Exception  # or why there are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,10 @@ class LabelerSpec:
         return Segmenter(model, self.text_features, self.query_category, self.segmenter, variants)
 
 
-class KilledWorker(Exception):
-    """Stands for an image that is not to be touched, because it killed its process before."""
-
-
 class Labeler:
     """One model; labels one chunk a call, several calls at a time."""
+
+    schema = LABELED_SCHEMA  # of what comes out
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter, self.halving = segmenter, threading.Lock()
@@ -85,51 +84,58 @@ class Labeler:
 
         Where `watch` wants it, images are labeled one by one: the static window batch gives the same bytes.
         """
-        rows = self.rows(chunk.images, watch, CARRIED)
-        return chunk.with_images(pa.Table.from_pylist(rows, schema=pa.schema(LABELED_FIELDS)))
+        return chunk.with_images(table_of(self.label(records_of(chunk.images, DecodedImage), watch), self.schema))
 
-    def rows(self, images: pa.Table, watch: Watch, carried: Sequence[str]) -> list[dict[str, Any]]:
-        """The carried columns of every image; for a decoded one also those that labeling adds."""
-        began = time.perf_counter()
-        sizes = list(zip(images["height"].to_pylist(), images["width"].to_pylist(), strict=True))
-        decoded = [(place, image) for place, image in enumerate(rgb_arrays(images)) if image is not None]
-        indices = images["index"].to_pylist()
+    def label(self, images: Sequence[DecodedImage], watch: Watch) -> list[ImageRecord]:
+        """The images with what the model makes of them; those that failed before stay as they are."""
+        began, decoded = time.perf_counter(), [image for image in images if image.rgb is not None]
         if watch.one_by_one:
-            outcomes = [self.segment_alone(image, sizes[place], watch(indices[place])) for place, image in decoded]
+            results = [self.segment_alone(image, watch(image.index)) for image in decoded]
         else:
-            outcomes = self.segment([image for _, image in decoded], [sizes[place] for place, _ in decoded])
+            results = self.segment([image.array for image in decoded], [image.shape for image in decoded])
         seconds = (time.perf_counter() - began) / max(1, len(decoded))
-        rows = images.select(carried).to_pylist()
-        for (place, _), outcome in zip(decoded, outcomes, strict=True):
-            rows[place].update(self.describe(outcome) | {"seconds": seconds})
-        return rows
+        labeled = {image.index: self.record(image, result) for image, result in zip(decoded, results, strict=True)}
+        for image in labeled.values():
+            image.seconds = seconds
+        return [labeled.get(image.index, image) for image in images]
 
-    def describe(self, outcome: Outcome) -> dict[str, Any]:
-        """The columns of one outcome, but for its seconds."""
-        return failed_columns(outcome) if isinstance(outcome, Exception) else labeled_columns(outcome[0])
+    def record(self, image: DecodedImage, result: Result) -> ImageRecord:
+        """An image with its labels, or with the reason why it has none."""
+        if isinstance(result, tuple):
+            return self.describe(image, result)
+        image.status, image.error = Status.LABEL_FAILED, f"{type(result).__name__}: {one_line(result)}"
+        if isinstance(result, ImageError):
+            image.status, image.error = result.status, str(result)
+        return image
 
-    def segment_alone(self, image: np.ndarray, size: Size, aside: str | None) -> Outcome:
-        """One image's labels, unless there is a reason to set it aside."""
-        return KilledWorker(aside) if aside else self.segment([image], [size])[0]
+    def describe(self, image: DecodedImage, labels: VariantLabels) -> ImageRecord:
+        """The record of an image that has labels."""
+        return LabeledImage.labeled(image, labels[0])
 
-    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Outcome]:
+    def segment_alone(self, image: DecodedImage, excluded: str | None) -> Result:
+        """One image's labels, unless there is a reason to leave it alone."""
+        if excluded:
+            return ImageError(Status.KILLED_WORKER, excluded)
+        return self.segment([image.array], [image.shape])[0]
+
+    def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Result]:
         """Every image's labels in its own size, or the error it alone raises; DeviceLost where no other can succeed.
 
         What does not fit the GPU's memory is tried again with half the windows a batch, down to one.
         """
         while True:
             batch = self.segmenter.config.window_batch
-            outcome = self.attempt(images, sizes)
-            if not isinstance(outcome, torch.OutOfMemoryError) or not self.halve_batch(batch):
+            results = self.try_segment(images, sizes)
+            if not isinstance(results, torch.OutOfMemoryError) or not self.halve_batch(batch):
                 break
-        if isinstance(outcome, list):
-            return outcome
+        if isinstance(results, list):
+            return results
         if len(images) == 1:
-            return [outcome]
+            return [results]
         pairs = zip(images, sizes, strict=True)
-        return [one for image, size in pairs for one in self.segment([image], [size])]
+        return [result for image, size in pairs for result in self.segment([image], [size])]
 
-    def attempt(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Outcome] | Exception:
+    def try_segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Result] | Exception:
         """The labels, or what was raised, without its traceback: that would keep the failed batch in memory."""
         try:
             return list(self.segmenter.segment_variants(images, sizes))
@@ -159,29 +165,3 @@ class Labeler:
                 self.segmenter.config = replace(config, window_batch=failed // 2)
             free_cache()
         return True
-
-
-def rgb_arrays(images: pa.Table) -> list[np.ndarray | None]:
-    """The decoded pictures, uint8 (h, w, 3) without copying; None for images that failed before.
-
-    Their sides are `rgb_height` and `rgb_width`: smaller than the image's where it was decoded at reduced scale.
-    """
-    sizes = zip(images["rgb_height"].to_pylist(), images["rgb_width"].to_pylist(), strict=True)
-    buffers = [value.as_buffer() if value.is_valid else None for value in images["rgb"]]
-    return [
-        None if buffer is None else np.frombuffer(buffer, np.uint8).reshape(*size, 3)
-        for buffer, size in zip(buffers, sizes, strict=True)
-    ]
-
-
-def failed_columns(error: Exception) -> dict[str, Any]:
-    """The columns of an image that has no labels."""
-    if isinstance(error, KilledWorker):
-        return {"status": Status.KILLED_WORKER, "error": str(error)}
-    return {"status": Status.LABEL_FAILED, "error": f"{type(error).__name__}: {one_line(error)}"}
-
-
-def labeled_columns(labels: Segmentation) -> dict[str, Any]:
-    """The columns of an image that has labels."""
-    columns: dict[str, Any] = {name: getattr(labels, name).tobytes() for name in MAPS}
-    return columns | {name: getattr(labels, name) for name in ("entropy", "anomaly_tokens", "windows")}

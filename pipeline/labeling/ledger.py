@@ -1,12 +1,12 @@
-"""Who died over what: the attempt ledger.
+"""The attempt ledger: which process died while it worked on what, and which images are excluded for it.
 
     with attempt(ledger, "decode", unit, chunk) as watch:   # in a worker: one call to announce, one when done
-        decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is set aside
+        decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is excluded
 
-A process that dies leaves its announcement open; the next announcement of the same work counts it as a death. After
-the second death the images of the chunk are announced one by one, and an image is set aside only when it was alone in
-flight at two deaths on nodes that still live: bad luck is no proof. Work that goes on dying with no image to blame ends
-the job: nothing is retried for ever. Stages also report the storage requests that they repeated.
+A process that dies leaves its announcement open. The next announcement of the same work counts it as a death. After the
+second death the images of the chunk are announced one by one. An image is excluded only when it was alone in flight at
+two deaths on nodes that still live: one death may be bad luck. Work that goes on dying with no image to blame ends the
+job, so that nothing is retried for ever. Stages also report the storage requests that they repeated.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scclip.pipeline.labeling.telemetry import busy, count, show_waiting
-from scclip.pipeline.labeling.watch import ASIDE_AFTER, Orders, Watch, Work, answer
+from scclip.pipeline.labeling.watch import EXCLUDED_AFTER, Orders, Watch, Work, answer
 from scclip.pipeline.storage.retries import retries_used
 
 ONE_BY_ONE_AFTER = 2  # deaths of a chunk
-MOST_DEATHS = 32  # of one piece of work on living nodes, since an image was last set aside; then the job fails
+MOST_DEATHS = 32  # of one piece of work on living nodes, since an image was last excluded; then the job fails
 
 
 class TooManyDeaths(RuntimeError):
@@ -32,8 +32,8 @@ class TooManyDeaths(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """An announcement: where, and over which image alone (None: over the whole chunk)."""
+class Announcement:
+    """Where a piece of work is being done, and on which image alone (None: on the whole chunk)."""
 
     node: str
     image: int | None = None
@@ -43,10 +43,10 @@ class Attempt:
 class History:
     """What is known of a piece of work that died."""
 
-    deaths: list[Attempt] = field(default_factory=list)
-    aside: set[int] = field(default_factory=set)
-    forgiven: int = 0
-    """Deaths up to the last image that was set aside."""
+    deaths: list[Announcement] = field(default_factory=list)
+    excluded: set[int] = field(default_factory=set)
+    explained: int = 0
+    """Deaths up to the last image that was excluded."""
 
 
 def dead_nodes() -> set[str]:
@@ -59,7 +59,7 @@ class AttemptLedger:
 
     def __init__(self, lost: Callable[[], set[str]] = dead_nodes) -> None:
         self.lost = lost
-        self.open: dict[Work, Attempt] = {}
+        self.open: dict[Work, Announcement] = {}
         self.histories: dict[Work, History] = defaultdict(History)
         self.deaths: Counter[str] = Counter()
         self.storage_retries = 0
@@ -67,36 +67,35 @@ class AttemptLedger:
         self.waiting: set[tuple[int, int]] = set()
 
     def begin(self, work: Work, node: str) -> Orders:
-        """Announces an attempt; an earlier one that is still open died. TooManyDeaths ends the job."""
+        """Announces a piece of work; an earlier announcement that is still open died. TooManyDeaths ends the job."""
         earlier = self.open.pop(work, None)
         if earlier is not None:
-            self.deaths[work[0]] += 1
-            count("scclip_worker_deaths_total", 1, stage=work[0])
+            self.deaths[work.stage] += 1
+            count("scclip_worker_deaths_total", 1, stage=work.stage)
             self.histories[work].deaths.append(earlier)
             self.judge(work, self.histories[work])
-        self.open[work] = Attempt(node)
-        if work[0] == "label":
-            self.waiting.discard(work[1:])
+        self.open[work] = Announcement(node)
+        if work.stage == "label":
+            self.waiting.discard((work.unit, work.chunk))
             show_waiting(len(self.waiting))
         if work not in self.histories:
             return Orders()
         history = self.histories[work]
-        return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER, frozenset(history.aside))
+        return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER, frozenset(history.excluded))
 
     def judge(self, work: Work, history: History) -> None:
-        """Sets aside an image that is to blame for two deaths; deaths together with their node blame nobody."""
+        """Excludes an image that is to blame for two deaths; deaths together with their node blame nobody."""
         lost = self.lost()
         guilty = Counter(death.image for death in history.deaths if death.image is not None and death.node not in lost)
-        fresh = {image for image, count in guilty.items() if count >= ASIDE_AFTER} - history.aside
+        fresh = {image for image, count in guilty.items() if count >= EXCLUDED_AFTER} - history.excluded
         if fresh:
-            history.aside |= fresh
-            history.forgiven = len(history.deaths)
-        unexplained = [death for death in history.deaths[history.forgiven :] if death.node not in lost]
+            history.excluded |= fresh
+            history.explained = len(history.deaths)
+        unexplained = [death for death in history.deaths[history.explained :] if death.node not in lost]
         if len(unexplained) > MOST_DEATHS:
-            stage, unit, chunk = work
             raise TooManyDeaths(
-                f"the process of stage {stage} died {len(unexplained)} times over chunk {chunk} of unit {unit}; "
-                "see to its memory and to the node's log"
+                f"the process of stage {work.stage} died {len(unexplained)} times over chunk {work.chunk} of unit "
+                f"{work.unit}; see to its memory and to the node's log"
             )
 
     def alone(self, work: Work, image: int) -> None:
@@ -105,12 +104,12 @@ class AttemptLedger:
             self.open[work] = replace(self.open[work], image=image)
 
     def done(self, work: Work, storage_retries: int, seconds: float = 0.0) -> None:
-        """The attempt came to its end, after so many seconds of work."""
+        """The work is done, after so many seconds of it."""
         self.open.pop(work, None)
         self.storage_retries += storage_retries
-        self.seconds[work[0]] += seconds
-        if work[0] == "decode":
-            self.waiting.add(work[1:])
+        self.seconds[work.stage] += seconds
+        if work.stage == "decode":
+            self.waiting.add((work.unit, work.chunk))
             show_waiting(len(self.waiting))
 
     def totals(self) -> dict[str, Any]:
@@ -134,8 +133,8 @@ def running_ledger() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
-    """Announces an attempt and, if the block ends without an error, its end."""
-    work, before = (stage, unit, chunk), retries_used()
+    """Announces that this process begins a piece of work and, if the block ends without an error, that it is done."""
+    work, before = Work(stage, unit, chunk), retries_used()
     node = ray.get_runtime_context().get_node_id()
     watch = Watch(ledger, work, answer(ledger.begin.remote(work, node)))
     with busy(stage) as watch.clock:

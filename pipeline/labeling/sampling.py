@@ -5,9 +5,8 @@ estimate = extrapolate(sample, count_all(units))
 """
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,8 +20,10 @@ from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.storage.files import join, list_files
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
+KINDS = ("images", "segments", "coco", "masks")  # folders of finished units
 COUNTED = 8  # shards that are read to count their images; the others are taken to be like them, by their bytes
 T = TypeVar("T")
 
@@ -57,23 +58,24 @@ def count_all(units: Sequence[Unit]) -> tuple[int, bool]:
     unread = [unit for unit in units if READERS[unit.kind].counts_by_reading]
     exact = sum(count_images(unit) for unit in units if not READERS[unit.kind].counts_by_reading)
     counted = spread(unread, COUNTED)
-    found = sum(map(count_images, counted))
+    images = sum(map(count_images, counted))
     if len(counted) == len(unread):
-        return exact + found, True
+        return exact + images, True
     rest = sum(unit.size for unit in unread) / max(1, sum(unit.size for unit in counted))
-    return exact + round(found * rest), False
+    return exact + round(images * rest), False
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many items, at equal distances."""
     step = max(1.0, len(items) / most)
-    return [items[int(place * step)] for place in range(min(most, len(items)))]
+    return [items[int(index * step)] for index in range(min(most, len(items)))]
 
 
 def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     """Runs a few images of a few units through every stage; writes only below `job.files`."""
     clock = Stopwatch()
-    some = [shortened(unit) for unit in spread(units, UNITS)]
+    limits = {unit.number: min(IMAGES, unit.image_limit or IMAGES) for unit in units}
+    some = [dataclasses.replace(unit, image_limit=limits[unit.number]) for unit in spread(units, UNITS)]
     encoded = clock.take(lambda: [chunk for unit in some for chunk in read_unit(unit, job.limits)])
     chunks = [chunk for chunk in encoded if not chunk.last]
     decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
@@ -87,7 +89,7 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
         cpu_seconds=clock.seconds,
         label_seconds=label_seconds,
-        output_bytes=sum(map(file_size, written(job.files.output))),
+        output_bytes=sum(file.size for kind in KINDS for file in list_files(join(job.files.output, kind))),
     )
 
 
@@ -106,11 +108,6 @@ class Stopwatch:
             self.seconds += time.perf_counter() - began
 
 
-def shortened(unit: Unit) -> Unit:
-    """Only the unit's first images."""
-    return dataclasses.replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES))
-
-
 def label_there(chunks: Sequence[Chunk], job: LabelJob) -> tuple[list[Chunk], float]:
     """The labeled chunks and the seconds that one actor of the run needs for them, on a node that holds one."""
     share = job.resources
@@ -125,17 +122,6 @@ def label_chunks(spec: Any, chunks: Sequence[Chunk]) -> tuple[list[Chunk], float
     labeler(chunks[0])
     began = time.perf_counter()
     return [labeler(chunk) for chunk in chunks], time.perf_counter() - began
-
-
-def written(folder: str) -> Iterable[str]:
-    """The files of finished units."""
-    for kind in ("images", "segments", "coco", "masks"):
-        for path, _, names in os.walk(os.path.join(folder, kind)):
-            yield from (os.path.join(path, name) for name in names)
-
-
-def file_size(path: str) -> int:
-    return os.stat(path).st_size
 
 
 def extrapolate(sample: Sample, images: int) -> Estimate:

@@ -47,20 +47,20 @@ _since: dict[str, float] = {}
 def count(name: str, amount: float, **tags: str) -> None:
     """Adds to a counter of this process; outside of Ray nothing happens."""
     if amount > 0 and ray.is_initialized():
-        text, keys = COUNTERS[name]
-        with _lock:
-            if name not in _made:
-                _made[name] = metrics.Counter(name, text, keys)
-        _made[name].inc(amount, tags)
+        _metric(metrics.Counter, name, *COUNTERS[name]).inc(amount, tags)
 
 
 def show_waiting(chunks: int) -> None:
     """Sets the length of the actors' queue."""
     if ray.is_initialized():
-        with _lock:
-            if WAITING not in _made:
-                _made[WAITING] = metrics.Gauge(WAITING, "Decoded chunks that no actor has begun")
-        _made[WAITING].set(chunks)
+        _metric(metrics.Gauge, WAITING, "Decoded chunks that no actor has begun").set(chunks)
+
+
+def _metric(kind: type, name: str, text: str, tags: tuple[str, ...] = ()) -> Any:
+    with _lock:
+        if name not in _made:
+            _made[name] = kind(name, text, tags)
+        return _made[name]
 
 
 @dataclass

@@ -1,15 +1,26 @@
-"""What a stage asks before each image."""
+"""What a stage asks before each image.
+
+for image in images:
+    if reason := watch(image.index):   # leave this one alone, and say why in its row
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scclip.pipeline.labeling.telemetry import Clock
 
-ASIDE_AFTER = 2  # deaths of an image that was alone in flight
+EXCLUDED_AFTER = 2  # deaths of an image that was alone in flight
 
-DOING = {"decode": "decoded", "label": "labeled"}
 
-Work = tuple[str, int, int]  # stage, unit, chunk
+class Work(NamedTuple):
+    """A piece of work: what a stage does with one chunk (0 where the stage takes whole units)."""
+
+    stage: str
+    unit: int
+    chunk: int
+
+
+NO_WORK = Work("", 0, 0)
 
 
 @dataclass(frozen=True)
@@ -18,16 +29,16 @@ class Orders:
 
     one_by_one: bool = False
     """Announce every image before it is processed, and nothing beside it."""
-    aside: frozenset[int] = frozenset()
+    excluded: frozenset[int] = frozenset()
     """Indices of images not to be touched."""
 
 
 class Watch:
     """What a stage asks before each image. `Watch()` lets everything pass, for loops without Ray."""
 
-    def __init__(self, ledger: Any = None, work: Work = ("", 0, 0), orders: Orders = Orders()) -> None:
+    def __init__(self, ledger: Any = None, work: Work = NO_WORK, orders: Orders = Orders()) -> None:
         self.ledger, self.work, self.orders = ledger, work, orders
-        self.clock = Clock(work[0])
+        self.clock = Clock(work.stage)
 
     @property
     def one_by_one(self) -> bool:
@@ -36,9 +47,9 @@ class Watch:
 
     def __call__(self, index: int) -> str | None:
         """None: go on with this image. Otherwise leave it alone: the reason for its row."""
-        if index in self.orders.aside:
-            doing = DOING.get(self.work[0], self.work[0])
-            return f"its process died {ASIDE_AFTER} times while it alone was being {doing}; it is set aside"
+        if index in self.orders.excluded:
+            doing = {"decode": "decoded", "label": "labeled"}.get(self.work.stage, self.work.stage)
+            return f"its process died {EXCLUDED_AFTER} times while it alone was being {doing}; it is set aside"
         if self.one_by_one:
             answer(self.ledger.alone.remote(self.work, index))
         return None

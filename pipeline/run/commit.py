@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.label_map import LabelMaps, label_maps
+from scclip.pipeline.annotations.label_map import LabeledImage
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import MASK_COLUMNS, PART_SCHEMA, Status
-from scclip.pipeline.annotations.statistics import ImageIdentity, failed_row, labeled_row, part_table, split_part
+from scclip.pipeline.annotations.schemas import (
+    IMAGES_SCHEMA,
+    MASK_COLUMNS,
+    PART_SCHEMA,
+    ImageRecord,
+    PartImage,
+    Status,
+    records_of,
+)
+from scclip.pipeline.annotations.statistics import failed_record, labeled_record, part_table, split_part
 from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import (
@@ -33,16 +40,10 @@ from scclip.pipeline.run.files import (
     RunFiles,
     parquet_bytes,
     read_images,
+    read_table,
 )
 from scclip.pipeline.run.totals import totals
-from scclip.pipeline.storage.files import (
-    create,
-    exists,
-    read_bytes,
-    remove,
-    remove_abandoned,
-    replace,
-)
+from scclip.pipeline.storage.files import create, exists, read_bytes, remove, remove_abandoned, replace
 
 ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
 
@@ -63,7 +64,7 @@ class CommitOptions:
 
 def commit_chunk(labeled: Chunk, files: RunFiles, options: CommitOptions) -> pa.Table:
     """Writes the part of a labeled chunk, once, and returns its PART_SCHEMA table."""
-    part = part_table([part_row(labeled.unit, row, options) for row in labeled.images.to_pylist()])
+    part = part_table(part_record(image, options) for image in records_of(labeled.images, LabeledImage))
     write_part(labeled, files, part, {})
     return part
 
@@ -74,64 +75,59 @@ def write_part(chunk: Chunk, files: RunFiles, part: pa.Table, metadata: Metadata
     create(files.part(chunk.unit, chunk.number), parquet_bytes(part, {**metadata, **resume}))
 
 
-def part_row(unit: int, row: dict[str, Any], options: CommitOptions) -> dict[str, Any]:
-    """A labeled image's row of a part: statistics, RLEs and masks; or its failure."""
+def part_record(image: LabeledImage, options: CommitOptions) -> PartImage:
+    """An image as its part holds it: with id, statistics, RLEs and masks; or why it has none."""
     by_key = options.image_ids == "key"
-    image_id = coco.key_image_id(row["key"]) if by_key else coco.image_id(unit, row["index"])
-    names = ("key", "file_name", "index", "width", "height", "orientation", "metadata")
-    identity = ImageIdentity(image_id=image_id, unit=unit, **{name: row[name] for name in names})
-    if row["status"] != Status.OK:
-        return failed_row(identity, status=row["status"], error=row["error"], seconds=row["seconds"])
-    if image_id is None:
-        error = f"key {row['key']!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
-        return failed_row(identity, status=Status.BAD_ID, error=error, seconds=row["seconds"])
-    result = label_maps(row, options.dtype)
-    return labeled_row(identity, result, seconds=row["seconds"], masks=mask_pngs(result, options))
-
-
-def mask_pngs(result: LabelMaps, options: CommitOptions) -> dict[str, bytes]:
-    """The PNGs asked for, by part column."""
-    wanted = {"labels_png": result.labels} if options.masks else {}
+    image.image_id = coco.key_image_id(image.key) if by_key else coco.image_id(image.unit, image.index)
+    if image.status != Status.OK:
+        return failed_record(image, image.status, image.error)
+    if image.image_id is None:
+        error = f"key {image.key!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
+        return failed_record(image, Status.BAD_ID, error)
+    labels = image.segmentation(options.dtype)
+    planes = {"labels_png": labels.labels} if options.masks else {}
     if options.save_confidence:
-        wanted |= {"argmax_png": result.argmax, "confidence_png": result.confidence}
-    return {name: png(plane) for name, plane in wanted.items()}
-
-
-def read_part(files: RunFiles, unit: int, chunk: int, schema: pa.Schema = PART_SCHEMA) -> tuple[pa.Table, Metadata]:
-    """A part of this schema and its metadata."""
-    table = pq.read_table(pa.BufferReader(read_bytes(files.part(unit, chunk))))
-    return table.replace_schema_metadata(None).cast(schema), table.schema.metadata or {}
+        planes |= {"argmax_png": labels.argmax, "confidence_png": labels.confidence}
+    return labeled_record(image, labels, **{name: png(plane) for name, plane in planes.items()})
 
 
 def read_parts(
     files: RunFiles, unit: int, chunks: int, schema: pa.Schema = PART_SCHEMA
-) -> list[tuple[pa.Table, Metadata]] | None:
-    """All parts of a unit; None where another writer has finished it meanwhile: then what is left of them is removed.
+) -> tuple[pa.Table, list[Metadata]] | None:
+    """All parts of a unit as one table of this schema, and the metadata of each.
 
+    None where another writer has finished the unit meanwhile: then what is left of its parts is removed.
     Raises FileNotFoundError where a part is missing and the unit is not finished.
     """
     try:
-        return [read_part(files, unit, chunk, schema) for chunk in range(chunks)]
+        parts = [read_table(files.part(unit, chunk)) for chunk in range(chunks)]
     except FileNotFoundError:
         if not exists(files.unit_file("images", unit)):
             raise
-        remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+        remove_parts(files, unit, chunks)
         return None
+    tables = [part.replace_schema_metadata(None).cast(schema) for part in parts]
+    return pa.concat_tables([schema.empty_table(), *tables]), [part.schema.metadata or {} for part in parts]
+
+
+def remove_parts(files: RunFiles, unit: int, chunks: int) -> None:
+    """Removes all parts of a unit, and their folder."""
+    remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
 
 
 def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint | None:
     """Where reading goes on after the unbroken run of parts from chunk 0; None: at the start."""
-    present, last = set(done), -1
-    while last + 1 in present:
-        last += 1
-    if last < 0:
+    present, unbroken = set(done), 0
+    while unbroken in present:
+        unbroken += 1
+    if unbroken == 0:
         return None
-    metadata = pq.read_schema(pa.BufferReader(read_bytes(files.part(unit, last)))).metadata or {}
+    metadata = pq.read_schema(pa.BufferReader(read_bytes(files.part(unit, unbroken - 1)))).metadata or {}
     return ResumePoint.from_json(metadata[RESUME_KEY].decode()) if RESUME_KEY in metadata else None
 
 
 def finish_unit(
-    unit: int, chunks: int, files: RunFiles, categories: list[dict[str, Any]], info: Mapping[str, Any]
+    unit: int, chunks: int, files: RunFiles, categories: list[coco.Entry], info: Mapping[str, object]
 ) -> pa.Table:
     """Turns a unit's parts into its files, images/ last, then removes the parts; returns the images table.
 
@@ -140,10 +136,10 @@ def finish_unit(
     parts = read_parts(files, unit, chunks)
     if parts is None:
         return read_images(files, unit)
-    part = refuse_repeated_ids(pa.concat_tables([PART_SCHEMA.empty_table(), *(table for table, _ in parts)]))
+    part = refuse_repeated_ids(parts[0])
     images, segments = split_part(part)
     contents = {
-        "coco": coco.dump(coco.document(images.to_pylist(), segments.to_pylist(), categories=categories, info=info)),
+        "coco": coco.dump(coco.document(images, segments, categories=categories, info=info)),
         "segments": parquet_bytes(segments, {}),
     }
     if any(part[name].null_count < len(part) for name in MASK_COLUMNS):
@@ -154,12 +150,12 @@ def finish_unit(
     sums = json.dumps(totals(images, segments).to_dict(), sort_keys=True)
     metadata = {DIGESTS_KEY: json.dumps(digests, sort_keys=True).encode(), TOTALS_KEY: sums.encode()}
     create(files.unit_file("images", unit), parquet_bytes(images, metadata))
-    remove((files.part(unit, chunk) for chunk in range(chunks)), prune=True)
+    remove_parts(files, unit, chunks)
     return images
 
 
 def create_anew(url: str, data: bytes) -> None:
-    """Creates a file of an uncommitted unit; one that an interrupted attempt left with other bytes is replaced."""
+    """Creates a file of an uncommitted unit; one that an interrupted writer left with other bytes is replaced."""
     if not create(url, data) and read_bytes(url) != data:
         replace(url, data)
 
@@ -167,29 +163,31 @@ def create_anew(url: str, data: bytes) -> None:
 def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     """The part with every image whose id came before in the unit turned into a `bad_id` row (--image-ids key)."""
     ids, seen, repeated = part["image_id"].to_pylist(), set[int](), list[int]()
-    for place, (image_id, status) in enumerate(zip(ids, part["status"].to_pylist(), strict=True)):
+    for index, (image_id, status) in enumerate(zip(ids, part["status"].to_pylist(), strict=True)):
         if status == Status.OK and image_id in seen:
-            repeated.append(place)
+            repeated.append(index)
         elif status == Status.OK:
             seen.add(image_id)
     if not repeated:
         return part
-    rows = part.to_pylist()
-    for place in repeated:
-        identity = ImageIdentity(**{name: rows[place][name] for name in ImageIdentity.__dataclass_fields__})
-        error = f"image id {ids[place]} of key {rows[place]['key']!r} occurs before in this unit; use --image-ids plan"
-        rows[place] = failed_row(identity, status=Status.BAD_ID, error=error, seconds=rows[place]["seconds"])
-    return part_table(rows)
+    failed = []
+    for image in records_of(part.select(IMAGES_SCHEMA.names).take(repeated), ImageRecord):
+        error = f"image id {image.image_id} of key {image.key!r} occurs before in this unit; use --image-ids plan"
+        failed.append(failed_record(image, Status.BAD_ID, error))
+    order = list(range(len(part)))
+    for number, index in enumerate(repeated):
+        order[index] = len(part) + number
+    return pa.concat_tables([part, part_table(failed)]).take(order)
 
 
 def mask_tar(part: pa.Table) -> bytes:
     """`key.seg.png` and, where saved, `key.argmax.png` and `key.conf.png` of every labeled image, as a plain tar."""
-    rows = part.select(["key", *MASK_COLUMNS]).to_pylist()
+    columns = [part[name].to_pylist() for name in ("key", *MASK_COLUMNS)]
     return tar_bytes(
-        (f"{row['key']}.{MASK_SUFFIXES[name]}", row[name])
-        for row in rows
-        for name in MASK_COLUMNS
-        if row[name] is not None
+        (f"{key}.{suffix}", data)
+        for key, *planes in zip(*columns, strict=True)
+        for suffix, data in zip(MASK_SUFFIXES.values(), planes, strict=True)
+        if data is not None
     )
 
 

@@ -126,8 +126,7 @@ def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals
     try:
         segments, _ = read_table(files, "segments", unit, SEGMENTS_SCHEMA)
         written = json.loads(read_bytes(files.unit_file("coco", unit)))
-        heads = {"categories": written["categories"], "info": written["info"]}
-        expected = coco.document(images.to_pylist(), segments.to_pylist(), **heads)
+        expected = coco.document(images, segments, categories=written["categories"], info=written["info"])
     except (Broken, ValueError, KeyError, TypeError) as error:
         yield f"segments/ or coco/: {reason(error)}"
         return

@@ -38,9 +38,7 @@ def copy_unit(files: RunFiles, unit: int) -> None:
     )
     segments = moved(segments, "image_id", step)
     document = json.loads((output / "coco/0000001.json").read_bytes())
-    again = coco.document(
-        images.to_pylist(), segments.to_pylist(), categories=document["categories"], info=document["info"]
-    )
+    again = coco.document(images, segments, categories=document["categories"], info=document["info"])
     contents = {"coco": coco.dump(again), "segments": parquet_bytes(segments, {})}
     metadata[DIGESTS_KEY] = json.dumps({kind: hashlib.sha256(d).hexdigest() for kind, d in contents.items()}).encode()
     (output / f"coco/{name}.json").write_bytes(contents["coco"])

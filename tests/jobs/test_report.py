@@ -146,7 +146,7 @@ def test_texts_of_users_are_never_markup_on_a_runs_page(output: Path) -> None:
     assert content.failures and content.pictures and content.curation
     changed = attacked(content)
     changed.totals = content.totals
-    names = category_names(content.run)
+    names = content.run.categories
     matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
     plain = Evaluation(
         title="five", model="ViT", names=names, matrices={"x": matrix}, statuses={"ok": 6}, deviations=("side 64",)
@@ -159,7 +159,7 @@ def test_texts_of_users_are_never_markup_on_a_runs_page(output: Path) -> None:
 def test_texts_of_users_are_never_markup_on_other_pages(output: Path) -> None:
     """An evaluation's title, model, names, variants, deviations and failures; a comparison's runs, names and keys."""
     content = gather(RunFiles(str(output)), ReportLimits())
-    names, picture = category_names(content.run), content.pictures[0]
+    names, picture = content.run.categories, content.pictures[0]
     matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
     plain = Evaluation(
         title="five",

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pytest
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.label_map import LabelMaps
-from scclip.pipeline.annotations.statistics import ImageIdentity, labeled_row, part_table, split_part
+from scclip.pipeline.annotations.schemas import ImageRecord
+from scclip.pipeline.annotations.statistics import labeled_record, part_table, split_part
 from scclip.pipeline.inputs.units import Unit, plan_to_table
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, join
+from scclip.segmentation.types import Segmentation
 
 pytestmark = pytest.mark.scale
 
@@ -48,11 +49,10 @@ def template(images: int) -> tuple[pa.Table, pa.Table]:
         coarse = random.integers(1, CLASSES + 1, (2, 3)).astype(np.uint8)
         labels = np.kron(coarse, np.ones((60, 54), np.uint8))[:, : SIZE[1]]
         flat = random.integers(90, 250, SIZE).astype(np.uint8)
-        maps = LabelMaps(labels, labels, flat, np.roll(labels, 54, 1), flat // 2, 1.0, 0, 4)
-        identity = ImageIdentity(
-            image_id=index, key=f"{index:06d}", file_name=f"{index:06d}.jpg", unit=1, index=index, width=160, height=120
-        )
-        rows.append(labeled_row(identity, maps, seconds=0.1))
+        maps = Segmentation(labels, labels, flat, np.roll(labels, 54, 1), flat // 2, 1.0, 0, 4)
+        image = ImageRecord(image_id=index, key=f"{index:06d}", file_name=f"{index:06d}.jpg", unit=1, index=index)
+        image.width, image.height, image.seconds = 160, 120, 0.1
+        rows.append(labeled_record(image, maps))
     return split_part(part_table(rows))
 
 

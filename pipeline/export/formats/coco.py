@@ -12,8 +12,9 @@ from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.polygons import outline
+from scclip.pipeline.annotations.schemas import SegmentRecord
 from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import Instance, Target, instances
 
 MAX_ANNOTATIONS = (1 << coco.CATEGORY_BITS) - 1  # of one image: so many ids it has
@@ -31,18 +32,21 @@ class CocoExporter(DocumentExporter):
         """Only pictures are named by keys."""
         return self.job.pictures
 
-    def entries(self, image: LabeledImage) -> ImageEntries:
+    def entries(self, image: ExportImage) -> ImageEntries:
         """The annotations of the image."""
         job = self.job
         if job.segmentation == "rle" and job.rules.identity and job.target.identity:
-            return ImageEntries(annotations=[*map(coco.annotation_entry, image.segments)], segments=len(image.segments))
+            return ImageEntries(
+                annotations=[coco.annotation_entry(SegmentRecord(**segment)) for segment in image.segments],
+                segments=len(image.segments),
+            )
         segments = list(instances(image.labels(job), job.target, job.rules.components))
         largest = sorted(range(len(segments)), key=lambda index: -segments[index].area)[:MAX_ANNOTATIONS]
         kept = [segments[index] for index in sorted(largest)]
         annotations = [self.annotation(image, segment, number) for number, segment in enumerate(kept, start=1)]
         return ImageEntries(annotations=annotations, segments=len(kept), lost=len(segments) - len(kept))
 
-    def annotation(self, image: LabeledImage, instance: Instance, number: int) -> JsonObject:
+    def annotation(self, image: ExportImage, instance: Instance, number: int) -> JsonObject:
         """COCO's annotation of one segment, the `number`-th of its image."""
         return {
             "id": coco.annotation_id(image.image_id, number if self.job.rules.components else instance.category),
@@ -56,7 +60,7 @@ class CocoExporter(DocumentExporter):
         }
 
 
-def score(image: LabeledImage, instance: Instance, target: Target) -> float:
+def score(image: ExportImage, instance: Instance, target: Target) -> float:
     """Mean confidence of the segment's pixels where it was saved, else of the run's segments that became its class."""
     if image.confidence is not None:
         return float(image.confidence[instance.rows, instance.columns][instance.mask].mean() / 255)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import instances
 
 
@@ -32,7 +32,7 @@ class PanopticExporter(DocumentExporter):
         """COCO's categories with the `isthing` that panoptic readers demand; unsaid counts as stuff."""
         return [{**entry, "isthing": entry.get("isthing", 0)} for entry in super().categories()]
 
-    def entries(self, image: LabeledImage) -> ImageEntries:
+    def entries(self, image: ExportImage) -> ImageEntries:
         """The image's annotation with all its segments, and its PNG."""
         ids, segments = np.zeros((image.height, image.width), np.uint32), list[JsonObject]()
         for number, instance in enumerate(instances(image.labels(self.job), self.job.target, components=True), start=1):

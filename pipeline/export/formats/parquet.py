@@ -18,7 +18,7 @@ from scclip.pipeline.annotations.png import png
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.files import scratch_writers
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join
 
@@ -39,7 +39,7 @@ class ParquetExporter:
         self.job = job
         self.schema = schema(job)
 
-    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+    def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         waiting = defaultdict[str, list[Row]](list)
         with scratch_writers(lambda split: join(self.job.output, "data", f"{split}-{unit:07d}.parquet"), self.open) as (
             writer
@@ -59,7 +59,7 @@ class ParquetExporter:
         """A new Parquet file in an open file."""
         return pq.ParquetWriter(file, self.schema, compression="zstd")
 
-    def row(self, image: LabeledImage) -> Row:
+    def row(self, image: ExportImage) -> Row:
         """The values of an image."""
         label = {"bytes": png(image.labels(self.job)), "path": f"{image.stem}.png"}
         picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}

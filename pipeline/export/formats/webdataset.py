@@ -14,7 +14,7 @@ from typing import IO
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.export.files import scratch_writers
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.readers.tar import add_file
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join
@@ -33,7 +33,7 @@ class WebDatasetExporter:
     def __init__(self, job: ExportJob) -> None:
         self.job = job
 
-    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+    def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         with scratch_writers(lambda split: join(self.job.output, split, f"{unit:07d}.tar"), open_tar) as tar:
             for image in images:
                 files = {"seg.png": png(image.labels(self.job))}
@@ -52,6 +52,6 @@ def open_tar(file: IO[bytes]) -> tarfile.TarFile:
     return tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
 
 
-def metadata(image: LabeledImage) -> bytes:
+def metadata(image: ExportImage) -> bytes:
     """What a trainer may want to know of an image beside its picture and labels, as JSON."""
     return json.dumps({name: getattr(image, name) for name in METADATA}, sort_keys=True).encode()

@@ -14,7 +14,7 @@ import yaml
 from scclip.pipeline.export.files import picture_file, write_files
 from scclip.pipeline.export.formats.coco import polygon
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import LabeledImage
+from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import instances
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import create, join
@@ -28,7 +28,7 @@ class YoloExporter:
     def __init__(self, job: ExportJob) -> None:
         self.job = job
 
-    def write(self, images: Iterator[LabeledImage], unit: int) -> Counter[str]:
+    def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
         for image in images:
             lines = list(self.lines(image))
@@ -44,7 +44,7 @@ class YoloExporter:
         data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         create(join(self.job.output, "data.yaml"), data.encode())
 
-    def lines(self, image: LabeledImage) -> Iterator[str]:
+    def lines(self, image: ExportImage) -> Iterator[str]:
         """The lines of an image's label file."""
         labels = image.labels(self.job)
         for instance in instances(labels, self.job.target, components=False):

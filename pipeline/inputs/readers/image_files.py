@@ -54,15 +54,18 @@ class ImageFilesReader:
 
 
 def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
-    problem, data = difference(file), None
+    image = EncodedImage(index=index, key=file.key, file_name=file.file_name)
+    problem = difference(file)
     if not problem:
         try:
-            data = read_bytes(file.url, expected_size=file.size)
+            image.data = read_bytes(file.url, expected_size=file.size)
         except PermissionError as error:
             problem = Status.UNREADABLE, str(error)
     if problem:
-        return EncodedImage(index, file.key, file.file_name, None, status=problem[0], error=problem[1])
-    return EncodedImage(index, file.key, file.file_name, data, _truth_beside(file.url, truth) if truth else None)
+        image.status, image.error = problem
+    elif truth:
+        image.truth = _truth_beside(file.url, truth)
+    return image
 
 
 def _truth_beside(url: str, truth: str) -> bytes | None:

@@ -54,14 +54,15 @@ class ParquetReader:
                 raise
             except _DATA as error:
                 reason = f"not a Parquet file of images: {_line(error)}"
-                yield EncodedImage(0, name, name, None, status=Status.BAD_SHARD, error=reason)
+                yield EncodedImage(index=0, key=name, file_name=name, status=Status.BAD_SHARD, error=reason)
                 return
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
                 if begin < unit.row_stop and end > first:
                     for image in _group_images(table, group, begin, column, truth, name):
-                        if first <= image.image_index < unit.row_stop:
-                            yield image._replace(image_index=image.image_index - unit.row_start)
+                        if first <= image.index < unit.row_stop:
+                            image.index -= unit.row_start
+                            yield image
                 begin = end
 
     def fraction(self, unit: Unit, point: ResumePoint) -> float:
@@ -83,7 +84,7 @@ def _group_images(
     except _DATA as error:
         end = begin + table.metadata.row_group(group).num_rows
         reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
-        yield EncodedImage(row, f"{name}:{row}", name, None, status=Status.BAD_SHARD, error=reason)
+        yield EncodedImage(index=row, key=f"{name}:{row}", file_name=name, status=Status.BAD_SHARD, error=reason)
 
 
 def _line(error: BaseException) -> str:

@@ -74,10 +74,12 @@ def row_image(values: dict[str, object], row: int, column: str, truth: str | Non
     key = next((str(values[column]) for column in KEY_COLUMNS if values.get(column) is not None), None)
     if key is None or key == values.get("file_name"):
         key = split_name(str(name))[0] or str(name) if name else f"{row:09d}"
-    if data is not None:
-        return EncodedImage(row, key, str(name or key), data, label, row_metadata(values))
-    reason = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
-    return EncodedImage(row, key, str(name or key), None, label, row_metadata(values), Status.UNREADABLE, reason)
+    image = EncodedImage(index=row, key=key, file_name=str(name or key), data=data, truth=label)
+    image.metadata = row_metadata(values)
+    if data is None:
+        image.status = Status.UNREADABLE
+        image.error = f"the image is null (its path {path!r} is not followed)" if path else "the image is null"
+    return image
 
 
 def _bytes_and_path(value: object) -> tuple[bytes | None, str | None]:

@@ -58,7 +58,7 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
     chunks = max([number, *done]) + 1
     name = unit.url.rpartition("/")[2]
     if not start.end:
-        row = EncodedImage(start.index, name, name, None, status=status, error=reason)
+        row = EncodedImage(index=start.index, key=name, file_name=name, status=status, error=reason)
         yield encoded_chunk(unit.number, number, [row], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
         for gap in (gap for gap in range(number + 1, chunks) if gap not in done):
             yield encoded_chunk(unit.number, gap, [], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
@@ -75,13 +75,14 @@ def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImag
 def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
     """The rows up to the unit's limit; all images above MAX_IMAGES become one row that says so."""
     for row in rows:
-        if unit.image_limit is not None and row.image_index >= unit.image_limit:
+        if unit.image_limit is not None and row.index >= unit.image_limit:
             return
-        if row.image_index == MAX_IMAGES - 1 and next(rows, None):
+        if row.index == MAX_IMAGES - 1 and next(rows, None):
             reason = (
                 f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
             )
-            yield row._replace(data=None, truth=None, status=Status.BAD_SHARD, error=reason)
+            row.data, row.truth, row.status, row.error = None, None, Status.BAD_SHARD, reason
+            yield row
             return
         yield row
 

@@ -101,13 +101,17 @@ def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, pl
     try:
         for image in images:
             if index >= start.index:
-                image = image._replace(image_index=index)
-                yield image if plain else image._replace(offset=None, skip=0)
+                image.index = index
+                if not plain:
+                    image.offset, image.skip = None, 0
+                yield image
             index += 1
     except TarError as error:
         if index >= start.index:
             name, offset = unit.url.rpartition("/")[2], error.offset if plain else None
-            yield EncodedImage(index, name, name, None, status=Status.BAD_SHARD, error=str(error), offset=offset)
+            image = EncodedImage(index=index, key=name, file_name=name, status=Status.BAD_SHARD, error=str(error))
+            image.offset = offset
+            yield image
 
 
 def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator[EncodedImage]:
@@ -115,7 +119,10 @@ def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator
         truth, metadata = sidecars.join(sample) if sidecars else (None, None)
         for skip, (member, data, error) in enumerate(sample.images):
             status = Status.OK if error is None else Status.UNSUPPORTED if member.kind != "file" else Status.TOO_LARGE
-            yield EncodedImage(0, sample.key, member.name, data, truth, metadata, status, error, sample.offset, skip)
+            image = EncodedImage(index=0, key=sample.key, file_name=member.name, status=status, error=error)
+            image.data, image.truth, image.metadata = data, truth, metadata
+            image.offset, image.skip = sample.offset, skip
+            yield image
 
 
 def _samples(stream: Stream, size: int | None, truth: str | None, bodies: bool) -> Iterator[Sample]:

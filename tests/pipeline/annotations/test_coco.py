@@ -13,6 +13,14 @@ from scipy import ndimage
 
 from scclip.categories import Categories, ignore_value
 from scclip.pipeline.annotations import coco, rle
+from scclip.pipeline.annotations.schemas import (
+    IMAGES_SCHEMA,
+    SEGMENTS_SCHEMA,
+    ImageRecord,
+    SegmentRecord,
+    Status,
+    table_of,
+)
 
 
 def blobby(height: int, width: int, classes: int, *, seed: int = 0, dtype: type = np.uint8) -> np.ndarray:
@@ -144,30 +152,35 @@ def test_categories():
 
 def test_document_loads_in_pycocotools(tmp_path: Path):
     labels = label_maps()["holes"]
-    image = {"image_id": coco.image_id(2, 1), "file_name": "é.jpg", "height": 200, "width": 150, "status": "ok"}
-    failed = {"image_id": coco.image_id(2, 2), "file_name": "b.jpg", "height": None, "width": None, "status": "bad"}
+    image = ImageRecord(image_id=coco.image_id(2, 1), key="é", file_name="é.jpg", index=1, height=200, width=150)
+    failed = ImageRecord(image_id=coco.image_id(2, 2), key="b", file_name="b.jpg", index=2, status=Status.UNREADABLE)
     rows = [
-        {
-            "image_id": image["image_id"],
-            "category_id": category,
-            "area": segment.area,
-            "bbox": [float(side) for side in segment.bbox],
-            "mean_confidence": 0.5,
-            "rle": segment.rle,
-        }
+        SegmentRecord(
+            image_id=image.image_id,
+            category_id=category,
+            area=segment.area,
+            area_fraction=0.5,
+            bbox=[float(side) for side in segment.bbox],
+            mean_confidence=0.5,
+            p10_confidence=0.5,
+            margin=0.5,
+            components=segment.components,
+            rle=segment.rle,
+        )
         for category, segment in rle.encode_label_map(labels).items()
     ]
     names = Categories({category: f"class {category}" for category in range(13)})
-    document = coco.document([image, failed], rows, categories=coco.categories(names), info={"description": "test"})
+    tables = table_of([image, failed], IMAGES_SCHEMA), table_of(rows, SEGMENTS_SCHEMA)
+    document = coco.document(*tables, categories=coco.categories(names), info={"description": "test"})
     path = tmp_path / "document.json"
     path.write_bytes(coco.dump(document))
     assert json.loads(path.read_bytes()) == document
     loaded = COCO(str(path))
-    assert loaded.getImgIds() == [image["image_id"]] and loaded.getCatIds() == list(range(1, 13))
-    assert loaded.loadImgs(image["image_id"])[0]["file_name"] == "é.jpg"
+    assert loaded.getImgIds() == [image.image_id] and loaded.getCatIds() == list(range(1, 13))
+    assert loaded.loadImgs(image.image_id)[0]["file_name"] == "é.jpg"
     painted = np.zeros_like(labels)
     for annotation in loaded.loadAnns(loaded.getAnnIds()):
-        assert annotation["id"] == image["image_id"] * 4096 + annotation["category_id"]
+        assert annotation["id"] == image.image_id * 4096 + annotation["category_id"]
         assert (type(annotation["area"]), annotation["iscrowd"]) == (float, 0)
         painted += loaded.annToMask(annotation) * np.uint8(annotation["category_id"])
     assert np.array_equal(painted, np.where(labels == 255, 0, labels))

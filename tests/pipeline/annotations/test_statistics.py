@@ -50,7 +50,7 @@ def identity(segmented: Segmentation | None = None, *, unit: int = 1, index: int
         "width": width,
         "height": height,
     }
-    return statistics.ImageIdentity(unit=unit, index=index, **{**given, **columns})
+    return schemas.ImageRecord(unit=unit, index=index, **{**given, **columns})
 
 
 CASES = {
@@ -66,28 +66,28 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_rows_equal_loops_over_classes(name):
     case = CASES[name]
-    row = statistics.labeled_row(identity(case), case, seconds=0.5)
+    row = statistics.labeled_record(identity(case, seconds=0.5), case)
     ignore, pixels = np.iinfo(case.labels.dtype).max, case.labels.size
     expected = sorted(set(case.labels.ravel().tolist()) - {0, ignore})
-    assert row["categories"] == expected == [segment["category_id"] for segment in row["segments"]]
-    for segment in row["segments"]:
-        mask = case.labels == segment["category_id"]
+    assert row.categories == expected == [segment.category_id for segment in row.segments]
+    for segment in row.segments:
+        mask = case.labels == segment.category_id
         confidence = np.sort(case.confidence[mask])
-        assert segment["area"] == mask.sum() and segment["area_fraction"] == mask.mean()
-        assert segment["mean_confidence"] == pytest.approx(confidence.mean() / 255, abs=1e-14)
-        assert segment["p10_confidence"] == confidence[-(-mask.sum() // 10) - 1] / 255
-        assert segment["margin"] == pytest.approx(case.margin[mask].mean() / 255, abs=1e-14)
+        assert segment.area == mask.sum() and segment.area_fraction == mask.mean()
+        assert segment.mean_confidence == pytest.approx(confidence.mean() / 255, abs=1e-14)
+        assert segment.p10_confidence == confidence[-(-mask.sum() // 10) - 1] / 255
+        assert segment.margin == pytest.approx(case.margin[mask].mean() / 255, abs=1e-14)
         rivals = Counter(case.runner_up[mask].tolist())
         del rivals[int(ignore)]
         best = min(rivals, key=lambda rival: (-rivals[rival], rival)) if rivals else None
-        assert segment["runner_up"] == best
-        assert np.array_equal(pycocotools_mask.decode(segment["rle"]), mask)
-    assert row["background_fraction"] == (case.labels == 0).mean()
-    assert row["ignored_fraction"] == (case.labels == ignore).mean()
-    covered = sum(segment["area"] for segment in row["segments"])
-    assert row["coverage"] == covered / pixels
-    assert row["mean_confidence"] == pytest.approx(case.confidence.mean() / 255, abs=1e-14)
-    assert (row["entropy"], row["anomaly_tokens"], row["windows"], row["seconds"]) == (0.25, 3, 6, 0.5)
+        assert segment.runner_up == best
+        assert np.array_equal(pycocotools_mask.decode(segment.rle), mask)
+    assert row.background_fraction == (case.labels == 0).mean()
+    assert row.ignored_fraction == (case.labels == ignore).mean()
+    covered = sum(segment.area for segment in row.segments)
+    assert row.coverage == covered / pixels
+    assert row.mean_confidence == pytest.approx(case.confidence.mean() / 255, abs=1e-14)
+    assert (row.entropy, row.anomaly_tokens, row.windows, row.seconds) == (0.25, 3, 6, 0.5)
 
 
 def test_runner_up_of_equals_is_the_lowest_and_none_where_there_is_none():
@@ -95,23 +95,22 @@ def test_runner_up_of_equals_is_the_lowest_and_none_where_there_is_none():
     rivals = np.array([[4, 3, 0, 255, 255, 255]], np.uint8)
     zeros = np.zeros_like(labels)
     case = Segmentation(labels=labels, confidence=zeros, runner_up=rivals, margin=zeros)
-    row = statistics.labeled_row(identity(case), case, seconds=0.0)
-    assert [segment["runner_up"] for segment in row["segments"]] == [0, None]
+    row = statistics.labeled_record(identity(case, seconds=0.0), case)
+    assert [segment.runner_up for segment in row.segments] == [0, None]
 
 
 def part(unit: int = 1) -> pa.Table:
     rows = [
-        statistics.labeled_row(
-            identity(case, unit=unit, index=index, orientation=6, metadata='{"a":1}'),
+        statistics.labeled_record(
+            identity(case, unit=unit, index=index, orientation=6, metadata='{"a":1}', seconds=0.5),
             case,
-            seconds=0.5,
-            masks={"labels_png": b"\x89PNG"} if index else None,
+            **({"labels_png": b"\x89PNG"} if index else {}),
         )
         for index, case in enumerate(CASES.values())
     ]
     failed = [
-        statistics.failed_row(identity(unit=unit, index=10), status="undecodable", error="truncated"),
-        statistics.failed_row(identity(unit=unit, index=11, image_id=None), status="bad_id", error=None),
+        statistics.failed_record(identity(unit=unit, index=10), status="undecodable", error="truncated"),
+        statistics.failed_record(identity(unit=unit, index=11, image_id=None), status="bad_id", error=None),
     ]
     return statistics.part_table([failed[0], *rows, failed[1]])
 
@@ -166,9 +165,9 @@ def test_rows_that_contradict_themselves_are_refused():
     case = CASES["uint8"]
     for wrong in (replace(identity(case), width=1), replace(identity(case), image_id=None)):
         with pytest.raises(ValueError, match="k0: image id"):
-            statistics.labeled_row(wrong, case, seconds=0.0)
+            statistics.labeled_record(wrong, case)
     with pytest.raises(ValueError, match="name what failed"):
-        statistics.failed_row(identity(), status="ok", error=None)
+        statistics.failed_record(identity(), status="ok", error=None)
 
 
 def test_a_status_is_its_text_wherever_it_goes():

@@ -15,18 +15,20 @@ from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.encoder.variants import variant
 from scclip.metrics import iou, mean_iou
 from scclip.pipeline.annotations.png import png
+from scclip.pipeline.annotations.schemas import table_of
 from scclip.pipeline.evaluation.scoring import (
+    PREDICTED_SCHEMA,
+    PredictedImage,
     Scoring,
     commit_scores,
     finish_scores,
     pack,
-    predicted_chunk,
     read_scores,
     unpack,
 )
 from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
-from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
+from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.pipeline.run.files import RunFiles
@@ -47,22 +49,21 @@ def planes(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return truth, first, random.choice([0, 1, 2, 5, 255], shape).astype(np.uint8)
 
 
-def rows() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
-    for index in range(IMAGES):
-        truth, *predictions = planes(index)
-        row = {"index": index, "key": str(index), "file_name": f"{index}.png", "status": "ok", "windows": 1}
-        sizes = {"height": truth.shape[0], "width": truth.shape[1], "anomaly_tokens": 0, "seconds": 0.1}
-        found.append(row | sizes | {"truth": png(truth), "predictions": [plane.tobytes() for plane in predictions]})
-    return found
+def predicted(index: int) -> PredictedImage:
+    truth, *predictions = planes(index)
+    image = PredictedImage(unit=1, index=index, key=str(index), file_name=f"{index}.png", truth=png(truth))
+    image.height, image.width = truth.shape
+    image.windows, image.anomaly_tokens, image.seconds = 1, 0, 0.1
+    image.predictions = [plane.tobytes() for plane in predictions]
+    return image
 
 
 def evaluated(output: Path, parts: int, order: int) -> RunFiles:
     """The images in so many parts, committed in an order of its own."""
     files, groups = RunFiles(str(output)), np.array_split(np.arange(IMAGES), parts)
     for number in np.random.default_rng(order).permutation(parts).tolist():
-        chunk = encoded_chunk(1, number, [], ResumePoint(chunk=number + 1))
-        commit_scores(predicted_chunk(chunk, [rows()[place] for place in groups[number]]), files, SCORING)
+        images = table_of([predicted(index) for index in groups[number].tolist()], PREDICTED_SCHEMA)
+        commit_scores(Chunk(1, number, images, ResumePoint(chunk=number + 1)), files, SCORING)
     finish_scores(1, parts, files, SCORING)
     return files
 
@@ -129,11 +130,12 @@ def test_the_actor_gives_the_golden_label_maps(monkeypatch: pytest.MonkeyPatch) 
         settings = (full, variant(full, "maskclip"))
         actor = VariantsSpec(base=base, calibrations=settings).start()
         photo = png(np.zeros((*labels.shape, 3), np.uint8))
-        chunk = encoded_chunk(1, 0, [EncodedImage(0, "a", "a.png", photo, png(labels))], ResumePoint())
+        chunk = encoded_chunk(
+            1, 0, [EncodedImage(index=0, key="a", file_name="a.png", data=photo, truth=png(labels))], ResumePoint()
+        )
         with monkeypatch.context() as patched:
             patched.setattr(Segmenter, "_load", lambda self, image, size: pixels)
-            predicted = actor(decode_chunk(chunk, DecodeConfig()))
-        (row,) = predicted.images.to_pylist()
+            (row,) = actor(decode_chunk(chunk, DecodeConfig())).images.to_pylist()
         maps = [np.frombuffer(data, np.uint8).reshape(labels.shape) for data in row["predictions"]]
         assert (maps[0] == labels).mean() >= 0.999
         assert (maps[1] == labels).mean() < 0.999

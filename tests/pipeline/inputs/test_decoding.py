@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, encoded_chunk, unit_end
 from scclip.pipeline.inputs.decoding import DECODED_SCHEMA, DecodeConfig, DecodeError, decode_chunk, decode_image
 from scclip.pipeline.inputs.headers import header_size
@@ -171,10 +172,10 @@ def test_reasons_name_what_is_wrong() -> None:
 def test_a_chunk_keeps_its_rows(make: Callable[[], bytes]) -> None:
     good = make()
     rows = [
-        EncodedImage(5, "a", "a.png", good, b"truth", '{"x": 1}'),
-        EncodedImage(6, "b", "b.png", good[:40]),
-        EncodedImage(7, "c", "c.png", None, status="missing", error="it is gone"),
-        EncodedImage(8, "d", "d.png", good),
+        EncodedImage(index=5, key="a", file_name="a.png", data=good, truth=b"truth", metadata='{"x": 1}'),
+        EncodedImage(index=6, key="b", file_name="b.png", data=good[:40]),
+        EncodedImage(index=7, key="c", file_name="c.png", status=Status.MISSING, error="it is gone"),
+        EncodedImage(index=8, key="d", file_name="d.png", data=good),
     ]
     chunk = decode_chunk(encoded_chunk(3, 2, rows, ResumePoint(chunk=3, index=9, offset=77)), CONFIG)
     assert chunk.images.schema.equals(DECODED_SCHEMA) and Chunk.from_arrow(chunk.to_arrow()) == chunk

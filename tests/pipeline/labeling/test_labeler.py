@@ -14,7 +14,8 @@ from scclip.demo.scenes import scene
 from scclip.encoder.checkpoints import find_weights, load_clip
 from scclip.encoder.config import ModelConfig
 from scclip.errors import DeviceLost
-from scclip.pipeline.annotations.label_map import label_maps
+from scclip.pipeline.annotations.label_map import LabeledImage
+from scclip.pipeline.annotations.schemas import records_of
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
@@ -94,13 +95,16 @@ def test_a_lost_gpu_is_no_image_s_fault(spec: LabelerSpec, monkeypatch: pytest.M
 
 def test_reduced_scale_changes_few_labels_and_no_size(spec: LabelerSpec) -> None:
     """The demo model on a drawn scene, upright and turned, decoded whole and at half scale."""
-    images = [EncodedImage(index, f"{index}", f"{index}.jpg", jpeg(turn)) for index, turn in enumerate((1, 6))]
+    images = [
+        EncodedImage(index=index, key=f"{index}", file_name=f"{index}.jpg", data=jpeg(turn))
+        for index, turn in enumerate((1, 6))
+    ]
     chunk, maps = encoded_chunk(1, 0, images, ResumePoint(chunk=1, end=True)), []
     for side, height in ((0, [960, 1280]), (480, [480, 640])):
         decoded = decode_chunk(chunk, DecodeConfig(reduced_side=side))
         assert decoded.images["rgb_height"].to_pylist() == height
-        rows = spec.start()(decoded).images.to_pylist()
-        maps.append([label_maps(row, np.uint8).labels for row in rows])
+        labeled = records_of(spec.start()(decoded).images, LabeledImage)
+        maps.append([image.segmentation(np.uint8).labels for image in labeled])
     shares = [(full == reduced).mean() for full, reduced in zip(*maps, strict=True)]
     assert [full.shape for full in maps[0]] == [reduced.shape for reduced in maps[1]] == [(960, 1280), (1280, 960)]
     assert min(shares) > 0.95, shares

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from scclip.pipeline.labeling.ledger import MOST_DEATHS, AttemptLedger, Gate, TooManyDeaths
-from scclip.pipeline.labeling.watch import Orders
+from scclip.pipeline.labeling.watch import Orders, Work
 
-WORK = ("label", 3, 7)
+WORK = Work("label", 3, 7)
 
 
 def test_only_an_image_that_was_alone_at_two_deaths_is_set_aside() -> None:
@@ -20,13 +20,13 @@ def test_only_an_image_that_was_alone_at_two_deaths_is_set_aside() -> None:
         ledger.alone(WORK, image)
     assert ledger.begin(WORK, "b") == Orders(one_by_one=True)  # over image 5: three, no proof
     ledger.alone(WORK, 4)
-    assert ledger.begin(WORK, "b").aside == set()  # over image 4: bad luck
+    assert ledger.begin(WORK, "b").excluded == set()  # over image 4: bad luck
     for image in (4, 5):
         ledger.alone(WORK, image)
     assert ledger.begin(WORK, "a") == Orders(True, frozenset({5}))  # over image 5 again
     ledger.done(WORK, storage_retries=2, seconds=0.5)
-    ledger.done(("read", 3, 0), storage_retries=1)
-    assert ledger.begin(("decode", 3, 7), "a") == Orders()  # another stage has its own count
+    ledger.done(Work("read", 3, 0), storage_retries=1)
+    assert ledger.begin(Work("decode", 3, 7), "a") == Orders()  # another stage has its own count
     totals = {"worker_deaths": {"label": 5}, "storage_retries": 3, "stage_seconds": {"label": 0.5, "read": 0.0}}
     assert ledger.totals() == totals
 
@@ -36,7 +36,7 @@ def test_what_dies_with_its_node_blames_nobody() -> None:
     ledger = AttemptLedger(lost=lambda: lost)
     for death in range(2 * MOST_DEATHS):
         lost.add(node := f"node {death}")
-        assert ledger.begin(WORK, node).aside == set()
+        assert ledger.begin(WORK, node).excluded == set()
         ledger.alone(WORK, 1)
 
 
@@ -44,12 +44,12 @@ def test_work_that_goes_on_dying_ends_the_job_with_its_name() -> None:
     ledger = AttemptLedger(lost=set)
     with pytest.raises(TooManyDeaths, match="stage commit died 33 times over chunk 2 of unit 1"):
         for _ in range(MOST_DEATHS + 2):
-            ledger.begin(("commit", 1, 2), "a")
+            ledger.begin(Work("commit", 1, 2), "a")
     for image in range(3 * MOST_DEATHS):  # every image a poison: each is set aside, and the job goes on
         for _ in range(2):
             ledger.begin(WORK, "a")
             ledger.alone(WORK, image)
-    assert len(ledger.begin(WORK, "a").aside) == 3 * MOST_DEATHS
+    assert len(ledger.begin(WORK, "a").excluded) == 3 * MOST_DEATHS
 
 
 def test_a_call_that_must_be_alone_is_alone() -> None:
