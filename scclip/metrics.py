@@ -98,6 +98,10 @@ def largest_confusions(matrix: IntArray, count: int) -> list[Confusion]:
 
 def mean_iou(matrix: IntArray) -> float:
     """Mean over the classes whose union is not empty; NaN if there are none."""
-    values = iou(matrix)
+    return mean(iou(matrix))
+
+
+def mean(values: FloatArray) -> float:
+    """Mean of a metric (C,) over the classes where it is not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

@@ -8,16 +8,21 @@ Figures for people are in percent with two decimals, as papers print them; those
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from scclip.metrics import Confusion, iou, largest_confusions, mean_iou, pixel_accuracy
+from scclip.metrics import Confusion, iou, largest_confusions, mean, mean_iou, pixel_accuracy
 from scclip.pipeline.annotations.schemas import Status
 
 IntArray = npt.NDArray[np.int64]
+ClassMetric = Callable[[IntArray], npt.NDArray[np.float64]]  # matrix (C, C + 1) → (C,) in 0..1, NaN where undefined
+
+# By key in results.json; each but IoU adds its mean to the table.
+CLASS_METRICS: dict[str, ClassMetric] = {"iou": iou}
+
 CONFUSIONS = 5  # the largest, as printed
 IGNORED = "(no class)"
 
@@ -89,7 +94,7 @@ def figures(matrix: IntArray, categories: list[int]) -> dict[str, object]:
     return {
         "miou": number(mean_iou(matrix)),
         "pixel_accuracy": number(pixel_accuracy(matrix)),
-        "iou": [number(value) for value in iou(matrix)[categories].tolist()],
+        **{name: list(map(number, metric(matrix)[categories].tolist())) for name, metric in CLASS_METRICS.items()},
         "confusion": matrix[np.ix_(categories, columns)].tolist(),
     }
 
@@ -112,6 +117,11 @@ def table(evaluation: Evaluation) -> list[list[str]]:
         ["", *evaluation.matrices, "published"],
         ["mIoU", *(percent(mean_iou(matrix)) for matrix in matrices), f"{evaluation.published or 0:.1f}"],
         ["pixel accuracy", *(percent(pixel_accuracy(matrix)) for matrix in matrices), ""],
+        *(
+            [f"mean {name}", *(percent(mean(metric(matrix))) for matrix in matrices), ""]
+            for name, metric in CLASS_METRICS.items()
+            if metric is not iou
+        ),
         *([name, *(percent(values[category]) for values in ious), ""] for category, name in evaluation.names.items()),
     ]
     return rows if published else [row[:-1] for row in rows]
