@@ -30,7 +30,8 @@ def test_the_example_of_the_readme() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     (result,) = segmenter.segment([image])
     assert isinstance(result, scclip.Segmentation)
-    assert result.labels.shape == (60, 80) and set(np.unique(result.labels)) <= set(vocabulary.categories)
+    assert result.labels.shape == (60, 80)
+    assert result.labels.min() >= 1 and result.labels.max() <= len(vocabulary.classes)
 
 
 def test_every_name_is_the_one_of_its_module() -> None:
