@@ -1,21 +1,21 @@
-"""What is wrong with a model or its device, and how any error reads in one line.
+"""The errors that end a command, and any error in one line.
 
-Without PyTorch: verbs without a model start fast.
+    raise ModelError(f"weights {path}: {one_line(error)}; check --model")
 
-raise ModelError(f"weights {path}: {one_line(error)}; check --model")
+This needs no PyTorch, so that verbs without a model start fast.
 """
 
 
 class UserError(ValueError):
-    """Wrong input of the user's, in one line: the value, the place, the remedy. Ends a command with exit code 2."""
+    """Wrong input by the user; one line with the value, where it is and the remedy. Ends a command with exit code 2."""
 
 
 class JobFailed(Exception):
-    """The job ended without doing what was asked; one line. Ends a command with exit code 1."""
+    """The job ended without doing what was asked; one line. A command ends with exit code 1."""
 
 
 class ModelError(UserError):
-    """The model, its weights or its calibration cannot be used; the message says which, where and what to do."""
+    """The model, its weights or its calibration cannot be used."""
 
 
 class DeviceLost(Exception):
@@ -23,6 +23,6 @@ class DeviceLost(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The gist of an exception in one line of at most 200 characters."""
+    """The message of an exception in one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:199] + "…"

@@ -1,4 +1,7 @@
-"""Settings of Ray Data."""
+"""Settings of Ray Data.
+
+configure_ray_data(resources)   # before the graph is built
+"""
 
 import logging
 import os
@@ -7,15 +10,17 @@ from ray.data import DataContext
 
 from scclip.pipeline.cluster.resources import Resources
 
-ACTOR_STARTS = 8  # that may fail in a row before the job does
-
-BUSY = "0.4"  # share of a cluster's CPUs or GPUs from which it may grow; an actor holds half of a node of 2, not 0.75
-
-RESERVED = 0.1  # of the cluster for the single stages; at Ray's 0.5 a pool of CPU actors stops at 60 % of it
+ACTOR_STARTS = 8  # so many may fail in a row before the job does
+BUSY = "0.4"  # share of CPUs or GPUs in use from which a cluster may grow; an actor holds half of a node of 2, not 0.75
+RESERVED = 0.1  # share of the cluster kept for the single stages; at Ray's 0.5 CPU actors get 60 % of it at most
 
 
 def configure_ray_data(resources: Resources | None = None) -> None:
-    """Every chunk its own block, no console output but ours, no time-out while a cluster scales up."""
+    """Sets Ray Data up in this process: a block for every chunk, no output, no time-out while a cluster grows.
+
+    Args:
+        resources: what `divide` returned; None for a graph without actors.
+    """
     context = DataContext.get_current()
     context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
     context.target_min_block_size = 1

@@ -83,7 +83,7 @@ class Resources:
     max_actors: int
     fitting: int
     """Actors that the living nodes hold; 0: nodes have to come up first."""
-    gpus_per_actor: float
+    gpus_per_actor: float = 0.0
     actor_cpus: float
     threads: int
     """Threads of an actor on the CPU; the job's OMP_NUM_THREADS wins."""
@@ -129,6 +129,7 @@ def divide(config: ComputeConfig, *, nodes: Shapes, more: Shapes | None = None) 
     resources = _on_gpus(config, gpus, nodes, more) if gpus else _on_cpus(config, scale, nodes, more)
     return dataclasses.replace(
         resources,
+        gpus_per_actor=gpus,
         spare_cpus=max(0.0, sum(node.cpus for node in nodes) - resources.fitting * resources.actor_cpus),
         read_cpus=READ_CPUS * scale,
         decode_cpus=DECODE_CPUS * scale,
@@ -152,7 +153,6 @@ def _on_gpus(config: ComputeConfig, share: float, nodes: Shapes, more: Shapes | 
         min_actors=min_actors,
         max_actors=max_actors,
         fitting=now,
-        gpus_per_actor=share,
         actor_cpus=_floor2(min([MOST_CPUS_OF_A_GPU_ACTOR, *(each / 4 for each in cpus)])),
         threads=0,
         calls_in_flight=CALLS_ON_GPU,
@@ -178,7 +178,6 @@ def _on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | 
         min_actors=min_actors,
         max_actors=max_actors,
         fitting=sum(_fitting(node.cpus, actor) for node in nodes),
-        gpus_per_actor=0.0,
         actor_cpus=actor,
         threads=max(1, int(max(sizes) / per_node)),
         calls_in_flight=1,

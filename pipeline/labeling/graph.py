@@ -95,8 +95,8 @@ def read_stage(
     number = batch["unit"][0].as_py()
     unit, done = ray.get(plan)[number]
     with attempt(ledger, "read", number, 0) as watch:
-        for chunk in watch.clock.through(read_unit(unit, limits, done, resume_after(files, number, done), truth)):
-            yield chunk.to_arrow()
+        chunks = read_unit(unit, limits, done, resume_after(files, number, done), truth)
+        yield from watch.clock.through(chunk.to_arrow() for chunk in chunks)
 
 
 def decode_stage(batch: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:

@@ -165,7 +165,7 @@ class QueryScorer:
         """The members that can win or come second at any pixel of the tile: (M,) bool, or None for all. Exact.
 
         Every logit of the tile is a weighted mean of logits in `down`, so a query lies between its smallest and its
-        largest one there; whoever stays below the second best category's smallest is out.
+        largest one there; a member whose largest is below the second best category's smallest cannot win.
         """
         kept_M = None if dropped is None else ~dropped[self.member_category]
         if tile.down is None or len(self.member_query) < PREFILTER_FROM:

@@ -91,8 +91,8 @@ class Segmenter:
             config: resize, windows, scores and thresholds; None: the defaults.
             variants: settings of the method to label with beside each other; empty: the model's own.
             stage: opens a context around each stage of the work, given its name: resize, encode, cosines, stitch,
-                score or maps. `torch.profiler.record_function` shows the stages in a PyTorch profile; by default
-                nobody listens, at no cost.
+                score or maps. With `torch.profiler.record_function` a PyTorch profile shows the stages. The default
+                does nothing.
         """
         self.model = model
         self.config = config or SegmenterConfig()

@@ -1,12 +1,12 @@
-"""Streaming tar reader: members in order with their byte offsets, nothing extracted, nothing executed.
+"""Reads tars as streams: members in order with their byte offsets, nothing extracted, nothing executed.
 
 Unlike `tarfile` it says where a broken tar breaks, and never takes a short file for a complete one: a tar ends with
-zero blocks, whatever its length. Members after the end blocks (`cat a.tar b.tar`) are read as well. Bodies of links,
-devices and folders do not exist; sparse members are named but not put together.
+blocks of zeros. Members after these end blocks (`cat a.tar b.tar`) are read as well. Links, devices and folders have
+no body; sparse members are reported, but their pieces are not joined.
 
 >>> for member in members(stream): data = stream.read(member.size)
 
-`tar_bytes` writes one, `add_file` to one that is being written.
+`tar_bytes` writes a tar; `add_file` appends to one.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _PREFIXES = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE
 
 
 class TarError(Exception):
-    """The tar is broken; `offset` is where reading would have to begin again to meet the same error."""
+    """The tar is broken; reading from byte `offset` on gives the same error."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class Member:
 
 
 def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A plain tar of (name, data) pairs in their order: equal files give equal bytes."""
+    """A plain tar of (name, data) pairs in their order; equal files give equal bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, data in files:
@@ -61,17 +61,22 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Appends a file that nobody owns and that has no date."""
+    """Appends a file without owner and date."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
 
 
 def members(stream: Stream, size: int | None = None) -> Iterator[Member]:
-    """The members from the stream's position on, which is the start of one; raises TarError where the tar breaks.
+    """Reads the headers of a tar, one after the other.
 
-    `size` is the length of the whole tar where it is known. The body may be read, partly or not at all, before the
-    next member is asked for.
+    Args:
+        stream: the tar, at the start of a member. After each member it stands at the body, which the caller may read
+            in full, in part or not at all.
+        size: bytes of the whole tar, where they are known.
+
+    Raises:
+        TarError: the tar is broken or cut.
     """
     position = start = stream.tell()
     ended, overrides = False, dict[str, str]()
@@ -126,7 +131,7 @@ def _header(block: bytes, start: int, position: int, ended: bool) -> _Header:
 
 
 def _parsed(block: bytes) -> _Header:
-    """Name, size and type of a header block; written out because `TarInfo.frombuf` takes five times as long."""
+    """Name, size and type of a header block; `TarInfo.frombuf` takes five times as long."""
     if len(block) < BLOCK:
         raise ValueError("short")
     if _number(block[148:156]) not in _checksums(block):
@@ -139,7 +144,7 @@ def _parsed(block: bytes) -> _Header:
 
 
 def header_names(data: bytes) -> Iterator[str]:
-    """The names in what looks like headers among the 512-byte blocks of `data`; "" for one that is named elsewhere."""
+    """The names in those 512-byte blocks of `data` that look like headers; "" for a header without name of its own."""
     for start in range(0, len(data) - BLOCK + 1, BLOCK):
         block = data[start : start + BLOCK]
         if block[156:157] in b"01234567LKxgS" and block[148:149].strip(b"\0 01234567") == b"" and block[0]:
@@ -149,7 +154,7 @@ def header_names(data: bytes) -> Iterator[str]:
 
 
 def _checksums(block: bytes) -> Iterator[int]:
-    """The sum of the header's bytes with its checksum field as spaces; then as old tars counted, with signed bytes."""
+    """The sum of the header's bytes, with spaces for its checksum; then the sum of old tars, with signed bytes."""
     unsigned = sum(block) - sum(block[148:156]) + 8 * 32
     yield unsigned
     yield unsigned - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
@@ -186,7 +191,7 @@ def _exactly(stream: Stream, length: int, start: int, at_most: int) -> bytes:
 
 
 def _prefix(header: _Header, data: bytes, start: int) -> dict[str, str]:
-    """What a long-name or PAX header says about the member that follows; a global header says nothing we need."""
+    """The entries of a long-name or PAX header about the next member; those of a global header are not needed."""
     if header.type == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.partition(b"\0")[0].decode("utf-8", "backslashreplace")}
     return _pax(data, start) if header.type == tarfile.XHDTYPE else {}
@@ -227,7 +232,8 @@ def _kind(header: _Header, overrides: dict[str, str]) -> str:
 class GzipStream:
     """The decompressed bytes of a gzip file (also of several in a row), forward only; TarError where it breaks.
 
-    Memory stays at a few pieces whatever the compression ratio.
+    Memory stays at a few pieces whatever the compression ratio. gzip.GzipFile returns broken bytes before it compares
+    their checksum; here those of the last piece are not returned.
     """
 
     PIECE = 2**20
