@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.export.files import picture_file, scratch_writers, write_files
+from scclip.pipeline.export.files import file_writer, picture_file, scratch_writers
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
@@ -62,13 +62,15 @@ class DocumentExporter(ABC):
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         """Writes a unit's fragments of both lists, one pair per split, and the files beside."""
         counts = Counter[str]()
-        with scratch_writers(partial(self.job.fragment, unit), nullcontext) as fragment:
+        fragments = scratch_writers(partial(self.job.fragment, unit), nullcontext)
+        with fragments as fragment, file_writer() as write_files:
             for image in images:
                 entries, files = self.entries(image), picture_file(image, self.job)
                 if entries.png is not None:
                     files[join(self.document(image.split), f"{image.stem}.png")] = entries.png
                 write_files(files)
-                for name, objects in zip(LISTS, ([image_entry(image)], entries.annotations), strict=True):
+                entry = coco.image_entry(image) | {"file_name": image.picture_name}
+                for name, objects in zip(LISTS, ([entry], entries.annotations), strict=True):
                     file, data = fragment(f"{image.split}.{name}"), b",".join(map(coco.dump, objects))
                     file.write(b"," + data if file.tell() and data else data)
                 counts.update(segments=entries.segments, lost=entries.lost)
@@ -92,11 +94,6 @@ class DocumentExporter(ABC):
                     between = b","
             yield b"]"
         yield b"}"
-
-
-def image_entry(image: ExportImage) -> JsonObject:
-    """COCO's image; `file_name` is that of the copied picture where pictures are copied."""
-    return {"id": image.image_id, "file_name": image.picture_name, "height": image.height, "width": image.width}
 
 
 def read_fragment(url: str) -> bytes:

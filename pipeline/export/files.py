@@ -5,6 +5,7 @@ with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train")
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import IO, TypeVar
 
@@ -12,15 +13,23 @@ from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.storage.files import create, join
 from scclip.pipeline.storage.streams import create_file, scratch
-from scclip.pipeline.storage.threads import map_threads
 
 Writer = TypeVar("Writer")
 
 
-def write_files(files: Mapping[str, bytes]) -> None:
-    """Writes small files, URL → content, at the same time; those that exist stay as they are."""
-    for _ in map_threads(lambda item: create(*item), files.items(), threads=8):
-        pass
+@contextmanager
+def file_writer() -> Iterator[Callable[[Mapping[str, bytes]], None]]:
+    """Gives a function that writes small files, URL → content, at the same time; those that exist stay as they are.
+
+    Its threads live as long as the block, because every new thread opens its own connection to the storage.
+    """
+    with ThreadPoolExecutor(8) as threads:
+
+        def write_files(files: Mapping[str, bytes]) -> None:
+            for _ in threads.map(create, files.keys(), files.values()):
+                pass
+
+        yield write_files
 
 
 def picture_file(image: ExportImage, job: ExportJob) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from scclip.categories import Labels
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, ImageRecord, Status, records_of
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
@@ -34,10 +34,6 @@ from scclip.pipeline.storage.threads import map_threads
 
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
 LABELED = [("status", "==", Status.OK)]  # pyarrow's filter for rows of images/
-IMAGE_COLUMNS = (
-    *("image_id", "key", "file_name", "index", "width", "height"),
-    *("categories", "coverage", "mean_confidence", "entropy"),
-)
 
 Segment = Mapping[str, Any]  # a row of segments/
 
@@ -46,24 +42,15 @@ class ExportError(Exception):
     """What the export needs cannot be read; one line with unit and reason."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportImage:
-    """One labeled image: its values of IMAGE_COLUMNS, and what was read with it."""
+@dataclass(kw_only=True)
+class ExportImage(ImageRecord):
+    """One labeled image of an export: its row of images/, and what was read with it."""
 
     image_id: int
-    key: str
-    file_name: str
-    index: int
-    """In its unit."""
-    width: int
-    height: int
-    categories: list[int]
-    coverage: float
-    mean_confidence: float
-    entropy: float
-    split: str
+    """Never null, because the image is labeled."""
+    split: str = "train"
     """train or val."""
-    segments: Sequence[Segment]
+    segments: Sequence[Segment] = ()
     """Its rows of segments/."""
     argmax: Labels | None = None
     """Class before thresholds, where the rules need it."""
@@ -93,7 +80,7 @@ class ExportImage:
     def labels(self, job: ExportJob) -> Labels:
         """The label map (H, W) of the export."""
         if job.rules.thresholds is None:
-            labels = label_map(self.segments, self.height, self.width, job.target.source)
+            labels = label_map(self.segments, *self.shape, job.target.source)
         else:
             assert self.argmax is not None and self.confidence is not None
             labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
@@ -116,10 +103,10 @@ def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
     needed = job.rules.needs_confidence
     maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
     pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
-    rows = kept.select(IMAGE_COLUMNS).to_pylist()
-    for row, (argmax, confidence), data in zip(rows, maps, pictures, strict=False):
-        own, split = segments.get(row["image_id"], []), split_of(row["key"], job.val)
-        yield ExportImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
+    for image, planes, data in zip(records_of(kept, ExportImage), maps, pictures, strict=False):
+        image.segments, image.split = segments.get(image.image_id, []), split_of(image.key, job.val)
+        (image.argmax, image.confidence), image.data = planes, data
+        yield image
 
 
 def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[Segment]]:

@@ -52,7 +52,7 @@ class CocoExporter(DocumentExporter):
             "id": coco.annotation_id(image.image_id, number if self.job.rules.components else instance.category),
             "image_id": image.image_id,
             "category_id": instance.category,
-            "segmentation": segmentation(instance, (image.height, image.width), self.job.segmentation),
+            "segmentation": segmentation(instance, image.shape, self.job.segmentation),
             "area": float(instance.area),
             "bbox": instance.bbox,
             "iscrowd": 0,

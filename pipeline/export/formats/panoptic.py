@@ -34,7 +34,7 @@ class PanopticExporter(DocumentExporter):
 
     def entries(self, image: ExportImage) -> ImageEntries:
         """The image's annotation with all its segments, and its PNG."""
-        ids, segments = np.zeros((image.height, image.width), np.uint32), list[JsonObject]()
+        ids, segments = np.zeros(image.shape, np.uint32), list[JsonObject]()
         for number, instance in enumerate(instances(image.labels(self.job), self.job.target, components=True), start=1):
             ids[instance.rows, instance.columns][instance.mask] = number
             described = {"id": number, "category_id": instance.category, "area": instance.area}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from scclip.pipeline.export.files import picture_file, write_files
+from scclip.pipeline.export.files import file_writer, picture_file
 from scclip.pipeline.export.formats.coco import polygon
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
@@ -30,11 +30,12 @@ class YoloExporter:
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
-        for image in images:
-            lines = list(self.lines(image))
-            url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
-            write_files(picture_file(image, self.job) | {url: "".join(lines).encode()})
-            counts["segments"] += len(lines)
+        with file_writer() as write_files:
+            for image in images:
+                lines = list(self.lines(image))
+                url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
+                write_files(picture_file(image, self.job) | {url: "".join(lines).encode()})
+                counts["segments"] += len(lines)
         return counts
 
     def finish(self, units: Sequence[Unit]) -> None:
@@ -50,6 +51,6 @@ class YoloExporter:
         for instance in instances(labels, self.job.target, components=False):
             for component in instance.parts():
                 if component.area >= self.job.rules.min_area:
-                    ring = polygon(component) / (image.width, image.height)
+                    ring = polygon(component) / image.shape[::-1]
                     coordinates = " ".join(f"{value:.6g}" for value in ring.ravel().tolist())
                     yield f"{component.category - 1} {coordinates}\n"
