@@ -1,6 +1,6 @@
 """How exporters write files: many small ones at once, or large ones by way of scratch files.
 
-write_files({url: data})
+with file_writer() as write_files: write_files({url: data})
 with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train"), name, data)
 """
 
