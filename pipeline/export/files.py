@@ -1,6 +1,6 @@
 """How exporters write files: many small ones at once, or large ones by way of scratch files.
 
-write_files({url: data})
+write_files(image, job, {url: data})
 with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train"), name, data)
 """
 
@@ -17,15 +17,14 @@ from scclip.pipeline.storage.threads import map_threads
 Writer = TypeVar("Writer")
 
 
-def write_files(files: Mapping[str, bytes]) -> None:
-    """Writes small files, URL → content, at the same time; those that exist stay as they are."""
-    for _ in map_threads(lambda item: create(*item), files.items(), threads=8):
-        pass
+def write_files(image: ExportImage, job: ExportJob, files: Mapping[str, bytes]) -> None:
+    """Writes an image's small files, URL → content, and its picture where pictures are copied, at the same time.
 
-
-def picture_file(image: ExportImage, job: ExportJob) -> dict[str, bytes]:
-    """URL and content of the copied picture; empty where pictures are not copied."""
-    return {} if image.data is None else {join(job.output, "images", image.split, image.picture_name): image.data}
+    Files that exist stay as they are.
+    """
+    if image.data is not None:
+        files = {join(job.output, "images", image.split, image.picture_name): image.data, **files}
+    list(map_threads(lambda item: create(*item), files.items(), threads=8))
 
 
 @contextmanager

@@ -7,11 +7,9 @@ model is used.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,51 +17,37 @@ import pyarrow as pa
 from scclip.categories import Labels
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, ImageRecord, SegmentRecord, Status, records_of
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 from scclip.pipeline.inputs.readers.tar import members
-from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.readers.unit import read_encoded
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles
+from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles, segments_by_image
 from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
 
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
 LABELED = [("status", "==", Status.OK)]  # pyarrow's filter for rows of images/
-IMAGE_COLUMNS = (
-    *("image_id", "key", "file_name", "index", "width", "height"),
-    *("categories", "coverage", "mean_confidence", "entropy"),
-)
-
-Segment = Mapping[str, Any]  # a row of segments/
 
 
 class ExportError(Exception):
     """What the export needs cannot be read; one line with unit and reason."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportImage:
-    """One labeled image: its values of IMAGE_COLUMNS, and what was read with it."""
+@dataclass(kw_only=True)
+class ExportImage(ImageRecord):
+    """A labeled image, and what was read with it."""
 
     image_id: int
-    key: str
-    file_name: str
-    index: int
-    """In its unit."""
     width: int
     height: int
-    categories: list[int]
-    coverage: float
-    mean_confidence: float
-    entropy: float
     split: str
     """train or val."""
-    segments: Sequence[Segment]
+    segments: Sequence[SegmentRecord]
     """Its rows of segments/."""
     argmax: Labels | None = None
     """Class before thresholds, where the rules need it."""
@@ -93,7 +77,7 @@ class ExportImage:
     def labels(self, job: ExportJob) -> Labels:
         """The label map (H, W) of the export."""
         if job.rules.thresholds is None:
-            labels = label_map(self.segments, self.height, self.width, job.target.source)
+            labels = label_map(self.segments, *self.shape, job.target.source)
         else:
             assert self.argmax is not None and self.confidence is not None
             labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
@@ -116,19 +100,10 @@ def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
     needed = job.rules.needs_confidence
     maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
     pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
-    rows = kept.select(IMAGE_COLUMNS).to_pylist()
-    for row, (argmax, confidence), data in zip(rows, maps, pictures, strict=False):
-        own, split = segments.get(row["image_id"], []), split_of(row["key"], job.val)
-        yield ExportImage(**row, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
-
-
-def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[Segment]]:
-    """Rows of segments/ by image id."""
-    table = files.table("segments", unit).replace_schema_metadata(None).cast(SEGMENTS_SCHEMA)
-    segments: dict[int, list[Segment]] = defaultdict(list)
-    for image_id, row in zip(table["image_id"].to_pylist(), table.to_pylist(), strict=True):
-        segments[image_id].append(row)
-    return segments
+    images = records_of(kept.select(IMAGES_SCHEMA.names), ImageRecord)
+    for image, (argmax, confidence), data in zip(images, maps, pictures, strict=False):
+        own, split = segments[image.image_id], split_of(image.key, job.val)
+        yield ExportImage.of(image, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
 
 
 def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) -> Iterator[tuple[Labels, Quantised]]:
@@ -154,13 +129,12 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
 def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:
     """Yields the files of the kept images, from the run's input. ExportError where they are not there."""
     keys = dict(zip(kept["index"].to_pylist(), kept["key"].to_pylist(), strict=True))
-    fields = itemgetter("index", "key", "data", "error")
-    for index, key, data, error in map(fields, read_rows(unit, list(keys), None)):
-        if index not in keys:
+    for image in read_encoded(unit, list(keys)):
+        if image.index not in keys:
             continue
-        if data is None or key != keys.pop(index):
-            raise input_changed(unit, error or f"image {index} is {key!r} now")
-        yield data
+        if image.data is None or image.key != keys.pop(image.index):
+            raise input_changed(unit, image.error or f"image {image.index} is {image.key!r} now")
+        yield bytes(image.data)
     if keys:
         raise input_changed(unit, f"{len(keys):,} of the labeled images are gone")
 
@@ -180,10 +154,8 @@ def repeated_values(files: RunFiles, units: Sequence[Unit], column: str) -> list
     def values(unit: Unit) -> list[Hashable]:
         return files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
 
-    def hashes(unit: Unit) -> np.ndarray:
-        return np.array([hash(value) for value in values(unit)], np.int64)
-
-    distinct, counts = np.unique(np.concatenate(list(map_threads(hashes, units, threads=8))), return_counts=True)
+    hashes = map_threads(lambda unit: np.array(list(map(hash, values(unit))), np.int64), units, threads=8)
+    distinct, counts = np.unique(np.concatenate(list(hashes)), return_counts=True)
     suspects = set(distinct[counts > 1].tolist())
     numbers: dict[Hashable, list[int]] = defaultdict(list)
     for unit in units if suspects else ():
