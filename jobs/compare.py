@@ -11,9 +11,9 @@ import numpy as np
 from scclip.errors import UserError
 from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render_comparison
-from scclip.pipeline.inputs.decoding import DecodeConfig
-from scclip.pipeline.review.drift import Classes, ComparedRun, Drift, compare_units, pair_units
-from scclip.pipeline.review.gallery import ComparisonPainter, draw_pictures
+from scclip.pipeline.review.drift import Classes, Drift, compare_units, pair_units
+from scclip.pipeline.review.gallery import ComparisonPainter
+from scclip.pipeline.review.images import ReviewedRun
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
@@ -34,27 +34,24 @@ def compare(options: CompareOptions) -> int:
         note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
         print(f"scclip compare: {note}", file=sys.stderr)
     size = len(classes.names)
-    drift = sum(compare_units(a, b, pairs, classes), Drift(np.zeros((size, size), np.int64)))
+    drift = sum(compare_units((a, b), pairs, classes), Drift(np.zeros((size, size), np.int64)))
     print(as_json(drift, classes) if options.json else as_text(drift, classes))
     if options.output != "none":
-        painter = ComparisonPainter(runs=(a, b), classes=classes)
-        shown = draw_pictures(drift.images[: options.pictures], a.units, painter.open_unit, a.decode)
+        shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
         replace(options.output, render_comparison(drift, classes, (a.files.output, b.files.output), *shown).encode())
         if not options.json:
             print(f"page: {options.output}")
     return 0
 
 
-def compared_run(name: str) -> ComparedRun:
+def compared_run(name: str) -> ReviewedRun:
     """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(name.rstrip("/") or "/")
     try:
         run, plan, finished = read_run(files), read_plan(files), files.finished()
     except FileNotFoundError:
         raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
-    units = [unit for unit in plan if unit.number in finished]
-    decode = DecodeConfig(exif=run.options.exif)
-    return ComparedRun(files=files, names=run.categories, units=units, decode=decode)
+    return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished])
 
 
 def as_text(drift: Drift, classes: Classes) -> str:

@@ -9,7 +9,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
@@ -115,13 +115,10 @@ def thresholds(selection: SelectionOptions, run: RunManifest) -> dict[int, float
         return None
     own = yaml_file("--thresholds", selection.thresholds)
     refuse_unknown(own, [run.categories[category] for category in run.categories.classes], "--thresholds")
-    usual = (
-        run.segmentation.confidence_threshold
-        if selection.confidence_threshold is None
-        else selection.confidence_threshold
-    )
-    recorded_thresholds = dict(run.segmentation.category_thresholds)
-    values = {category: recorded_thresholds.get(category, usual) for category in run.categories}
+    usual = selection.confidence_threshold
+    if usual is None:
+        usual = run.segmentation.confidence_threshold
+    values = dict.fromkeys(run.categories, usual) | dict(run.segmentation.category_thresholds)
     for category in run.categories.classes:
         if (name := run.categories[category]) in own:
             value = own[name]
@@ -135,10 +132,9 @@ def fingerprint(
     options: ExportOptions, selection: SelectionOptions, run: RunManifest, units: Sequence[Unit]
 ) -> Document:
     """All that the export depends on: export.json."""
-    names = [field.name for field in fields(options) if field.name not in ("output", "address")]
     numbers = ",".join(str(unit.number) for unit in units)
     return {
-        "options": {name: getattr(options, name) for name in names} | asdict(selection),
+        "options": recorded(options) | recorded(selection),
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
         "run_sha256": run.digest(),

@@ -4,16 +4,16 @@ write_page(files, units, scoring, evaluation, truth="seg.png", pictures=12)
 """
 
 from collections.abc import Sequence
+from itertools import chain, islice
 
 from scclip.jobs.pages.render import render
 from scclip.jobs.pages.scores import score_view
 from scclip.metrics import mean_iou, pixel_accuracy
 from scclip.pipeline.evaluation.results import Evaluation, percent
 from scclip.pipeline.evaluation.scoring import Scoring
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.review.gallery import EvaluationPainter, Picture, WorstImage, draw_pictures, worst_images
-from scclip.pipeline.review.images import FAILED_IMAGE_COLUMNS, FailedImage, failed_images
+from scclip.pipeline.review.gallery import EvaluationPainter, Picture, WorstImage, worst_images
+from scclip.pipeline.review.images import FAILED_IMAGE_COLUMNS, FailedImage, ReviewedRun, failed_images
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.storage.files import join, replace
@@ -32,13 +32,8 @@ def write_page(
         pictures: images that are shown, at most.
     """
     run = read_run(files)
-    worst, notes = draw_pictures(
-        worst_images(files, units, scoring, pictures),
-        units,
-        EvaluationPainter(files=files, scoring=scoring).open_unit,
-        DecodeConfig(exif=run.options.exif),
-        truth,
-    )
+    painter = EvaluationPainter(run=ReviewedRun(files, run, units), truth=truth, scoring=scoring)
+    worst, notes = painter.pictures(worst_images(files, units, scoring, pictures))
     failures = first_failures(files, units) if evaluation.failed else []
     html = render_evaluation(evaluation, worst, notes, failures, demo=run.model.model == "demo")
     replace(join(files.output, "report.html"), html.encode())
@@ -79,10 +74,6 @@ def render_evaluation(
 
 def first_failures(files: RunFiles, units: Sequence[Unit]) -> list[FailedImage]:
     """The first images that could not be evaluated."""
-    failures: list[FailedImage] = []
-    for unit in units:
-        images = files.table("images", unit.number, FAILED_IMAGE_COLUMNS)
-        failures += failed_images(images, FAILURES_SHOWN - len(failures))
-        if len(failures) == FAILURES_SHOWN:
-            break
-    return failures
+    tables = (files.table("images", unit.number, FAILED_IMAGE_COLUMNS) for unit in units)
+    failures = chain.from_iterable(failed_images(table, FAILURES_SHOWN) for table in tables)
+    return list(islice(failures, FAILURES_SHOWN))

@@ -3,7 +3,7 @@
 >>> labels = label_map(segments, height, width, names)      # from rows of segments/
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,18 +13,18 @@ import pyarrow as pa
 
 from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations import rle
-from scclip.pipeline.annotations.schemas import ImageRecord, schema_of
+from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord, schema_of
 from scclip.segmentation.types import Segmentation
 
 
-def label_map(segments: Iterable[Mapping[str, Any]], height: int, width: int, categories: Categories) -> Labels:
+def label_map(segments: Iterable[SegmentRecord], height: int, width: int, categories: Categories) -> Labels:
     """The label map (H, W) of an image, from its rows of segments/.
 
     What no segment covers is background where the categories have one, else ignored.
     """
     labels = np.full((height, width), categories.unlabeled, categories.dtype)
     for segment in segments:
-        labels[rle.decode(segment["rle"])] = segment["category_id"]
+        labels[rle.decode(segment.rle)] = segment.category_id
     return labels
 
 

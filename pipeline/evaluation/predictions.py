@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from scclip.categories import Categories
 from scclip.pipeline.annotations.label_map import label_map
@@ -24,7 +22,7 @@ from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.watch import FREE, Watch
-from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.storage.threads import map_threads
@@ -75,7 +73,7 @@ class LabelsReader:
     def __init__(self, spec: LabelsSpec) -> None:
         self.spec = spec
         self.images = functools.lru_cache(UNITS_KEPT)(self.load_images)
-        self.segments = functools.lru_cache(UNITS_KEPT)(self.load_segments)
+        self.segments = functools.lru_cache(UNITS_KEPT)(functools.partial(segments_by_image, spec.run))
 
     def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the run's labels of its images; an image that has none becomes a row that says so."""
@@ -102,8 +100,7 @@ class LabelsReader:
             sizes = f"{labeled.width} × {labeled.height} pixels, the image {image.width} × {image.height}"
             image.status, image.error = Status.LABEL_SIZE, f"its labels are {sizes}"
         else:
-            table = self.segments(labeled.unit)
-            segments = table.filter(pc.equal(table["image_id"], labeled.image_id)).to_pylist()
+            segments = self.segments(labeled.unit)[labeled.image_id]
             labels = label_map(segments, *labeled.shape, self.spec.categories)
             image.predictions = [np.ascontiguousarray(labels).tobytes()]
             image.windows, image.anomaly_tokens = labeled.windows, labeled.anomaly_tokens
@@ -121,7 +118,3 @@ class LabelsReader:
         for image in records_of(self.spec.run.table("images", unit, COLUMNS), ImageRecord):
             images[image.key].append(image)
         return images
-
-    def load_segments(self, unit: int) -> pa.Table:
-        """Image, category and RLE of a unit's segments."""
-        return self.spec.run.table("segments", unit, ["image_id", "category_id", "rle"])

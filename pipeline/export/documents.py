@@ -3,17 +3,16 @@
 class CocoExporter(DocumentExporter): ...     # annotations/instances_train.json, annotations/instances_val.json
 """
 
-import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.export.files import file_writer, picture_file, scratch_writers
-from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.exporter import Exporter
+from scclip.pipeline.export.files import file_writer, scratch_writers
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join, read_bytes
@@ -34,18 +33,15 @@ class ImageEntries:
     """Segments in these annotations."""
     lost: int = 0
     """Segments that the ids have no room for."""
-    png: bytes | None = None
-    """Written as KEY.png into a folder beside the document."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """URL → content of what is written beside the document."""
 
 
-class DocumentExporter(ABC):
+class DocumentExporter(Exporter):
     """Writes one COCO document per split; a format says what each image adds to it."""
 
     name: str
     """What the file names of the documents begin with."""
-
-    def __init__(self, job: ExportJob) -> None:
-        self.job = job
 
     @abstractmethod
     def entries(self, image: ExportImage) -> ImageEntries:
@@ -63,12 +59,10 @@ class DocumentExporter(ABC):
         """Writes a unit's fragments of both lists, one pair per split, and the files beside."""
         counts = Counter[str]()
         fragments = scratch_writers(partial(self.job.fragment, unit), nullcontext)
-        with fragments as fragment, file_writer() as write_files:
+        with fragments as fragment, file_writer(self.job) as write_files:
             for image in images:
-                entries, files = self.entries(image), picture_file(image, self.job)
-                if entries.png is not None:
-                    files[join(self.document(image.split), f"{image.stem}.png")] = entries.png
-                write_files(files)
+                entries = self.entries(image)
+                write_files(image, entries.files)
                 entry = coco.image_entry(image) | {"file_name": image.picture_name}
                 for name, objects in zip(LISTS, ([entry], entries.annotations), strict=True):
                     file, data = fragment(f"{image.split}.{name}"), b",".join(map(coco.dump, objects))
@@ -84,14 +78,14 @@ class DocumentExporter(ABC):
     def joined(self, units: Sequence[Unit], split: str) -> Iterator[bytes]:
         """The document of a split, fragment by fragment; at most one of them is in memory."""
         head = {"info": self.job.info, "licenses": [], "categories": self.categories()}
-        yield json.dumps(head, separators=(",", ":"), ensure_ascii=True)[:-1].encode()
+        yield coco.dump(head)[:-1]
         for name in LISTS:
             yield f',"{name}":['.encode()
             between = b""
-            for fragment in (read_fragment(self.job.fragment(unit.number, f"{split}.{name}")) for unit in units):
-                if fragment:
-                    yield between + fragment
-                    between = b","
+            fragments = (read_fragment(self.job.fragment(unit.number, f"{split}.{name}")) for unit in units)
+            for fragment in filter(None, fragments):
+                yield between + fragment
+                between = b","
             yield b"]"
         yield b"}"
 

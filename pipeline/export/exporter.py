@@ -9,9 +9,10 @@ the command line can name the formats without loading them.
 """
 
 import pkgutil
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scclip.pipeline.export.job import ExportJob
@@ -27,14 +28,16 @@ EXPORTERS = {  # name on the command line → module in formats/ and class
 }
 
 
-class Exporter(Protocol):
+class Exporter(ABC):
     """Writes one format; made from the job that it works for."""
 
-    @property
-    def named_by_key(self) -> bool:
-        """Whether files are named by the images' keys, so that no key may come twice."""
-        ...
+    named_by_key = False
+    """Whether files are named by the images' keys, so that no key may come twice."""
 
+    def __init__(self, job: "ExportJob") -> None:
+        self.job = job
+
+    @abstractmethod
     def write(self, images: Iterator["ExportImage"], unit: int) -> Counter[str]:
         """Writes all files of one unit; files that exist already stay as they are.
 
@@ -45,11 +48,9 @@ class Exporter(Protocol):
         Returns:
             What it counted: `segments`, and `lost` for segments that the format has no room for.
         """
-        ...
 
-    def finish(self, units: Sequence["Unit"]) -> None:
-        """Writes the files that cover the whole export, once all units are written."""
-        ...
+    def finish(self, units: Sequence["Unit"]) -> None:  # noqa: B027  # of the formats that have such files
+        """Writes the files that cover the whole export, once all units are written; here none."""
 
 
 def make_exporter(job: "ExportJob") -> Exporter:

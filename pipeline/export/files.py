@@ -1,6 +1,6 @@
 """How exporters write files: many small ones at once, or large ones by way of scratch files.
 
-with file_writer() as write_files: write_files({url: data})
+with file_writer(job) as write_files: write_files(image, {url: data})
 with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train"), name, data)
 """
 
@@ -18,23 +18,21 @@ Writer = TypeVar("Writer")
 
 
 @contextmanager
-def file_writer() -> Iterator[Callable[[Mapping[str, bytes]], None]]:
-    """Gives a function that writes small files, URL → content, at the same time; those that exist stay as they are.
+def file_writer(job: ExportJob) -> Iterator[Callable[[ExportImage, Mapping[str, bytes]], None]]:
+    """Gives a function that writes an image's small files, URL → content, and its picture where pictures are copied.
 
-    Its threads live as long as the block, because every new thread opens its own connection to the storage.
+    Files that exist stay as they are. The threads live as long as the block, because every new thread opens its own
+    connection to the storage.
     """
     with ThreadPoolExecutor(8) as threads:
 
-        def write_files(files: Mapping[str, bytes]) -> None:
+        def write_files(image: ExportImage, files: Mapping[str, bytes]) -> None:
+            if image.data is not None:
+                files = {join(job.output, "images", image.split, image.picture_name): image.data, **files}
             for _ in threads.map(create, files.keys(), files.values()):
                 pass
 
         yield write_files
-
-
-def picture_file(image: ExportImage, job: ExportJob) -> dict[str, bytes]:
-    """URL and content of the copied picture; empty where pictures are not copied."""
-    return {} if image.data is None else {join(job.output, "images", image.split, image.picture_name): image.data}
 
 
 @contextmanager

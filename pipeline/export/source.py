@@ -7,11 +7,9 @@ model is used.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,23 +17,21 @@ import pyarrow as pa
 from scclip.categories import Labels
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, ImageRecord, Status, records_of
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, ImageRecord, SegmentRecord, Status, records_of
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 from scclip.pipeline.inputs.readers.tar import members
-from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.readers.unit import read_encoded
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles
+from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles, segments_by_image
 from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
 
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
 LABELED = [("status", "==", Status.OK)]  # pyarrow's filter for rows of images/
-
-Segment = Mapping[str, Any]  # a row of segments/
 
 
 class ExportError(Exception):
@@ -44,13 +40,14 @@ class ExportError(Exception):
 
 @dataclass(kw_only=True)
 class ExportImage(ImageRecord):
-    """One labeled image of an export: its row of images/, and what was read with it."""
+    """A labeled image, and what was read with it."""
 
     image_id: int
-    """Never null, because the image is labeled."""
-    split: str = "train"
+    width: int
+    height: int
+    split: str
     """train or val."""
-    segments: Sequence[Segment] = ()
+    segments: Sequence[SegmentRecord]
     """Its rows of segments/."""
     argmax: Labels | None = None
     """Class before thresholds, where the rules need it."""
@@ -103,19 +100,10 @@ def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
     needed = job.rules.needs_confidence
     maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
     pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
-    for image, planes, data in zip(records_of(kept, ExportImage), maps, pictures, strict=False):
-        image.segments, image.split = segments.get(image.image_id, []), split_of(image.key, job.val)
-        (image.argmax, image.confidence), image.data = planes, data
-        yield image
-
-
-def segments_by_image(files: RunFiles, unit: int) -> dict[int, list[Segment]]:
-    """Rows of segments/ by image id."""
-    table = files.table("segments", unit).replace_schema_metadata(None).cast(SEGMENTS_SCHEMA)
-    segments: dict[int, list[Segment]] = defaultdict(list)
-    for image_id, row in zip(table["image_id"].to_pylist(), table.to_pylist(), strict=True):
-        segments[image_id].append(row)
-    return segments
+    images = records_of(kept.select(IMAGES_SCHEMA.names), ImageRecord)
+    for image, (argmax, confidence), data in zip(images, maps, pictures, strict=False):
+        own, split = segments[image.image_id], split_of(image.key, job.val)
+        yield ExportImage.of(image, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
 
 
 def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) -> Iterator[tuple[Labels, Quantised]]:
@@ -141,13 +129,12 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
 def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:
     """Yields the files of the kept images, from the run's input. ExportError where they are not there."""
     keys = dict(zip(kept["index"].to_pylist(), kept["key"].to_pylist(), strict=True))
-    fields = itemgetter("index", "key", "data", "error")
-    for index, key, data, error in map(fields, read_rows(unit, list(keys), None)):
-        if index not in keys:
+    for image in read_encoded(unit, list(keys)):
+        if image.index not in keys:
             continue
-        if data is None or key != keys.pop(index):
-            raise input_changed(unit, error or f"image {index} is {key!r} now")
-        yield data
+        if image.data is None or image.key != keys.pop(image.index):
+            raise input_changed(unit, image.error or f"image {image.index} is {image.key!r} now")
+        yield bytes(image.data)
     if keys:
         raise input_changed(unit, f"{len(keys):,} of the labeled images are gone")
 
@@ -167,10 +154,8 @@ def repeated_values(files: RunFiles, units: Sequence[Unit], column: str) -> list
     def values(unit: Unit) -> list[Hashable]:
         return files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
 
-    def hashes(unit: Unit) -> np.ndarray:
-        return np.array([hash(value) for value in values(unit)], np.int64)
-
-    distinct, counts = np.unique(np.concatenate(list(map_threads(hashes, units, threads=8))), return_counts=True)
+    hashes = map_threads(lambda unit: np.array(list(map(hash, values(unit))), np.int64), units, threads=8)
+    distinct, counts = np.unique(np.concatenate(list(hashes)), return_counts=True)
     suspects = set(distinct[counts > 1].tolist())
     numbers: dict[Hashable, list[int]] = defaultdict(list)
     for unit in units if suspects else ():

@@ -72,11 +72,8 @@ class Target:
 
     def convert(self, labels: Labels) -> Labels:
         """The run's label map in the target's categories."""
-        ignore = self.categories.ignore
-        table: Labels = np.full(self.source.ignore + 1, ignore, self.categories.dtype)
-        for category, new in self.becomes.items():
-            table[category] = new
-        table[-1] = ignore
+        table: Labels = np.full(self.source.ignore + 1, self.categories.ignore, self.categories.dtype)
+        table[list(self.becomes)] = list(self.becomes.values())
         return table[labels]
 
 
@@ -125,8 +122,7 @@ def rethreshold(argmax: Labels, confidence: Quantised, thresholds: Mapping[int, 
         target: Says what such a pixel becomes: background, or ignored.
     """
     limits = np.zeros(ignore_value(argmax.dtype) + 1)
-    for category, threshold in thresholds.items():
-        limits[category] = threshold * LEVELS
+    limits[list(thresholds)] = np.array(list(thresholds.values())) * LEVELS
     unlabeled = BACKGROUND if BACKGROUND in target.categories else ignore_value(argmax.dtype)
     return np.where(confidence < limits[argmax], unlabeled, argmax).astype(argmax.dtype)
 
@@ -137,11 +133,8 @@ def refine(labels: Labels, confidence: Quantised | None, target: Target, rules: 
     if rules.floor > 0:
         unsure = (np.arange(LEVELS + 1) < rules.floor * LEVELS)[confidence]
         labels = np.where(unsure, target.categories.ignore, labels).astype(target.categories.dtype)
-    return drop_small(labels, target, rules) if rules.min_area > 1 else labels
-
-
-def drop_small(labels: Labels, target: Target, rules: Rules) -> Labels:
-    """The map without segments of fewer than `min_area` pixels."""
+    if rules.min_area <= 1:
+        return labels
     refined = labels.copy()
     for instance in instances(labels, target, components=rules.components):
         if instance.area < rules.min_area:

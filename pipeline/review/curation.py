@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import yaml
 
 from scclip.categories import BACKGROUND
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import Status, records_of
 from scclip.pipeline.run.manifest import VocabularyRecord
 from scclip.pipeline.run.totals import Totals
 
@@ -85,8 +85,7 @@ def added(
 def unit_curation(images: pa.Table, segments: pa.Table) -> CurationSums:
     """The sums of a unit's tables, which have IMAGE_COLUMNS and `status`, and SEGMENT_COLUMNS."""
     labeled = images.filter(pc.equal(images["status"], Status.OK)).select(list(IMAGE_COLUMNS))
-    measured = [MeasuredImage(**values) for values in labeled.to_pylist()]
-    return CurationSums(pixel_histograms(segments), rival_sums(segments), measured)
+    return CurationSums(pixel_histograms(segments), rival_sums(segments), records_of(labeled, MeasuredImage))
 
 
 def pixel_histograms(segments: pa.Table) -> dict[int, Counts]:

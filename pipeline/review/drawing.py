@@ -65,7 +65,7 @@ def css_colour(category: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour(category))
 
 
-def truth_map(data: bytes, shape: tuple[int, ...], known: Container[int]) -> Labels | None:
+def truth_map(data: bytes | memoryview, shape: tuple[int, ...], known: Container[int]) -> Labels | None:
     """The truth of an image of `shape` (H, W) from a PNG of category indices; None where the PNG is not of use.
 
     Indices that are not `known` are ignored.

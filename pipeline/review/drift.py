@@ -1,7 +1,7 @@
 """Compares two runs over the same images: which classes agree, and what moved.
 
     pairs = pair_units(a.units, b.units)
-    drift = sum(compare_units(a, b, pairs, classes), Drift(np.zeros((size, size), np.int64)))
+    drift = sum(compare_units((a, b), pairs, classes), Drift(np.zeros((size, size), np.int64)))
 
 Classes are matched by name, images by key within units of the same input. The IoU of a class is that of the two label
 maps over all common images: 1 where the class covers the same pixels in both runs.
@@ -9,28 +9,29 @@ maps over all common images: 1 where the class covers the same pixels in both ru
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
-from scclip.categories import BACKGROUND, Categories, Labels, ignore_value
+from scclip.categories import BACKGROUND
 from scclip.pipeline.annotations.label_map import label_map
-from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.export.source import segments_by_image
-from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.annotations.schemas import SegmentRecord
+from scclip.pipeline.export.source import LABELED
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, image_refs
-from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, ReviewedRun, image_refs
+from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.storage.threads import map_threads
 
 AT_ONCE = 4  # units in memory
 KEPT = 24  # images that changed most
 
 Counts = npt.NDArray[np.int64]
+ClassMap = npt.NDArray[np.int64]  # (H, W), indices of Classes.names
+TwoRuns = tuple[ReviewedRun, ReviewedRun]  # A and B with their finished units
+UnitSegments = Mapping[int | None, Sequence[SegmentRecord]]  # by image id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,10 @@ class Classes:
         return len(self.names) - 1
 
     @property
-    def only(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def only(self) -> tuple[tuple[str, ...], ...]:
         """Names that only A, only B has."""
-        in_a, in_b = ({self.names[index] for index in indices.values()} for indices in self.indices)
-        known = self.names[: self.ignored]
-        return tuple(name for name in known if name not in in_b), tuple(name for name in known if name not in in_a)
+        shared = set.intersection(*(set(indices.values()) for indices in self.indices))
+        return tuple(tuple(self.names[i] for i in sorted({*own.values()} - shared)) for own in self.indices)
 
     @property
     def colours(self) -> Mapping[int, int]:
@@ -166,19 +166,6 @@ class Drift:
         return list(map(Flow, before.tolist(), after.tolist(), moved[before, after].tolist()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComparedRun:
-    """One of the two runs."""
-
-    files: RunFiles
-    names: Categories
-    """Category index → name."""
-    units: Sequence[Unit]
-    """Those that are finished."""
-    decode: DecodeConfig
-    """How its images were decoded."""
-
-
 def pair_units(a: Sequence[Unit], b: Sequence[Unit]) -> list[tuple[int, int]]:
     """Numbers of the units of A and B that read the same input: the same shard and rows, or the same first file."""
 
@@ -189,18 +176,16 @@ def pair_units(a: Sequence[Unit], b: Sequence[Unit]) -> list[tuple[int, int]]:
     return [(unit.number, numbers[identity(unit)]) for unit in a if identity(unit) in numbers]
 
 
-def compare_units(
-    a: ComparedRun, b: ComparedRun, pairs: Sequence[tuple[int, int]], classes: Classes
-) -> Iterator[Drift]:
+def compare_units(runs: TwoRuns, pairs: Sequence[tuple[int, int]], classes: Classes) -> Iterator[Drift]:
     """Yields the drift of each pair of finished units, several at a time."""
     for first in range(0, len(pairs), 8 * AT_ONCE):  # results wait in memory only within such a group
         group = pairs[first : first + 8 * AT_ONCE]
-        yield from map_threads(lambda pair: compare_unit(a, b, pair, classes), group, AT_ONCE)
+        yield from map_threads(lambda pair: compare_unit(runs, pair, classes), group, AT_ONCE)
 
 
-def compare_unit(a: ComparedRun, b: ComparedRun, pair: tuple[int, int], classes: Classes) -> Drift:
+def compare_unit(runs: TwoRuns, pair: tuple[int, int], classes: Classes) -> Drift:
     """Compares the images of one unit in both runs; images are matched by key and, where a key repeats, by order."""
-    runs, size = (a, b), len(classes.names)
+    size = len(classes.names)
     images_a, images_b = (labeled_images(run.files, unit) for run, unit in zip(runs, pair, strict=True))
     segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]
     drift = Drift(np.zeros((size, size), np.int64), missing=len(images_a.keys() ^ images_b.keys()))
@@ -210,46 +195,32 @@ def compare_unit(a: ComparedRun, b: ComparedRun, pair: tuple[int, int], classes:
         if (image.height, image.width) != (other.height, other.width):
             drift.missing += 1
             continue
-        maps = [
-            class_map(rows.get(ref.image_id, []), ref, run.names, indices, classes.ignored)
-            for rows, ref, run, indices in zip(segments, (image, other), runs, classes.indices, strict=True)
-        ]
-        add_image(drift, image, other, maps)
+        add_image(drift, image, other, class_maps(runs, classes, segments, (image, other)))
     return drift
 
 
 def labeled_images(files: RunFiles, unit: int) -> dict[tuple[str, int], ImageRef]:
     """The labeled images of a unit, by key and by how often the key came before."""
-    images, seen = files.table("images", unit, [*IMAGE_REF_COLUMNS, "status"]), Counter[str]()
-    labeled = {}
-    for image in image_refs(images.filter(pc.equal(images["status"], Status.OK))):
+    labeled, seen = {}, Counter[str]()
+    for image in image_refs(files.table("images", unit, IMAGE_REF_COLUMNS, LABELED)):
         labeled[image.key, seen[image.key]] = image
         seen[image.key] += 1
     return labeled
 
 
-def class_map(
-    segments: Iterable[Mapping[str, Any]],
-    image: ImageRef,
-    names: Categories,
-    indices: Mapping[int, int],
-    ignored: int,
-) -> npt.NDArray[np.int64]:
-    """The label map (H, W) of an image from its rows of segments/, as indices of `Classes.names`.
-
-    Args:
-        names: the run's vocabulary, category index → name.
-        indices: category index → index in `Classes.names`.
-        ignored: the index of ignored pixels.
-    """
-    labels: Labels = label_map(segments, image.height, image.width, names)
-    table = np.full(ignore_value(labels.dtype) + 1, ignored, np.int64)
-    for category, index in indices.items():
-        table[category] = index
-    return table[labels]
+def class_maps(
+    runs: TwoRuns, classes: Classes, segments: Sequence[UnitSegments], images: tuple[ImageRef, ImageRef]
+) -> list[ClassMap]:
+    """The label maps of an image in A and in B, from the segments of its unit in A and in B."""
+    maps = []
+    for run, indices, own, image in zip(runs, classes.indices, segments, images, strict=True):
+        table = np.full(run.names.ignore + 1, classes.ignored, np.int64)
+        table[list(indices)] = list(indices.values())
+        maps.append(table[label_map(own[image.image_id], image.height, image.width, run.names)])
+    return maps
 
 
-def add_image(drift: Drift, image: ImageRef, other: ImageRef, maps: Sequence[npt.NDArray[np.int64]]) -> None:
+def add_image(drift: Drift, image: ImageRef, other: ImageRef, maps: Sequence[ClassMap]) -> None:
     """Adds one image, with its maps of class indices in A and in B, to a unit's drift."""
     values, counts = np.unique(maps[0] * len(drift.matrix) + maps[1], return_counts=True)
     drift.matrix.ravel()[values] += counts  # a view: the matrix of 4,095 classes is not copied for every image

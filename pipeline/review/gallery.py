@@ -1,7 +1,6 @@
 """Pictures of chosen images: photos from the run's input, drawn with the label maps of the run.
 
-    painter = RunPainter(files=files, names=names)
-    pictures, notes = draw_pictures(choices, units, painter.open_unit, DecodeConfig(exif="apply"), truth="seg.png")
+    pictures, notes = RunPainter(run=run, truth="seg.png").pictures(choices)
 
 A painter makes the pictures of one kind of page: of a run, of an evaluation, or of two runs compared. A shard is read
 from its first chosen image to its last one. An image that cannot be shown leaves a note instead of a picture.
@@ -10,6 +9,7 @@ from its first chosen image to its last one. An image that cannot be shown leave
 import functools
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,22 +17,21 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.categories import Categories, Labels, ignore_value
+from scclip.categories import Labels, ignore_value
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.evaluation.truth import read_truth
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
-from scclip.pipeline.inputs.readers.unit import read_rows
+from scclip.pipeline.inputs.readers.unit import read_encoded
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
-from scclip.pipeline.review.drift import ChangedImage, Classes, ComparedRun, class_map
-from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, image_refs
-from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.review.drift import ChangedImage, Classes, ClassMap, UnitSegments, class_maps
+from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, ReviewedRun, image_refs
+from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
 
@@ -50,7 +49,9 @@ class Chosen(Protocol):
 
 ChosenT = TypeVar("ChosenT", bound=Chosen)
 PictureT = TypeVar("PictureT")
-Draw = Callable[[ChosenT, RGB, bytes | None], PictureT]  # a picture from photo and truth file (None: there is none)
+Draw = Callable[
+    [ChosenT, RGB, bytes | memoryview | None], PictureT
+]  # a picture from photo and truth file (None: there is none)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,113 +121,97 @@ class ChangedPicture:
     """Class, its share of the image in A and in B, for classes whose share changed: the largest change first."""
 
 
-def draw_pictures(
-    chosen: Sequence[ChosenT],
-    units: Sequence[Unit],
-    open_unit: Callable[[int, Sequence[ChosenT]], Draw[ChosenT, PictureT]],
-    decode: DecodeConfig,
-    truth: str | None = None,
-) -> tuple[list[PictureT], list[str]]:
-    """Draws chosen images of a run.
+@dataclass(frozen=True, kw_only=True)
+class Painter(ABC, Generic[ChosenT, PictureT]):
+    """Draws chosen images of a run."""
 
-    Args:
-        units: the run's units, in any order.
-        open_unit: reads what a unit keeps of these images, and returns what draws one of them: a painter's method.
-        decode: how the run decoded its images.
-        truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
+    run: ReviewedRun
+    truth: str | None = None
+    """Extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none."""
+    side: int = 480
+    """Pixels of a picture's longer side."""
 
-    Returns:
-        The pictures in the order of `chosen`, and one note for every reason why some are missing.
-    """
-    by_number, by_unit = {unit.number: unit for unit in units}, defaultdict(list)
-    for choice in chosen:
-        by_unit[choice.image.unit].append(choice)
-    drawn, missing = dict[ImageRef, PictureT](), Counter[str]()
-    for number, choices in by_unit.items():
-        pictures, reason = draw_unit(by_number[number], choices, open_unit, decode, truth)
-        drawn |= pictures
-        missing[reason] += len(choices) - len(pictures)
-    notes = [f"{n} of {len(chosen)} chosen pictures cannot be shown: {reason}" for reason, n in missing.items() if n]
-    return [drawn[choice.image] for choice in chosen if choice.image in drawn], notes
+    @abstractmethod
+    def open_unit(self, unit: int, chosen: Sequence[ChosenT]) -> Draw[ChosenT, PictureT]:
+        """Reads what a unit keeps of the chosen images, and returns what draws one of them."""
 
+    def pictures(self, chosen: Sequence[ChosenT]) -> tuple[list[PictureT], list[str]]:
+        """The pictures in the order of `chosen`, and one note for every reason why some are missing."""
+        units, by_unit = {unit.number: unit for unit in self.run.units}, defaultdict(list)
+        for choice in chosen:
+            by_unit[choice.image.unit].append(choice)
+        drawn, missing = dict[ImageRef, PictureT](), Counter[str]()
+        for number, choices in by_unit.items():
+            pictures, reason = self.unit_pictures(units[number], choices)
+            drawn |= pictures
+            missing[reason] += len(choices) - len(pictures)
+        notes = [f"{n} of {len(chosen)} chosen pictures cannot be shown: {why}" for why, n in missing.items() if n]
+        return [drawn[choice.image] for choice in chosen if choice.image in drawn], notes
 
-def draw_unit(
-    unit: Unit,
-    chosen: Sequence[ChosenT],
-    open_unit: Callable[[int, Sequence[ChosenT]], Draw[ChosenT, PictureT]],
-    decode: DecodeConfig,
-    truth: str | None,
-) -> tuple[dict[ImageRef, PictureT], str]:
-    """The pictures of a unit's chosen images, and the reason why some are missing."""
-    by_index, pictures = {choice.image.index: choice for choice in chosen}, dict[ImageRef, PictureT]()
-    reason = f"the images are no longer those that were labeled in {redact(unit.url)}"
-    try:
-        draw = open_unit(unit.number, chosen)
-        for row in read_rows(unit, sorted(by_index), truth):
-            if row["status"] in (Status.MISSING, Status.CHANGED):
-                reason = str(row["error"])
-            choice = by_index.get(row["index"])
-            if choice and choice.image.key == row["key"]:
-                rgb = decode_labeled(row["data"], choice.image, decode)
-                pictures |= {} if rgb is None else {choice.image: draw(choice, rgb, row["truth"])}
-    except Exception as error:  # of any storage library: a page without pictures is better than none
-        reason = f"{redact(unit.url)} cannot be read ({type(error).__name__}: {' '.join(redact(str(error)).split())})"
-    return pictures, reason
+    def unit_pictures(self, unit: Unit, chosen: Sequence[ChosenT]) -> tuple[dict[ImageRef, PictureT], str]:
+        """The pictures of a unit's chosen images, and the reason why some are missing."""
+        by_index, pictures = {choice.image.index: choice for choice in chosen}, dict[ImageRef, PictureT]()
+        url = redact(unit.url)
+        reason = f"the images are no longer those that were labeled in {url}"
+        try:
+            draw = self.open_unit(unit.number, chosen)
+            for image in read_encoded(unit, sorted(by_index), self.truth):
+                if image.status in (Status.MISSING, Status.CHANGED):
+                    reason = str(image.error)
+                choice = by_index.get(image.index)
+                if choice and choice.image.key == image.key:
+                    rgb = decode_labeled(image.data, choice.image, self.run.decode)
+                    pictures |= {} if rgb is None else {choice.image: draw(choice, rgb, image.truth)}
+        except Exception as error:  # of any storage library: a page without pictures is better than none
+            reason = f"{url} cannot be read ({type(error).__name__}: {' '.join(redact(str(error)).split())})"
+        return pictures, reason
 
 
-def decode_labeled(data: bytes | None, image: ImageRef, decode: DecodeConfig) -> RGB | None:
+def decode_labeled(data: bytes | memoryview | None, image: ImageRef, decode: DecodeConfig) -> RGB | None:
     """The pixels of an image file; None where it is not the image that was labeled."""
     try:
-        rgb = None if data is None else decode_image(data, decode).rgb
+        rgb = None if data is None else decode_image(bytes(data), decode).rgb
     except DecodeError:
         return None
     return rgb if rgb is not None and rgb.shape[:2] == (image.height, image.width) else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPainter:
+class RunPainter(Painter[Choice, Picture[Choice]]):
     """Draws the labels of a run from its segments, and the truth where the input holds one in its categories."""
-
-    files: RunFiles
-    names: Categories
-    """Category index → name."""
-    side: int = 480
-    """Pixels of a picture's longer side."""
 
     def open_unit(self, unit: int, chosen: Sequence[Choice]) -> Draw[Choice, Picture[Choice]]:
         """Reads the segments of the chosen images."""
-        return functools.partial(self.draw, read_segments(self.files, unit, [choice.image for choice in chosen]))
+        segments = segments_by_image(self.run.files, unit, [choice.image.image_id for choice in chosen])
 
-    def draw(self, segments: pa.Table, choice: Choice, rgb: RGB, truth: bytes | None) -> Picture[Choice]:
-        """One picture."""
-        own = segments.filter(pc.equal(segments["image_id"], choice.image.image_id))
-        labels = label_map(own.to_pylist(), choice.image.height, choice.image.width, self.names)
-        confidence = dict(zip(own["category_id"].to_pylist(), own["mean_confidence"].to_pylist(), strict=True))
-        plane = truth_map(truth, labels.shape, self.names) if truth else None
-        return labeled_picture(choice, rgb, labels, plane, self.names, self.side, confidence)
+        def draw(choice: Choice, rgb: RGB, truth: bytes | memoryview | None) -> Picture[Choice]:
+            own, names = segments[choice.image.image_id], self.run.names
+            labels = label_map(own, choice.image.height, choice.image.width, names)
+            plane = truth_map(truth, labels.shape, names) if truth else None
+            confidence = {segment.category_id: segment.mean_confidence for segment in own}
+            return labeled_picture(choice, rgb, labels, plane, names, self.side, confidence)
+
+        return draw
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationPainter:
+class EvaluationPainter(Painter[WorstImage, Picture[WorstImage]]):
     """Draws the labels that an evaluation keeps of its worst images, and their truth."""
 
-    files: RunFiles
     scoring: Scoring
-    side: int = 480
-    """Pixels of a picture's longer side."""
 
     def open_unit(self, unit: int, chosen: Sequence[WorstImage]) -> Draw[WorstImage, Picture[WorstImage]]:
         """Reads the kept labels."""
-        ids = [choice.image.image_id for choice in chosen]
-        kept = self.files.table("images", unit, ["image_id", "labels_png"], [("image_id", "in", ids)])
+        ids, names = [choice.image.image_id for choice in chosen], self.scoring.categories
+        kept = self.run.files.table("images", unit, ["image_id", "labels_png"], [("image_id", "in", ids)])
         pngs = dict(zip(kept["image_id"].to_pylist(), kept["labels_png"].to_pylist(), strict=True))
-        return functools.partial(self.draw, pngs)
 
-    def draw(self, pngs: Mapping[int, bytes], choice: WorstImage, rgb: RGB, truth: bytes | None) -> Picture[WorstImage]:
-        """One picture."""
-        labels = read_plane(pngs[choice.image.image_id]).astype(self.scoring.categories.dtype)
-        plane = read_truth(truth, labels.shape, self.scoring.truth, self.scoring.categories)
-        return labeled_picture(choice, rgb, labels, plane, self.scoring.categories, self.side, {})
+        def draw(choice: WorstImage, rgb: RGB, truth: bytes | memoryview | None) -> Picture[WorstImage]:
+            labels = read_plane(pngs[choice.image.image_id]).astype(names.dtype)
+            plane = read_truth(truth, labels.shape, self.scoring.truth, names)
+            return labeled_picture(choice, rgb, labels, plane, names, self.side, {})
+
+        return draw
 
 
 def worst_images(files: RunFiles, units: Sequence[Unit], scoring: Scoring, count: int) -> list[WorstImage]:
@@ -245,30 +230,25 @@ def worst_images(files: RunFiles, units: Sequence[Unit], scoring: Scoring, count
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonPainter:
+class ComparisonPainter(Painter[ChangedImage, ChangedPicture]):
     """Draws the labels of two runs, and where they differ."""
 
-    runs: tuple[ComparedRun, ComparedRun]
+    other: ReviewedRun
+    """B; `run` is A."""
     classes: Classes
     side: int = 360
     """Pixels of a picture's longer side."""
 
     def open_unit(self, unit: int, chosen: Sequence[ChangedImage]) -> Draw[ChangedImage, ChangedPicture]:
         """Reads the segments of the chosen images in both runs."""
-        sides = zip(*((choice.image, choice.other) for choice in chosen), strict=True)
-        segments = [
-            read_segments(run.files, images[0].unit, images) for run, images in zip(self.runs, sides, strict=True)
-        ]
+        ids = ([choice.image.image_id for choice in chosen], [choice.other.image_id for choice in chosen])
+        units = (unit, chosen[0].other.unit)
+        segments = list(map(segments_by_image, (self.run.files, self.other.files), units, ids))
         return functools.partial(self.draw, segments)
 
-    def draw(self, segments: Sequence[pa.Table], choice: ChangedImage, rgb: RGB, truth: bytes | None) -> ChangedPicture:
-        """One picture; there is no truth."""
-        maps = []
-        for rows, image, run, indices in zip(
-            segments, (choice.image, choice.other), self.runs, self.classes.indices, strict=True
-        ):
-            own = rows.filter(pc.equal(rows["image_id"], image.image_id)).to_pylist()
-            maps.append(class_map(own, image, run.names, indices, self.classes.ignored))
+    def draw(self, segments: Sequence[UnitSegments], choice: ChangedImage, rgb: RGB, _: object) -> ChangedPicture:
+        """One picture."""
+        maps = class_maps((self.run, self.other), self.classes, segments, (choice.image, choice.other))
         difference = np.where(maps[0] != maps[1], CHANGED_COLOUR, ignore_value(np.uint16)).astype(np.uint16)
         colours = np.array([*self.classes.colours.values(), ignore_value(np.uint16)], np.uint16)
         masks = (mask_png(shrink(plane, self.side)) for plane in (colours[maps[0]], colours[maps[1]], difference))
@@ -280,11 +260,6 @@ class ComparisonPainter:
             masks=tuple(masks),
             areas=changed_areas(maps, len(self.classes.names)),
         )
-
-
-def read_segments(files: RunFiles, unit: int, images: Sequence[ImageRef]) -> pa.Table:
-    """Rows of segments/ of some images of a unit."""
-    return files.table("segments", unit, filters=[("image_id", "in", [image.image_id for image in images])])
 
 
 def labeled_picture(
@@ -330,7 +305,7 @@ def shares(
     )
 
 
-def changed_areas(maps: Sequence[npt.NDArray[np.int64]], classes: int) -> tuple[tuple[int, float, float], ...]:
+def changed_areas(maps: Sequence[ClassMap], classes: int) -> tuple[tuple[int, float, float], ...]:
     """Class, share in A and in B of the classes whose share differs, the largest difference first."""
     a, b = ((np.bincount(plane.ravel(), minlength=classes) / plane.size).tolist() for plane in maps)
     changed = (index for index in range(classes) if a[index] != b[index])

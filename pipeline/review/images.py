@@ -1,15 +1,42 @@
-"""Images of a run as reviews name them: those that are shown, and those that failed.
+"""A run and its images as reviews name them: those that are shown, and those that failed.
 
 >>> images = image_refs(files.table("images", unit, IMAGE_REF_COLUMNS))
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.categories import Categories
+from scclip.pipeline.annotations.schemas import Status, records_of
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.manifest import RunManifest
+
+
+@dataclass(frozen=True)
+class ReviewedRun:
+    """A run whose images are shown."""
+
+    files: RunFiles
+    manifest: RunManifest
+    """run.json."""
+    units: Sequence[Unit]
+    """Those whose images may be shown, in any order."""
+
+    @property
+    def names(self) -> Categories:
+        """Category index → name."""
+        return self.manifest.categories
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """How its images were decoded."""
+        return DecodeConfig(exif=self.manifest.options.exif)
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -41,10 +68,10 @@ FAILED_IMAGE_COLUMNS = [field.name for field in dataclasses.fields(FailedImage)]
 
 def image_refs(images: pa.Table) -> list[ImageRef]:
     """The rows of a table with IMAGE_REF_COLUMNS."""
-    return [ImageRef(**values) for values in images.select(IMAGE_REF_COLUMNS).to_pylist()]
+    return records_of(images.select(IMAGE_REF_COLUMNS), ImageRef)
 
 
 def failed_images(images: pa.Table, limit: int) -> list[FailedImage]:
     """The first `limit` failed images of a table with FAILED_IMAGE_COLUMNS."""
     failed = images.filter(pc.not_equal(images["status"], Status.OK)).slice(0, limit)
-    return [FailedImage(**values) for values in failed.select(FAILED_IMAGE_COLUMNS).to_pylist()]
+    return records_of(failed.select(FAILED_IMAGE_COLUMNS), FailedImage)

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 
 from scclip.categories import Categories
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
@@ -32,18 +31,18 @@ from scclip.pipeline.review.curation import (
     unit_curation,
     vocabulary_queries,
 )
-from scclip.pipeline.review.gallery import Choice, Picture, RunPainter, draw_pictures
+from scclip.pipeline.review.gallery import Choice, Picture, RunPainter
 from scclip.pipeline.review.images import (
     FAILED_IMAGE_COLUMNS,
     IMAGE_REF_COLUMNS,
     FailedImage,
     ImageRef,
+    ReviewedRun,
     failed_images,
     image_refs,
 )
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_labeling_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
@@ -118,10 +117,9 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
         truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
 
     Raises:
-        FileNotFoundError: there is no run.
-        RunMismatch: the run is an evaluation, which keeps no labels.
+        UserError: there is no run, or the run is an evaluation, which keeps no labels.
     """
-    run, units = read_labeling_run(files), read_plan(files)
+    run, units = existing_run(files, "OUTPUT", labels=True)
     by_unit = unit_totals(files, sorted(files.finished()))
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
     content = ReportContent(
@@ -133,29 +131,20 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
         totals=sum(by_unit.values(), Totals()),
     )
     pictured = set(spread(sample, limits.picture_units))
-    candidates: dict[int, list[Choice]] = defaultdict(list)
-    sums = CurationSums()
+    candidates, sums = list[Choice](), CurationSums()
     for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):
         content.confidence = added(content.confidence, one.confidence)
         content.failures += one.failures[: limits.failures - len(content.failures)]
-        for choice in one.candidates:
-            candidates[choice.category].append(choice)
+        candidates += one.candidates
         sums += one.curation
     if sample:
-        queries, features = vocabulary_queries(run.vocabulary), text_features(files)
+        queries, url = vocabulary_queries(run.vocabulary), join(files.output, "text_features.npy")
+        features = np.load(io.BytesIO(read_bytes(url))) if exists(url) else None  # (Q, E)
         content.curation = conclude(sums, content.names, content.totals, queries, features, limits.keep)
-    chosen = choose(candidates, content.totals, limits.pictures)
-    painter = RunPainter(files=files, names=content.names, side=limits.side)
-    decode = DecodeConfig(exif=run.options.exif)
-    pictures, content.notes = draw_pictures(chosen, units, painter.open_unit, decode, truth)
+    painter = RunPainter(run=ReviewedRun(files, run, units), truth=truth, side=limits.side)
+    pictures, content.notes = painter.pictures(choose(candidates, content.totals, limits.pictures))
     content.pictures = within_bytes(pictures, limits.picture_bytes)
     return content
-
-
-def text_features(files: RunFiles) -> npt.NDArray[np.float32] | None:
-    """The run's (Q, E) float32 text features, a row per query; None where they are not kept."""
-    url = join(files.output, "text_features.npy")
-    return np.load(io.BytesIO(read_bytes(url))) if exists(url) else None
 
 
 def spread(items: Sequence[Item], at_most: int) -> list[Item]:
@@ -217,15 +206,15 @@ def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimit
     refs = {image.image_id: image for image in image_refs(labeled)}
     own = segments.filter(pc.is_in(segments["image_id"], pa.array(list(refs), pa.int64())))
     columns = (own[name].to_pylist() for name in ("image_id", "category_id", "mean_confidence", "area_fraction"))
-    by_category: dict[int, list[Choice]] = defaultdict(list)
-    for image_id, category, confidence, area in zip(*columns, strict=True):
-        choice = Choice(image=refs[image_id], category=category, confidence=confidence, area=area)
-        by_category[category].append(choice)
-    large = ([choice for choice in own if choice.area >= SMALLEST] or own for own in by_category.values())
-    return list(itertools.chain.from_iterable(large))
+    choices = [
+        Choice(image=refs[image_id], category=category, confidence=confidence, area=area)
+        for image_id, category, confidence, area in zip(*columns, strict=True)
+    ]
+    visible = {choice.category for choice in choices if choice.area >= SMALLEST}
+    return [choice for choice in choices if choice.area >= SMALLEST or choice.category not in visible]
 
 
-def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures: int) -> list[Choice]:
+def choose(candidates: Sequence[Choice], totals: Totals, pictures: int) -> list[Choice]:
     """Chooses the images to show, each of them once.
 
     Takes one image of each class in turn: the least confident one, the most confident one, the second least confident
@@ -234,10 +223,10 @@ def choose(candidates: Mapping[int, Sequence[Choice]], totals: Totals, pictures:
     Returns:
         At most `pictures` choices, by class in that order, the least confident first.
     """
-    order = sorted(candidates, key=lambda category: (-totals.class_pixels[category], category))
-    ranked = {
-        category: sorted(candidates[category], key=lambda c: (c.confidence, c.image.image_id)) for category in order
-    }
+    ranked: dict[int, list[Choice]] = defaultdict(list)
+    for choice in sorted(candidates, key=lambda c: (c.confidence, c.image.image_id)):
+        ranked[choice.category].append(choice)
+    order = sorted(ranked, key=lambda category: (-totals.class_pixels[category], category))
     ends = {category: itertools.cycle((0, -1)) for category in order}
     taken: dict[ImageRef, Choice] = {}
     while any(ranked.values()) and len(taken) < pictures:

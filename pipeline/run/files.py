@@ -4,14 +4,14 @@ files = RunFiles("s3://bucket/labels"); images = files.table("images", unit=1, c
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, MASK_COLUMNS
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, MASK_COLUMNS, SEGMENTS_SCHEMA, SegmentRecord, records_of
 from scclip.pipeline.storage.files import join, list_files, read_bytes
 
 RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
@@ -72,3 +72,14 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
 def read_images(files: RunFiles, unit: int) -> pa.Table:
     """Reads a finished unit's images table, IMAGES_SCHEMA."""
     return files.table("images", unit).replace_schema_metadata(None).cast(IMAGES_SCHEMA)
+
+
+def segments_by_image(
+    files: RunFiles, unit: int, image_ids: Iterable[int] | None = None
+) -> defaultdict[int | None, list[SegmentRecord]]:
+    """Reads a finished unit's segments of these images (default: of all), by image id."""
+    wanted = None if image_ids is None else [("image_id", "in", list(image_ids))]
+    segments = defaultdict[int | None, list[SegmentRecord]](list)
+    for segment in records_of(files.table("segments", unit, SEGMENTS_SCHEMA.names, wanted), SegmentRecord):
+        segments[segment.image_id].append(segment)
+    return segments

@@ -29,14 +29,19 @@ IMAGES, UNITS, CLASSES = int(os.environ.get("SCALE_IMAGES", "200000")), 100, 20
 LIMIT = 10**9  # bytes
 SIZE = (120, 160)
 RUN = {
-    "options": {"image_ids": "plan", "save_confidence": False, "masks": "none", "exif": "apply"},
-    "model": {"method": "scclip", "model": "stand-in", "weights_sha256": "0"},
+    "options": {"image_ids": "plan", "save_confidence": False, "masks": "none", "exif": "apply", "limit": None},
+    "model": {
+        **{"method": "scclip", "model": "stand-in", "weights_sha256": "0", "precision": "float32"},
+        **{"attention": None, "without": [], "quick_gelu": False, "calibration": {}},
+    },
     "vocabulary": {
         "name": "stand-in",
         "background": [],
         "classes": [{"name": f"class {number}", "thing": number % 2 == 0} for number in range(1, CLASSES + 1)],
         "sha256": "0",
+        **{"templates": ["{}"], "logit_scale": 40, "threshold": 0, "area_threshold": 0},
     },
+    "chunk_limits": {},
     "segmentation": {"confidence_threshold": 0.0, "category_thresholds": []},
     "versions": {"scclip-pipeline": "0"},
 }

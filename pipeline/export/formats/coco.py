@@ -12,8 +12,8 @@ from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.polygons import outline
-from scclip.pipeline.annotations.schemas import SegmentRecord
 from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, JsonObject
+from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import Instance, Target, instances
 
@@ -27,18 +27,16 @@ class CocoExporter(DocumentExporter):
 
     name = "instances"
 
-    @property
-    def named_by_key(self) -> bool:
-        """Only pictures are named by keys."""
-        return self.job.pictures
+    def __init__(self, job: ExportJob) -> None:
+        super().__init__(job)
+        self.named_by_key = job.pictures  # nothing else is named by keys
 
     def entries(self, image: ExportImage) -> ImageEntries:
         """The annotations of the image."""
         job = self.job
         if job.segmentation == "rle" and job.rules.identity and job.target.identity:
             return ImageEntries(
-                annotations=[coco.annotation_entry(SegmentRecord(**segment)) for segment in image.segments],
-                segments=len(image.segments),
+                annotations=list(map(coco.annotation_entry, image.segments)), segments=len(image.segments)
             )
         segments = list(instances(image.labels(job), job.target, job.rules.components))
         largest = sorted(range(len(segments)), key=lambda index: -segments[index].area)[:MAX_ANNOTATIONS]
@@ -64,9 +62,9 @@ def score(image: ExportImage, instance: Instance, target: Target) -> float:
     """Mean confidence of the segment's pixels where it was saved, else of the run's segments that became its class."""
     if image.confidence is not None:
         return float(image.confidence[instance.rows, instance.columns][instance.mask].mean() / 255)
-    rows = [row for row in image.segments if target.becomes[row["category_id"]] == instance.category]
-    area = sum(row["area"] for row in rows)
-    return float(sum(row["mean_confidence"] * row["area"] for row in rows) / area) if area else 0.0
+    sources = [each for each in image.segments if target.becomes[each.category_id] == instance.category]
+    area = sum(each.area for each in sources)
+    return float(sum(each.mean_confidence * each.area for each in sources) / area) if area else 0.0
 
 
 def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> object:

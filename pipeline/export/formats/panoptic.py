@@ -17,6 +17,7 @@ from scclip.pipeline.export.documents import DocumentExporter, ImageEntries, Jso
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import instances
+from scclip.pipeline.storage.files import join
 
 
 class PanopticExporter(DocumentExporter):
@@ -39,8 +40,10 @@ class PanopticExporter(DocumentExporter):
             ids[instance.rows, instance.columns][instance.mask] = number
             described = {"id": number, "category_id": instance.category, "area": instance.area}
             segments.append(described | {"bbox": [int(side) for side in instance.bbox], "iscrowd": 0})
-        annotation = {"image_id": image.image_id, "file_name": f"{image.stem}.png", "segments_info": segments}
-        return ImageEntries(annotations=[annotation], segments=len(segments), png=png(colours(ids)))
+        name = f"{image.stem}.png"
+        annotation = {"image_id": image.image_id, "file_name": name, "segments_info": segments}
+        files = {join(self.document(image.split), name): png(colours(ids))}
+        return ImageEntries(annotations=[annotation], segments=len(segments), files=files)
 
 
 def colours(ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import IO
 
@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
+from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import scratch_writers
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
-from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join
 
 ROW_GROUP = 64  # images of a row group: what a reader loads at once
@@ -30,20 +30,17 @@ FEATURE_NAMES = {"double": "float64"}  # where `datasets` names a type otherwise
 Row = dict[str, object]
 
 
-class ParquetExporter:
+class ParquetExporter(Exporter):
     """Writes Parquet files."""
 
-    named_by_key = False
-
     def __init__(self, job: ExportJob) -> None:
-        self.job = job
+        super().__init__(job)
         self.schema = schema(job)
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         waiting = defaultdict[str, list[Row]](list)
-        with scratch_writers(lambda split: join(self.job.output, "data", f"{split}-{unit:07d}.parquet"), self.open) as (
-            writer
-        ):
+        folder = join(self.job.output, "data")
+        with scratch_writers(lambda split: join(folder, f"{split}-{unit:07d}.parquet"), self.open) as writer:
             for image in images:
                 waiting[image.split].append(self.row(image))
                 if len(waiting[image.split]) == ROW_GROUP:
@@ -51,9 +48,6 @@ class ParquetExporter:
             for split, rows in waiting.items():
                 writer(split).write_table(pa.Table.from_pylist(rows, self.schema))
         return Counter()
-
-    def finish(self, units: Sequence[Unit]) -> None:
-        """The schema in every file says all that readers need."""
 
     def open(self, file: IO[bytes]) -> AbstractContextManager[pq.ParquetWriter]:
         """A new Parquet file in an open file."""

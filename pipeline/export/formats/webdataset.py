@@ -8,15 +8,14 @@ A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO
 
 from scclip.pipeline.annotations.png import png
+from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import scratch_writers
-from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.readers.tar import add_file
-from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join
 
 METADATA = (
@@ -25,13 +24,8 @@ METADATA = (
 )
 
 
-class WebDatasetExporter:
+class WebDatasetExporter(Exporter):
     """Writes tars; keys are taken literally."""
-
-    named_by_key = False
-
-    def __init__(self, job: ExportJob) -> None:
-        self.job = job
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         with scratch_writers(lambda split: join(self.job.output, split, f"{unit:07d}.tar"), open_tar) as tar:
@@ -42,9 +36,6 @@ class WebDatasetExporter:
                 for suffix, data in files.items():
                     add_file(tar(image.split), f"{image.key}.{suffix}", data)
         return Counter()
-
-    def finish(self, units: Sequence[Unit]) -> None:
-        """A tar needs nothing beside it."""
 
 
 def open_tar(file: IO[bytes]) -> tarfile.TarFile:

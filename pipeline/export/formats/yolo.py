@@ -11,30 +11,27 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from scclip.pipeline.export.files import file_writer, picture_file
+from scclip.pipeline.export.exporter import Exporter
+from scclip.pipeline.export.files import file_writer
 from scclip.pipeline.export.formats.coco import polygon
-from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import instances
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import create, join
 
 
-class YoloExporter:
+class YoloExporter(Exporter):
     """Writes Ultralytics' text files; an image without segments gets an empty one."""
 
     named_by_key = True
 
-    def __init__(self, job: ExportJob) -> None:
-        self.job = job
-
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
-        with file_writer() as write_files:
+        with file_writer(self.job) as write_files:
             for image in images:
                 lines = list(self.lines(image))
                 url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
-                write_files(picture_file(image, self.job) | {url: "".join(lines).encode()})
+                write_files(image, {url: "".join(lines).encode()})
                 counts["segments"] += len(lines)
         return counts
 

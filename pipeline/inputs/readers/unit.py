@@ -4,9 +4,8 @@
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import Status, records_of
 from scclip.pipeline.inputs.chunks import (
     Chunk,
     ChunkLimits,
@@ -87,13 +86,13 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
         yield row
 
 
-def read_rows(unit: Unit, indices: Sequence[int], truth: str | None) -> Iterator[dict[str, Any]]:
-    """Reads the encoded images of a unit from the first of `indices` to the last, as rows of chunks.ENCODED_SCHEMA."""
+def read_encoded(unit: Unit, indices: Sequence[int], truth: str | None = None) -> Iterator[EncodedImage]:
+    """Reads the encoded images of a unit from the first of `indices` to the last."""
     limits = ChunkLimits(images=8)
     for chunk in read_unit(unit, limits, resume=ResumePoint(index=indices[0]), truth=truth):
         if chunk.last:
             return
-        rows = chunk.images.to_pylist()
-        yield from rows
-        if rows[-1]["index"] >= indices[-1]:
+        images = records_of(chunk.images, EncodedImage)
+        yield from images
+        if images[-1].index >= indices[-1]:
             return
