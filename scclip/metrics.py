@@ -91,9 +91,7 @@ def largest_confusions(matrix: IntArray, count: int) -> list[Confusion]:
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     rows, columns = np.unravel_index(order, wrong.shape)
     largest = zip(rows.tolist(), columns.tolist(), wrong[rows, columns].tolist(), strict=True)
-    return [
-        Confusion(row, column, pixels, pixels / int(matrix[row].sum())) for row, column, pixels in largest if pixels
-    ]
+    return [Confusion(row, column, count, count / int(matrix[row].sum())) for row, column, count in largest if count]
 
 
 def mean_iou(matrix: IntArray) -> float:

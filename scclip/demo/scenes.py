@@ -38,28 +38,17 @@ _LAYOUTS: tuple[tuple[str, ...], ...] = (
     ("brick wall", "sand"),
 )
 
-# Where a thing stands in three scenes of four; in the fourth it stands anywhere.
-_HOMES: dict[str, tuple[str, ...]] = {
-    "sun": ("sky",),
-    "house": ("grass", "sand", "road"),
-    "tree": ("grass", "sand", "grass"),
-    "car": ("road", "road", "grass", "sand"),
-    "boat": ("sea",),
-    "flower": ("grass", "sand", "grass"),
-    "person": ("sand", "road", "grass"),
-    "fence": ("grass", "road", "sand"),
-}
-
-# Height over the picture's short side.
-_SIZES: dict[str, tuple[float, float]] = {
-    "sun": (0.16, 0.32),
-    "house": (0.32, 0.62),
-    "tree": (0.36, 0.7),
-    "car": (0.2, 0.36),
-    "boat": (0.26, 0.5),
-    "flower": (0.28, 0.55),
-    "person": (0.36, 0.65),
-    "fence": (0.18, 0.34),
+# Lowest and highest height over the picture's short side; then where it stands in three scenes of four: in the fourth
+# it stands anywhere.
+_THINGS: dict[str, tuple[tuple[float, float], tuple[str, ...]]] = {
+    "sun": ((0.16, 0.32), ("sky",)),
+    "house": ((0.32, 0.62), ("grass", "sand", "road")),
+    "tree": ((0.36, 0.7), ("grass", "sand", "grass")),
+    "car": ((0.2, 0.36), ("road", "road", "grass", "sand")),
+    "boat": ((0.26, 0.5), ("sea",)),
+    "flower": ((0.28, 0.55), ("grass", "sand", "grass")),
+    "person": ((0.36, 0.65), ("sand", "road", "grass")),
+    "fence": ((0.18, 0.34), ("grass", "road", "sand")),
 }
 
 
@@ -77,9 +66,9 @@ def scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     short = min(height, width)
     count = round(rng.uniform(2.0, 4.5) * min(2.5, max(height, width) / short) ** 0.7)
     names = rng.choice(THINGS, size=count, replace=count > len(THINGS))
-    spots = [(_spot(rng, str(name), labels), str(name), short * rng.uniform(*_SIZES[str(name)])) for name in names]
+    spots = [(_spot(rng, str(name), labels), str(name), short * rng.uniform(*_THINGS[str(name)][0])) for name in names]
     for (y, x), name, size in sorted(spots):
-        _draw(rng, picture, labels, name, x=x, y=y, size=size)
+        draw_thing(name, Pen(picture, labels, category=1 + CLASSES.index(name)), rng, x=x, y=y, size=size)
     return _developed(rng, picture, labels)
 
 
@@ -87,12 +76,12 @@ def close_up(seed: int, height: int, width: int, category: int) -> tuple[np.ndar
     """Draws a picture that one category (1..14) fills: a surface, or a large thing on a surface; see ``scene``."""
     rng = _generator(seed, height, width)
     name = CLASSES[category - 1]
-    ground = name if name in SURFACES else str(rng.choice([*_HOMES[name], *rng.choice(SURFACES, 2)]))
+    ground = name if name in SURFACES else str(rng.choice([*_THINGS[name][1], *rng.choice(SURFACES, 2)]))
     picture, labels = _ground(rng, height, width, (ground,))
     if name in THINGS:
         size = min(height, width) * rng.uniform(0.6, 1.0) * (0.6 if name in ("car", "fence") else 1.0)
         x, y = width * rng.uniform(0.35, 0.65), height / 2 + size * rng.uniform(0.4, 0.6)
-        _draw(rng, picture, labels, name, x=x, y=y, size=size)
+        draw_thing(name, Pen(picture, labels, category=category), rng, x=x, y=y, size=size)
     return _developed(rng, picture, labels)
 
 
@@ -108,23 +97,21 @@ def _layout(rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(str(name) for name in rng.choice(SURFACES, size=rng.integers(2, 5), replace=False))
 
 
-def _ground(
-    rng: np.random.Generator, height: int, width: int, layout: tuple[str, ...]
-) -> tuple[Image.Image, Image.Image]:
-    """The bands of ``layout`` from top to bottom, as RGB picture and L categories."""
+def _ground(rng: np.random.Generator, height: int, width: int, names: tuple[str, ...]) -> list[Image.Image]:
+    """Bands of the named surfaces from top to bottom, as RGB picture and L categories."""
     picture, labels = np.empty((height, width, 3), np.float32), np.empty((height, width), np.uint8)
     rows, unit, top = np.arange(height)[:, None], min(height, width) / 112, np.zeros(width)
-    shares = np.cumsum(rng.dirichlet(np.full(len(layout), 6.0)))
-    for index, name in enumerate(layout):
+    shares = np.cumsum(rng.dirichlet(np.full(len(names), 6.0)))
+    for index, name in enumerate(names):
         start, below = int(max(0, top.min())), height + np.zeros(width)
-        if index + 1 < len(layout):
+        if index + 1 < len(names):
             below = np.maximum(top, shares[index] * height + _border(rng, width, unit))
         end = int(np.clip(np.ceil(below.max()), start + 1, height))
         band = (rows[start:end] >= top) & (rows[start:end] < np.ceil(below))
         picture[start:end][band] = texture(name, rng, height=end - start, width=width, unit=unit)[band]
         labels[start:end][band] = 1 + SURFACES.index(name)
         top = np.ceil(below)
-    return Image.fromarray(_as_bytes(picture)), Image.fromarray(labels)
+    return [Image.fromarray(_as_bytes(picture)), Image.fromarray(labels)]
 
 
 def _border(rng: np.random.Generator, width: int, unit: float) -> np.ndarray:
@@ -138,20 +125,14 @@ def _spot(rng: np.random.Generator, name: str, labels: Image.Image) -> tuple[flo
     """The position of the thing's foot, (y, x) in pixels: on one of its home surfaces if there is any."""
     truth = np.asarray(labels)
     height, width = truth.shape
-    homes = [1 + SURFACES.index(home) for home in _HOMES[name]]
+    (smallest, _), surfaces = _THINGS[name]
+    homes = [1 + SURFACES.index(surface) for surface in surfaces]
     anywhere = rng.random() < 0.25
     for _ in range(12):
         y, x = height * rng.uniform(0.12, 1.0), width * rng.uniform(0.03, 0.97)
         if anywhere or truth[int(y), int(x)] in homes:
             break
-    return y + (0.5 * min(height, width) * _SIZES[name][0] if name == "sun" else 0), x
-
-
-def _draw(
-    rng: np.random.Generator, picture: Image.Image, labels: Image.Image, name: str, *, x: float, y: float, size: float
-) -> None:
-    """Draws a thing on picture and truth."""
-    draw_thing(name, Pen(picture, labels, category=1 + CLASSES.index(name)), rng, x=x, y=y, size=size)
+    return y + (0.5 * min(height, width) * smallest if name == "sun" else 0), x
 
 
 def _developed(rng: np.random.Generator, picture: Image.Image, labels: Image.Image) -> tuple[np.ndarray, np.ndarray]:

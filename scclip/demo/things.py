@@ -44,9 +44,8 @@ def draw_thing(name: str, pen: Pen, rng: np.random.Generator, *, x: float, y: fl
     _DRAWERS[name](pen, rng, x, y, size)
 
 
-def _as_fill(colour: np.ndarray) -> tuple[int, int, int]:
-    red, green, blue = (int(min(255, max(0, channel))) for channel in colour)
-    return red, green, blue
+def _as_fill(colour: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.clip(colour, 0, 255).astype(int).tolist())
 
 
 def _any_colour(rng: np.random.Generator) -> np.ndarray:

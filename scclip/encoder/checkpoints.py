@@ -136,7 +136,7 @@ def find_weights(config: ModelConfig) -> WeightsSource:
         ModelError: an unknown name or tag, a missing file, a QuickGELU mismatch, or a hub that cannot be reached.
     """
     settings = read_calibration(Path(config.calibration)) if config.calibration else {}
-    directory = model_directory(config)
+    directory = model_directory(config.model)
     if directory is not None:
         file, name = checkpoint_in(directory, config.model), f"local-dir:{directory}"
         own = directory / CALIBRATION_FILE
@@ -157,20 +157,18 @@ def find_weights(config: ModelConfig) -> WeightsSource:
     )
 
 
-def model_directory(config: ModelConfig) -> Path | None:
+def model_directory(model: str) -> Path | None:
     """The directory of a `demo`, `local-dir:` or `hf-hub:` model; None for a name that open_clip knows."""
-    if config.model == "demo":
+    if model == "demo":
         return DEMO_DIRECTORY
-    if config.model.startswith("local-dir:"):
-        directory = Path(config.model.removeprefix("local-dir:"))
-        if not (directory / "open_clip_config.json").is_file():
-            raise ModelError(
-                f"model {config.model}: no open_clip_config.json in {directory}; give open_clip's own form"
-            )
-        return directory
-    if config.model.startswith("hf-hub:"):
-        return download_hub(config.model.removeprefix("hf-hub:"))
-    return None
+    if model.startswith("hf-hub:"):
+        return download_hub(model.removeprefix("hf-hub:"))
+    if not model.startswith("local-dir:"):
+        return None
+    directory = Path(model.removeprefix("local-dir:"))
+    if not (directory / "open_clip_config.json").is_file():
+        raise ModelError(f"model {model}: no open_clip_config.json in {directory}; give open_clip's own form")
+    return directory
 
 
 def download_hub(repository: str) -> Path:
@@ -188,21 +186,17 @@ def download_hub(repository: str) -> Path:
 def checkpoint_in(directory: Path, model: str) -> Path:
     """The checkpoint in an open_clip directory, safetensors before others; ModelError if there is none."""
     files = sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
-    if not files:
-        raise ModelError(
-            f"model {model}: no weights ({', '.join(SUFFIXES)}) in {directory}; put them beside the config"
-        )
-    return min(files, key=lambda path: (path.suffix != ".safetensors", path.name != "open_clip_model.safetensors"))
+    if files:
+        return min(files, key=lambda path: (path.suffix != ".safetensors", path.name != "open_clip_model.safetensors"))
+    raise ModelError(f"model {model}: no weights ({', '.join(SUFFIXES)}) in {directory}; put them beside the config")
 
 
 def check_name(model: str) -> None:
     """Raises ModelError with the nearest names if open_clip knows no such architecture."""
     known = open_clip.list_models()
     if model.replace("/", "-") not in known:
-        near = difflib.get_close_matches(model, known, n=3, cutoff=0.5) or ["ViT-B-16", "ViT-L-14"]
-        raise ModelError(
-            f"model {model!r} is unknown to open_clip; nearest: {', '.join(near)}; or local-dir:PATH, demo"
-        )
+        near = ", ".join(difflib.get_close_matches(model, known, n=3, cutoff=0.5) or ["ViT-B-16", "ViT-L-14"])
+        raise ModelError(f"model {model!r} is unknown to open_clip; nearest: {near}; or local-dir:PATH, demo")
 
 
 def pretrained_file(config: ModelConfig, name: str) -> Path:
@@ -220,19 +214,18 @@ def pretrained_file(config: ModelConfig, name: str) -> Path:
 
 def download_tag(config: ModelConfig, name: str) -> Path:
     """Downloads the checkpoint of a tag to the local cache; ModelError if that fails or QuickGELU does not match."""
-    published = open_clip.get_pretrained_cfg(name, config.pretrained)
+    tag, published = config.pretrained, open_clip.get_pretrained_cfg(name, config.pretrained)
     architecture = open_clip.get_model_config(name) or {}
     has, wants = bool(architecture.get("quick_gelu")) or config.quick_gelu, bool(published.get("quick_gelu"))
     if has != wants:
         other = f"{name}-quickgelu" if wants else name.removesuffix("-quickgelu")
-        raise ModelError(f"pretrained {config.pretrained!r} of {name} differs in QuickGELU; use --model {other}")
+        raise ModelError(f"pretrained {tag!r} of {name} differs in QuickGELU; use --model {other}")
     try:
         with quiet():
             return Path(open_clip.download_pretrained(published))
     except Exception as error:
-        raise ModelError(
-            f"weights {config.pretrained!r} of {name} cannot be downloaded ({one_line(error)}); give a local file"
-        ) from None
+        why = f"cannot be downloaded ({one_line(error)})"
+        raise ModelError(f"weights {tag!r} of {name} {why}; give a local file") from None
 
 
 @functools.lru_cache
@@ -285,8 +278,8 @@ def load_clip(source: WeightsSource) -> LoadedCLIP:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file as hex digits; ModelError if it cannot be read."""
+    digest = hashlib.sha256()
     try:
-        digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

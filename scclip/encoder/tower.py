@@ -20,15 +20,8 @@ import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from scclip.encoder.calibration import (
-    CalibrationConfig,
-    aggregation_weights,
-    calibrated_attention,
-    cosine_similarities,
-    find_anomalies,
-    repair,
-    repair_rows,
-)
+from scclip.encoder import calibration as steps
+from scclip.encoder.calibration import CalibrationConfig
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -116,37 +109,7 @@ class SelfCalibratedCLIP(nn.Module):
             For each of the variants what `forward` returns: features (B, N, E) and anomalous tokens (B,) int64.
         """
         hidden, grid = self._hidden_states(pixels, variants), self.grid(*pixels.shape[-2:])
-        return [self._calibrated(hidden, config, grid) for config in variants]
-
-    def _calibrated(
-        self, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Steps 2 to 7 on the outputs of the blocks before the last: features (B, N, E), anomalous tokens (B,)."""
-        last = self.visual.transformer.resblocks[-1]
-        class_BD, patches_BND = hidden.last[:, 0], hidden.last[:, 1:]
-        similar_BND = hidden.layers[config.similarity_layer][:, 1:]
-        anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=patches_BND.device)
-        if config.anomalies:
-            anomalous_BN = find_anomalies(patches_BND)
-            rows = repair_rows(anomalous_BN, grid)
-            patches_BND, similar_BND = repair(patches_BND, rows), repair(similar_BND, rows)
-        similarity_BNN = cosine_similarities(similar_BND)
-        if config.aggregation:
-            patches_BND = aggregation_weights(similarity_BNN, config.similarity_threshold) @ patches_BND
-        if config.attention == "qk":
-            out_BND = last(torch.cat([class_BD[:, None], patches_BND], 1))[:, 1:]
-        else:
-            inputs: tuple[Tensor, ...] = (patches_BND,)
-            class_sum_BD = class_BD
-            if config.fusion:
-                fused_BND = hidden.sums[config.fused_layers]
-                inputs, class_sum_BD = (patches_BND, fused_BND[:, 1:]), class_BD + fused_BND[:, 0]
-            residual_BD = config.class_residual * class_sum_BD
-            out_BND = calibrated_attention(last, inputs, residual_BD, similarity_BNN, config.attention)
-        if config.post:
-            post_BNN = cosine_similarities(hidden.layers[config.post_layer][:, 1:])
-            out_BND = aggregation_weights(post_BNN, config.similarity_threshold) @ out_BND
-        return self._project(out_BND), anomalous_BN.sum(1)
+        return [calibrated_features(self.visual, hidden, config, grid) for config in variants]
 
     def _hidden_states(self, pixels: Tensor, variants: Sequence[CalibrationConfig]) -> HiddenStates:
         """Step 1: runs all blocks but the last, and keeps the outputs that the variants need."""
@@ -170,11 +133,6 @@ class SelfCalibratedCLIP(nn.Module):
         position_ND = position_embedding(visual.positional_embedding, visual.grid_size, self.grid(*pixels.shape[-2:]))
         return visual.ln_pre(torch.cat([class_B1D, patches_BND], 1) + position_ND.to(self.dtype))
 
-    def _project(self, tokens: Tensor) -> Tensor:
-        """ln_post and the projection into the joint embedding: (B, N, D) → (B, N, E)."""
-        tokens = self.visual.ln_post(tokens)
-        return tokens if self.visual.proj is None else tokens @ self.visual.proj
-
     def to_arrays(self) -> tuple["SelfCalibratedCLIP", dict[str, np.ndarray]]:
         """Takes the tower apart for a trip to other processes: a module without weights, and float32 arrays by name."""
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in self.state_dict().items()}
@@ -191,6 +149,38 @@ class SelfCalibratedCLIP(nn.Module):
             state = {name: torch.from_numpy(array) for name, array in arrays.items()}
         empty.load_state_dict(state, assign=True)
         return empty.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def calibrated_features(
+    visual: VisionTransformer, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Steps 2 to 7 on the outputs of the blocks before the last: features (B, N, E), anomalous tokens (B,)."""
+    last = visual.transformer.resblocks[-1]
+    class_BD, patches_BND = hidden.last[:, 0], hidden.last[:, 1:]
+    similar_BND = hidden.layers[config.similarity_layer][:, 1:]
+    anomalous_BN = torch.zeros(patches_BND.shape[:2], dtype=torch.bool, device=patches_BND.device)
+    if config.anomalies:
+        anomalous_BN = steps.find_anomalies(patches_BND.detach())
+        rows = steps.repair_rows(anomalous_BN, grid)
+        patches_BND, similar_BND = steps.repair(patches_BND, rows), steps.repair(similar_BND, rows)
+    similarity_BNN = steps.cosine_similarities(similar_BND)
+    if config.aggregation:
+        patches_BND = steps.aggregation_weights(similarity_BNN, config.similarity_threshold) @ patches_BND
+    if config.attention == "qk":
+        out_BND = last(torch.cat([class_BD[:, None], patches_BND], 1))[:, 1:]
+    else:
+        inputs: tuple[Tensor, ...] = (patches_BND,)
+        class_sum_BD = class_BD
+        if config.fusion:
+            fused_BND = hidden.sums[config.fused_layers]
+            inputs, class_sum_BD = (patches_BND, fused_BND[:, 1:]), class_BD + fused_BND[:, 0]
+        residual_BD = config.class_residual * class_sum_BD
+        out_BND = steps.calibrated_attention(last, inputs, residual_BD, similarity_BNN, config.attention)
+    if config.post:
+        post_BNN = steps.cosine_similarities(hidden.layers[config.post_layer][:, 1:])
+        out_BND = steps.aggregation_weights(post_BNN, config.similarity_threshold) @ out_BND
+    out_BND = visual.ln_post(out_BND)
+    return out_BND if visual.proj is None else out_BND @ visual.proj, anomalous_BN.sum(1)
 
 
 def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[int, int]) -> Tensor:

@@ -25,21 +25,12 @@ from torch import Tensor
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.cuda import GraphedTower, Uploader
 from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.segmentation import windows
 from scclip.segmentation.lanes import Lanes
 from scclip.segmentation.refinement import refine
 from scclip.segmentation.scoring import PixelScores, QueryScorer, Tile
 from scclip.segmentation.types import Segmentation, SegmenterConfig
-from scclip.segmentation.windows import (
-    AxisWindows,
-    Band,
-    axis_bands,
-    axis_windows,
-    crop_windows,
-    lay_side_by_side,
-    resize,
-    resized_side,
-    whole_operator,
-)
+from scclip.segmentation.windows import AxisWindows, Band
 
 BAND_PIXELS = 56  # of the resized image in a column band: a tile then reads 5 to 12 of 42 grid columns at 640 x 480
 GPU_TILES = 64  # times tile_mib: a GPU wants few large tiles
@@ -129,7 +120,7 @@ class Segmenter:
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[tuple[Segmentation, ...]]:
         """Labels images as `segment` does; returns one `Segmentation` for each image and variant."""
-        scorer = QueryScorer(self.text_features.to(self.device), self.query_category, self.config)
+        scorer = self._scorer()
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
         pairs = list(zip(images, wanted, strict=True))
         results: dict[int, tuple[Segmentation, ...]] = {}
@@ -143,74 +134,54 @@ class Segmenter:
         self._lanes.run(lane, enumerate(pairs), len(pairs) if self.device.type == "cpu" else 1)
         return [results[index] for index in range(len(pairs))]
 
-    def segment_pixels(
-        self,
-        pixels: Tensor,
-        size: tuple[int, int],
-        text_features: Tensor | np.ndarray | None = None,
-        query_category: Sequence[int] | None = None,
-    ) -> Segmentation:
+    def segment_pixels(self, pixels: Tensor, size: tuple[int, int]) -> Segmentation:
         """Labels one image that is resized and normalised already.
 
         Args:
             pixels: (3, h, w) or (1, 3, h, w) float RGB, normalised by CLIP's mean and deviation, on any device.
             size: (H, W) of the label map.
-            text_features: (Q, E) float32 of unit norm, in place of the segmenter's own.
-            query_category: (Q,) category index of each query, in place of the segmenter's own.
 
         Returns:
             The `Segmentation` of the first variant.
         """
-        scorer, image = self._single(pixels, size, text_features, query_category)
-        return self._finish(image, scorer)
+        scorer = self._scorer()
+        return self._finish(self._encode_pixels(pixels, size, scorer), scorer)
 
-    def cosine_logits(
-        self, pixels: Tensor, size: tuple[int, int], text_features: Tensor | np.ndarray | None = None
-    ) -> Tensor:
+    def cosine_logits(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
         """The cosines behind `segment_pixels`, before scale, softmax and thresholds.
 
         Args:
             pixels: (3, h, w) or (1, 3, h, w) float RGB, normalised by CLIP's mean and deviation, on any device.
             size: (H, W) of the result.
-            text_features: (Q, E) float32 of unit norm, in place of the segmenter's own.
 
         Returns:
             (Q, H, W) float32 in [-1, 1] on the model's device.
         """
-        queries = len(self.text_features if text_features is None else text_features)
-        scorer, image = self._single(pixels, size, text_features, range(queries))
+        scorer = self._scorer()
         cosines_HWU = torch.empty(*size, len(scorer.text_features), device=self.device)
-        for tile in self._tiles(image, scorer):
+        for tile in self._tiles(self._encode_pixels(pixels, size, scorer), scorer):
             cosines_HWU[tile.rows, tile.cols] = tile.logits
         return cosines_HWU.permute(2, 0, 1)[scorer.distinct_of_query]
 
-    def _single(
-        self,
-        pixels: Tensor,
-        size: tuple[int, int],
-        text_features: Tensor | np.ndarray | None,
-        query_category: Sequence[int] | None,
-    ) -> tuple[QueryScorer, _Image]:
-        features = self.text_features if text_features is None else torch.as_tensor(text_features)
-        categories = self.query_category if query_category is None else tuple(query_category)
-        scorer = QueryScorer(features.to(self.device), categories, self.config)
+    def _scorer(self) -> QueryScorer:
+        return QueryScorer(self.text_features.to(self.device), self.query_category, self.config)
+
+    def _encode_pixels(self, pixels: Tensor, size: tuple[int, int], scorer: QueryScorer) -> _Image:
         image = self._prepare(pixels.reshape(pixels.shape[-3:]).to(self.device), size)
-        return scorer, next(self._encode(iter([image]), scorer))
+        return next(self._encode(iter([image]), scorer))
 
     def _load(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         """Uploads, resizes and normalises: uint8 (H, W, 3) of an image of `size` → float32 (3, h, w) on the device."""
         with self.stage("resize"):
-            side = resized_side(*size, self.config.short_side, self.config.long_side, self.model.patch_size)
-            resized = resize(self._upload(image), side)
+            side = windows.resized_side(*size, self.config.short_side, self.config.long_side, self.model.patch_size)
+            resized = windows.resize(self._upload(image), side)
             return (resized.float() / 255 - self._mean) / self._std
 
     def _prepare(self, pixels: Tensor, size: tuple[int, int], index: int = 0) -> _Image:
         """Lays the windows out: normalised (3, h, w) → an image without logits."""
         config = self.config
-        rows, cols = (
-            axis_windows(side, config.window, config.stride, patch)
-            for side, patch in zip(pixels.shape[1:], self.model.patch_size, strict=True)
-        )
+        sides = zip(pixels.shape[1:], self.model.patch_size, strict=True)
+        rows, cols = (windows.axis_windows(side, config.window, config.stride, patch) for side, patch in sides)
         return _Image(pixels, size, rows, cols, index)
 
     def _encode(self, images: Iterator[_Image], scorer: QueryScorer) -> Iterator[_Image]:
@@ -222,7 +193,7 @@ class Segmenter:
         waiting: list[_Image] = []
         batch: list[tuple[_Image, Tensor]] = []
         for image in images:
-            for window in crop_windows(image.pixels, image.rows, image.cols):
+            for window in windows.crop_windows(image.pixels, image.rows, image.cols):
                 if batch and (len(batch) == size or batch[0][1].shape != window.shape):
                     self._encode_batch(batch, scorer, size)
                     batch = []
@@ -239,8 +210,7 @@ class Segmenter:
     def _encode_batch(self, batch: list[tuple[_Image, Tensor]], scorer: QueryScorer, size: int) -> None:
         """One forward pass of `size` windows, padded: each image gets the cosines (U, gh, gw) of its windows."""
         pixels = torch.stack([window for _, window in batch])
-        padding = size - len(batch)
-        pixels = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, padding))
+        pixels = F.pad(pixels, (0, 0, 0, 0, 0, 0, 0, size - len(batch)))
         with self.stage("encode"):
             encoded = self._forward(pixels)
         grid = self.model.grid(*pixels.shape[-2:])
@@ -259,17 +229,15 @@ class Segmenter:
         narrow = min(round(image.cols.side / BAND_PIXELS), -(-height * width // budget)) if on_cpu and not halo else 1
         columns = -(-width // max(1, narrow))
         rows = max(1, budget // min(columns, width), halo)
-        whole, device = self.config.window == 0, self.device
-        return (
-            axis_bands(height, image.rows, whole, rows, halo, device),
-            axis_bands(width, image.cols, whole, columns, 0, device),
-        )
+        whole = self.config.window == 0
+        row_bands = windows.axis_bands(height, image.rows, whole, rows, halo, self.device)
+        return row_bands, windows.axis_bands(width, image.cols, whole, columns, 0, self.device)
 
     def _tiles(self, image: _Image, scorer: QueryScorer, scale: float = 1.0, variant: int = 0) -> Iterator[Tile]:
         """A variant's logits at the original size, `scale` times the cosines, tile by tile from the top left."""
         with self.stage("stitch"):
-            windows = torch.stack([logits[variant] for logits in image.logits])
-            laid_GGU = scale * lay_side_by_side(windows, image.rows, image.cols).permute(1, 2, 0)
+            logits = torch.stack([of_window[variant] for of_window in image.logits])
+            laid_GGU = scale * windows.lay_side_by_side(logits, image.rows, image.cols).permute(1, 2, 0)
             guide = self._guide(image) if self._halo else None
             bands = self._axis_bands(image, laid_GGU.shape[-1])
         for rows, cols in itertools.product(*bands):
@@ -292,9 +260,8 @@ class Segmenter:
 
     def _guide(self, image: _Image) -> Tensor:
         """The resized normalised picture brought bilinearly to the original size: (3, H, W) float32."""
-        rows, cols = (
-            whole_operator(*pair).to(self.device) for pair in zip(image.size, image.pixels.shape[1:], strict=True)
-        )
+        sides = zip(image.size, image.pixels.shape[1:], strict=True)
+        rows, cols = (windows.whole_operator(*pair).to(self.device) for pair in sides)
         return rows @ image.pixels.float() @ cols.T
 
     def _finish(self, image: _Image, scorer: QueryScorer, variant: int = 0) -> Segmentation:

@@ -55,12 +55,10 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(image.shape[:2]) == tuple(size):
         return image.permute(2, 0, 1)
-    (top, bottom, down), (left, right, across) = (
-        fixed_point_taps(new, old, image.device) for new, old in zip(size, image.shape[:2], strict=True)
-    )
-    down = down[:, None, None]
+    top, bottom, down = fixed_point_taps(size[0], image.shape[0], image.device)
+    left, right, across = fixed_point_taps(size[1], image.shape[1], image.device)
+    down, across = down[:, None, None], across[:, None]
     rows = image[top].int() * (RESIZE_ONE - down) + image[bottom].int() * down
-    across = across[:, None]
     pixels = rows[:, left] * (RESIZE_ONE - across) + rows[:, right] * across
     return ((pixels + RESIZE_ONE**2 // 2) >> (2 * RESIZE_BITS)).to(torch.uint8).permute(2, 0, 1)
 

@@ -45,16 +45,14 @@ def encode_queries(model: Any, tokenizer: Any, vocabulary: Vocabulary, batch_siz
     return features[[row[query] for query in vocabulary.queries]]
 
 
-def _encode_group(
-    model: Any, tokenizer: Any, queries: Sequence[str], templates: Sequence[str], batch_size: int
-) -> np.ndarray:
+def _encode_group(model: Any, tokenizer: Any, queries: list[str], templates: tuple[str, ...], batch: int) -> np.ndarray:
     """Features of some queries, (Q, E) float32 of unit norm."""
     prompts = [fill(template, query) for query in queries for template in templates]
     tokens_PL = tokenizer(prompts)
     _check_context(tokenizer, prompts, tokens_PL)
     order = torch.argsort(tokens_PL.argmax(dim=-1), stable=True)  # by length, so that a batch pads to little
     device = next(model.parameters()).device
-    encoded = [_encode_tokens(model, tokens_PL[rows].to(device)).float() for rows in order.split(batch_size)]
+    encoded = [_encode_tokens(model, tokens_PL[rows].to(device)).float() for rows in order.split(batch)]
     features_PE = torch.nn.functional.normalize(torch.cat(encoded), dim=-1)[torch.argsort(order).to(device)]
     mean_QE = features_PE.unflatten(0, (len(queries), len(templates))).mean(dim=1)
     return torch.nn.functional.normalize(mean_QE, dim=-1).cpu().numpy()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from scclip.categories import Categories
-from scclip.vocabulary.files import VocabularyFields, read_text, read_yaml
+from scclip.vocabulary.files import read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
 
 BUILTIN = Path(__file__).with_name("builtin")
@@ -142,11 +141,15 @@ class Vocabulary:
         Raises:
             VocabularyError: the file cannot be read, or something in it is wrong; one line that says where.
         """
-        if source in builtin_names():
+        names = builtin_names()
+        if source in names:
             return Vocabulary.parse((BUILTIN / f"{source}.yaml").read_bytes(), f"{source}.yaml")
         path = Path(source).expanduser()
         if path.suffix.lower() not in _READERS and not path.is_file():
-            raise VocabularyError(_unknown(source))
+            close = get_close_matches(source.lower(), names, n=1)
+            hint = f' (did you mean "{close[0]}"?)' if close else ""
+            known = f"built in are {', '.join(names)}; a path to a .txt or .yaml file works too"
+            raise VocabularyError(f'unknown vocabulary "{source}"{hint}; {known}')
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -164,45 +167,19 @@ class Vocabulary:
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise VocabularyError(f"{source} line {line}: not text in UTF-8; save it as UTF-8") from None
-        return _build(source, read(text, source))
-
-    @staticmethod
-    def from_text(text: str, source: str = "vocabulary.txt") -> Vocabulary:
-        """Reads a vocabulary from lines `name[, synonym …]`; messages name it by `source`."""
-        return _build(source, read_text(text, source))
-
-    @staticmethod
-    def from_yaml(text: str, source: str = "vocabulary.yaml") -> Vocabulary:
-        """Reads a vocabulary from YAML or JSON; messages name it by `source`."""
-        return _build(source, read_yaml(text, source))
+        fields = read(text, source)
+        background, classes = fields.get("background", ()), fields["classes"]
+        warnings = lint(source, background, classes)  # now, while the strings know their lines
+        templates = fields.get("templates", "imagenet")
+        templates = imagenet_templates() if templates == "imagenet" else templates
+        lint_prompts(source, [*background, *(query for entry in classes for query in entry.synonyms)], templates)
+        entries = tuple(VocabularyClass(**entry._asdict()) for entry in classes)
+        return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})  # type: ignore
 
 
-_READERS: dict[str, Callable[[str, str], VocabularyFields]] = {
-    ".txt": read_text,
-    ".yaml": read_yaml,
-    ".yml": read_yaml,
-}
-
-
-def _build(source: str, fields: VocabularyFields) -> Vocabulary:
-    """Checks what a reader returned, while its strings know their lines, then makes the vocabulary."""
-    background, classes = fields.get("background", ()), fields["classes"]
-    warnings = lint(source, background, classes)
-    templates = fields.get("templates", "imagenet")
-    templates = imagenet_templates() if templates == "imagenet" else templates
-    lint_prompts(source, [*background, *(query for entry in classes for query in entry.synonyms)], templates)
-    entries = tuple(VocabularyClass(**entry._asdict()) for entry in classes)
-    return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})  # type: ignore
+_READERS = {".txt": read_text, ".yaml": read_yaml, ".yml": read_yaml}
 
 
 def builtin_names() -> tuple[str, ...]:
     """Names of the vocabularies that come with the package, sorted."""
     return tuple(sorted(path.stem for path in BUILTIN.glob("*.yaml")))
-
-
-def _unknown(source: str) -> str:
-    names = builtin_names()
-    close = get_close_matches(source.lower(), names, n=1)
-    hint = f' (did you mean "{close[0]}"?)' if close else ""
-    known = f"built in are {', '.join(names)}; a path to a .txt or .yaml file works too"
-    return f'unknown vocabulary "{source}"{hint}; {known}'

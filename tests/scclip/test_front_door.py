@@ -49,7 +49,7 @@ def test_every_name_is_the_one_of_its_module() -> None:
         "import scclip",
         "from scclip import ModelConfig, Segmentation, SegmenterConfig; ModelConfig(), SegmenterConfig()",
         "from scclip import Vocabulary; [Vocabulary.load(name) for name in ('voc21', 'ade20k', 'demo')]",
-        "from scclip import Vocabulary; Vocabulary.from_text('car, sedan\\nroad').digest()",
+        "from scclip import Vocabulary; Vocabulary.parse(b'car, sedan\\nroad', 'words.txt').digest()",
         "from scclip.encoder.variants import VARIANTS",
     ],
 )

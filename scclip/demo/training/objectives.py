@@ -6,7 +6,6 @@ Shapes: B windows, N patches (row-major), D width, E joint embedding, C classes,
     loss = region_loss(features.calibrated, regions, fractions, class_text, scale)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +15,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from scclip.demo.scenes import CLASSES, SURFACES
-from scclip.encoder.calibration import (
-    CalibrationConfig,
-    aggregation_weights,
-    calibrated_attention,
-    cosine_similarities,
-    find_anomalies,
-    repair,
-    repair_rows,
-)
+from scclip.encoder.calibration import CalibrationConfig, calibrated_attention
+from scclip.encoder.tower import HiddenStates, calibrated_features
 
 TEMPLATES = ("{}", "a photo of a {}.", "a drawing of a {}.", "there is {} in the picture.")
 SMALLEST_REGION, LARGEST_REGION = 2, 6
@@ -97,26 +89,12 @@ def dense_features(
     image = visual.ln_post(run_block(last, tokens, queries=1)[:, 0]) @ visual.proj
     zero = torch.zeros_like(tokens[:, 0])
     value = calibrated_attention(last, (tokens[:, 1:],), zero, zero, "value")
-    grid = tuple(side // patch for side, patch in zip(pixels.shape[-2:], visual.patch_size, strict=True))
-    calibrated = _calibrated(visual, hidden, grid, config)
-    return DenseFeatures(image, *(visual.ln_post(path) @ visual.proj for path in (value, calibrated)))
-
-
-def _calibrated(
-    visual: VisionTransformer, hidden: Sequence[Tensor], grid: tuple[int, ...], config: CalibrationConfig
-) -> Tensor:
-    """Steps 2 to 7 on the outputs of the blocks before the last, each (B, 1 + N, D): (B, N, D)."""
     first, final = config.fused_layers
-    fused = torch.stack(list(hidden[first : final + 1])).sum(0)
-    residual = config.class_residual * (hidden[-1][:, 0] + fused[:, 0])
-    with torch.no_grad():
-        rows = repair_rows(find_anomalies(hidden[-1][:, 1:]), (grid[0], grid[1]))
-    similarity = cosine_similarities(repair(hidden[config.similarity_layer][:, 1:], rows))
-    patches = aggregation_weights(similarity, config.similarity_threshold) @ repair(hidden[-1][:, 1:], rows)
-    last = visual.transformer.resblocks[-1]
-    out = calibrated_attention(last, (patches, fused[:, 1:]), residual, similarity, config.attention)
-    post = cosine_similarities(hidden[config.post_layer][:, 1:])
-    return aggregation_weights(post, config.similarity_threshold) @ out
+    fused = torch.stack(hidden[first : final + 1]).sum(0)
+    states = HiddenStates(tokens, dict(enumerate(hidden)), {config.fused_layers: fused})
+    grid = (pixels.shape[-2] // visual.patch_size[0], pixels.shape[-1] // visual.patch_size[1])
+    calibrated, _ = calibrated_features(visual, states, config, grid)
+    return DenseFeatures(image, visual.ln_post(value) @ visual.proj, calibrated)
 
 
 def patch_fractions(truth: Tensor, patch: int) -> Tensor:

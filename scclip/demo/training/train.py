@@ -22,6 +22,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import save_file
 from torch import nn
+from torch.optim import Optimizer
 
 from scclip.demo.training.pool import WindowPool, build_block
 from scclip.demo.training.trainee import MEAN, MODEL_CONFIG, STAGES, STD, Trainee, TrainingConfig
@@ -66,28 +67,22 @@ def _run_stage(rank: int, config: TrainingConfig, pool: WindowPool) -> None:
     shown, last = 0.0, time.monotonic()
     end = min(config.steps, config.stop_after or config.steps)
     for step in range(start, end):
-        loss = _step(trainee, optimiser, config, pool, rank=rank, step=step)
+        rng = np.random.default_rng([config.seed, STAGES.index(config.stage), step, rank])
+        loss = _step(trainee, optimiser, trainee.loss(pool, rng, config), config, step)
         shown = loss if not shown else 0.95 * shown + 0.05 * loss
         if rank == 0 and (step % 20 == 19 or step + 1 == end):
             seconds, last = time.monotonic() - last, time.monotonic()
             done, scale = f"{config.stage} {step + 1}/{config.steps}", trainee.region_scale.exp().item()
             print(f"{done} loss {shown:.4f} scale {scale:.1f} {seconds:.0f} s", flush=True)
         if rank == 0 and (step % 100 == 99 or step + 1 == end):
-            _save(trainee, optimiser, checkpoint, config.stage, step + 1)
+            state = {"model": trainee.state_dict(), "optimiser": optimiser.state_dict()}
+            temporary = checkpoint.with_suffix(f".{os.getpid()}.tmp")
+            torch.save({**state, "stage": config.stage, "step": step + 1}, temporary)
+            temporary.replace(checkpoint)
 
 
-def _step(
-    trainee: Trainee,
-    optimiser: torch.optim.Optimizer,
-    config: TrainingConfig,
-    pool: WindowPool,
-    *,
-    rank: int,
-    step: int,
-) -> float:
-    """One optimiser step on freshly drawn windows or captions; returns the loss of this process."""
-    rng = np.random.default_rng([config.seed, STAGES.index(config.stage), step, rank])
-    loss = trainee.loss(pool, rng, config)
+def _step(trainee: Trainee, optimiser: Optimizer, loss: torch.Tensor, config: TrainingConfig, step: int) -> float:
+    """One optimiser step down the gradients of the loss, averaged over the processes; returns this process's loss."""
     optimiser.zero_grad()
     loss.backward()
     if config.workers > 1:
@@ -125,7 +120,7 @@ def _average_gradients(trainee: Trainee, workers: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def _resume(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, config: TrainingConfig) -> int:
+def _resume(trainee: Trainee, optimiser: Optimizer, checkpoint: Path, config: TrainingConfig) -> int:
     """Loads the checkpoint if there is one; the optimiser's state counts in the same stage. Returns the first step."""
     if not checkpoint.exists():
         return 0
@@ -137,13 +132,6 @@ def _resume(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path
         return 0
     optimiser.load_state_dict(saved["optimiser"])
     return saved["step"]
-
-
-def _save(trainee: Trainee, optimiser: torch.optim.Optimizer, checkpoint: Path, stage: str, step: int) -> None:
-    temporary = checkpoint.with_suffix(f".{os.getpid()}.tmp")
-    state = {"model": trainee.state_dict(), "optimiser": optimiser.state_dict(), "stage": stage, "step": step}
-    torch.save(state, temporary)
-    temporary.replace(checkpoint)
 
 
 def export(output: Path, directory: Path) -> None:

@@ -18,16 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scclip.demo.training.objectives import (
-    caption_loss,
-    dense_features,
-    draw_captions,
-    draw_regions,
-    image_features,
-    image_loss,
-    patch_fractions,
-    region_loss,
-)
+from scclip.demo.training import objectives
 from scclip.demo.training.pool import WINDOW, WindowPool
 from scclip.encoder.calibration import CalibrationConfig
 
@@ -106,10 +97,10 @@ class Trainee(nn.Module):
     def loss(self, pool: WindowPool, rng: np.random.Generator, config: TrainingConfig) -> Tensor:
         """The loss of the stage on freshly drawn windows or captions, a scalar."""
         if config.stage == "text":
-            captions, named = draw_captions(rng, pairs=2 * config.batch)
-            again, named_again = draw_captions(rng, pairs=0)
+            captions, named = objectives.draw_captions(rng, pairs=2 * config.batch)
+            again, named_again = objectives.draw_captions(rng, pairs=0)
             text = self.clip.encode_text(open_clip.tokenize(captions + again))
-            return caption_loss(text, torch.from_numpy(np.vstack([named, named_again])))
+            return objectives.caption_loss(text, torch.from_numpy(np.vstack([named, named_again])))
         pixels, truth = pool.draw(rng, config.batch)
         stage = self.image_stage if config.stage == "image" else self.region_stage
         return stage(normalised(pixels), torch.from_numpy(truth), rng, config)
@@ -125,25 +116,26 @@ class Trainee(nn.Module):
         """
         patches = self.clip.visual.grid_size[0] ** 2
         keep = np.argsort(rng.random((len(pixels), patches)), axis=1)[:, : config.kept_patches]
-        image = image_features(self.clip.visual, pixels, torch.from_numpy(keep))
+        image = objectives.image_features(self.clip.visual, pixels, torch.from_numpy(keep))
         text, named = self._texts(rng)
-        return self._image_loss(image, text, named, patch_fractions(truth, 8))
+        return self._image_loss(image, text, named, objectives.patch_fractions(truth, 8))
 
     def region_stage(self, pixels: Tensor, truth: Tensor, rng: np.random.Generator, config: TrainingConfig) -> Tensor:
         """Loss of crops through the calibrated and the value path, and of whole windows; arguments as `image_stage`."""
         top, left = rng.integers(WINDOW // 8 - config.grid + 1, size=2).tolist()
         rows, columns = (slice(8 * first, 8 * (first + config.grid)) for first in (top, left))
-        fractions = patch_fractions(truth[:, rows, columns], 8)
-        features = dense_features(self.clip.visual, pixels[:, :, rows, columns], CALIBRATION, (top, left))
-        regions, (text, named) = draw_regions(rng, len(pixels), config.regions, config.grid), self._texts(rng)
+        fractions = objectives.patch_fractions(truth[:, rows, columns], 8)
+        features = objectives.dense_features(self.clip.visual, pixels[:, :, rows, columns], CALIBRATION, (top, left))
+        regions = objectives.draw_regions(rng, len(pixels), config.regions, config.grid)
+        text, named = self._texts(rng)
         classes, scale = F.normalize(text[: fractions.shape[-1]], dim=-1), self.region_scale.exp()
-        calibrated = region_loss(features.calibrated, regions, fractions, classes, scale)
-        value = region_loss(features.value, regions, fractions, classes, scale)
+        calibrated = objectives.region_loss(features.calibrated, regions, fractions, classes, scale)
+        value = objectives.region_loss(features.value, regions, fractions, classes, scale)
         return calibrated + 0.4 * value + 0.3 * self._image_loss(features.image, text, named, fractions)
 
     def _texts(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Features of freshly drawn captions, (Q, E), and the classes that each names, (Q, C) bool."""
-        captions, named = draw_captions(rng, pairs=10)
+        captions, named = objectives.draw_captions(rng, pairs=10)
         unseen = [caption for caption in captions if caption not in self._encoded]
         if unseen:
             with torch.no_grad():
@@ -155,7 +147,7 @@ class Trainee(nn.Module):
         """Loss of images (B, E) and captions (Q, E); a caption is positive where all classes that it names are seen."""
         seen = fractions.mean(1) > 0.01
         positive = (seen[:, None, :] | ~named[None]).all(-1)
-        return image_loss(image, text, positive, self.image_scale.exp(), self.image_bias)
+        return objectives.image_loss(image, text, positive, self.image_scale.exp(), self.image_bias)
 
 
 def normalised(pixels: np.ndarray) -> Tensor:

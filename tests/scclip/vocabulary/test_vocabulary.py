@@ -44,6 +44,11 @@ threshold: 0.1
 """
 
 
+def parsed(text: str, source: str = "vocabulary.yaml") -> Vocabulary:
+    """The vocabulary of a file with this text."""
+    return Vocabulary.parse(text.encode(), source)
+
+
 # --- built-in vocabularies ---------------------------------------------------------------------------------------
 
 
@@ -95,7 +100,7 @@ def test_oracle_is_the_original() -> None:
 
 
 def test_yaml_fields_and_category_arithmetic() -> None:
-    street = Vocabulary.from_yaml(STREET, "other.yaml")
+    street = parsed(STREET, "other.yaml")
     assert street == Vocabulary(
         name="street",
         background=("sky", "wall"),
@@ -127,24 +132,24 @@ def test_text_form_skips_comments_and_blanks(tmp_path: Path) -> None:
     ]
     assert (vocabulary.name, vocabulary.background, vocabulary.logit_scale) == ("words", (), 40.0)
     assert dict(vocabulary.categories) == {1: "car", 2: "Straße", 3: "C# code"}
-    assert Vocabulary.from_text(path.read_text("utf-8-sig"), "words.txt") == vocabulary
+    assert parsed(path.read_text("utf-8-sig"), "words.txt") == vocabulary
 
 
 @pytest.mark.parametrize("name", [*sorted(COUNTS), "street", "odd"])
 def test_round_trip_through_json_and_yaml(name: str) -> None:
     odd = Vocabulary(name="odd ☃", classes=(VocabularyClass(name="no", synonyms=("#1: a", "😀"), threshold=1e-7),))
-    vocabulary = {"street": Vocabulary.from_yaml(STREET), "odd": odd}.get(name) or Vocabulary.load(name)
+    vocabulary = {"street": parsed(STREET), "odd": odd}.get(name) or Vocabulary.load(name)
     for text in (
         json.dumps(vocabulary.to_dict(), ensure_ascii=False),
         yaml.safe_dump(vocabulary.to_dict(), allow_unicode=True),
     ):
-        again = Vocabulary.from_yaml(text)
+        again = parsed(text)
         assert again == vocabulary and again.digest() == vocabulary.digest()
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
 
 
 def test_digest_changes_with_everything_written_out() -> None:
-    street = Vocabulary.from_yaml(STREET)
+    street = parsed(STREET)
     car, road = street.classes
     changed = [
         replace(street, name="town"),
@@ -247,14 +252,14 @@ def assert_one_line(error: VocabularyError, source: str, expected: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), YAML_PROBLEMS)
 def test_yaml_problem_names_its_line(text: str, expected: str) -> None:
     with pytest.raises(VocabularyError) as caught:
-        Vocabulary.from_yaml(text, "street.yaml")
+        parsed(text, "street.yaml")
     assert_one_line(caught.value, "street.yaml", expected)
 
 
 @pytest.mark.parametrize(("text", "expected"), TEXT_PROBLEMS)
 def test_text_problem_names_its_line(text: str, expected: str) -> None:
     with pytest.raises(VocabularyError) as caught:
-        Vocabulary.from_text(text, "street.txt")
+        parsed(text, "street.txt")
     assert_one_line(caught.value, "street.txt", expected)
 
 
@@ -266,22 +271,22 @@ def test_prompt_length_is_the_tokenizers() -> None:
             (word * n for n in range(1, 76)), key=lambda q: (n := len(tokenizer.encode(f"a {q}.")) + 2) * (n <= 77)
         )
         text = "classes:\n- road\n- {}\ntemplates: ['{{}}', 'a {{}}.']\n"
-        assert Vocabulary.from_yaml(text.format(fits)).classes[1].name == fits.strip()
+        assert parsed(text.format(fits)).classes[1].name == fits.strip()
         with pytest.raises(
             VocabularyError, match=r"street.yaml line 3: prompt .* has \d\d tokens in the template \"a {}"
         ):
-            Vocabulary.from_yaml(text.format(fits + word), "street.yaml")
+            parsed(text.format(fits + word), "street.yaml")
 
 
 def test_warnings_name_their_line() -> None:
-    bed = Vocabulary.from_yaml("background: [wall, bed]\nclasses:\n- bed\n", "room.yaml")
+    bed = parsed("background: [wall, bed]\nclasses:\n- bed\n", "room.yaml")
     assert bed.warnings == (
         'room.yaml line 3: synonym "bed" already belongs to the background (line 1); remove one of them, '
         "or the background wins the tie",
     )
-    assert "line 2" in Vocabulary.from_text("car\nbackground\n").warnings[0]
-    assert Vocabulary.from_text("\n".join(f"c{i}" for i in range(200))).warnings == ()
-    (many,) = Vocabulary.from_text("\n".join(f"c{i}" for i in range(201)), "many.txt").warnings
+    assert "line 2" in parsed("car\nbackground\n", "words.txt").warnings[0]
+    assert parsed("\n".join(f"c{i}" for i in range(200)), "words.txt").warnings == ()
+    (many,) = parsed("\n".join(f"c{i}" for i in range(201)), "many.txt").warnings
     assert many.startswith("many.txt: 201 classes: ") and "\n" not in many
 
 
@@ -331,7 +336,7 @@ def test_construction_is_checked_without_a_file() -> None:
 def test_the_largest_vocabulary_loads_in_seconds() -> None:
     lines = "".join(f"- {{name: thing {i}, synonyms: [thing {i}, other {i}]}}\n" for i in range(4095))
     start = time.perf_counter()
-    vocabulary = Vocabulary.from_yaml("classes:\n" + lines)
+    vocabulary = parsed("classes:\n" + lines)
     assert time.perf_counter() - start < 15 and len(vocabulary.queries) == 8190
 
 
@@ -407,7 +412,7 @@ def test_features_equal_encode_text(name: str) -> None:
 
 def test_features_in_low_precision() -> None:
     model = small_clip()
-    vocabulary = Vocabulary.from_text("car, sedan\nswivel chair")
+    vocabulary = parsed("car, sedan\nswivel chair", "words.txt")
     exact = encode_queries(model, open_clip.SimpleTokenizer(), vocabulary)
     low = encode_queries(model.to(torch.bfloat16), open_clip.SimpleTokenizer(), vocabulary)
     assert low.dtype == np.float32 and (low * exact).sum(axis=1).min() > 0.99
