@@ -20,8 +20,6 @@ from scclip.pipeline.benchmarks.sharding import write_shards
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.storage.files import join
 
-WITH_TRUTH = ("folders", "coco")
-
 
 def shard(options: ShardOptions) -> int:
     """Writes the shards; returns 0."""
@@ -38,9 +36,8 @@ def shard(options: ShardOptions) -> int:
                     bar.update(count)
             except ray.exceptions.RayError as error:
                 raise JobFailed(f"{cause(error)}; finished shards are kept, the same command again goes on") from error
-    print(
-        f"{len(samples):,} images in {-(-len(samples) // options.images):,} shards ({written:,} written now): {output}"
-    )
+    shards = -(-len(samples) // options.images)
+    print(f"{len(samples):,} images in {shards:,} shards ({written:,} written now): {output}")
     return 0
 
 

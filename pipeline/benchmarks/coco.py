@@ -9,14 +9,14 @@ COCO-Stuff's pixel maps; crowds count as their category.
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from scclip.pipeline.benchmarks.downloads import Sample, Shape, Table, refuse_missing, table
+from scclip.pipeline.benchmarks.downloads import Sample, Shape, refuse_missing, table
 from scclip.pipeline.inputs.names import split_name
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.storage import files as storage
@@ -58,20 +58,6 @@ class CocoDocument(TypedDict):
     categories: list[CocoCategory]
 
 
-@dataclass(frozen=True)
-class CocoFile:
-    """What all images of a COCO file share."""
-
-    images: str
-    """Folder of the images."""
-    url: str
-    """The JSON."""
-    indices: Mapping[int, int]
-    """Category id → index of the category, from 1."""
-    labels: Table
-    """These indices → class indices of the shards."""
-
-
 def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[list[Sample], list[str]]:
     """Samples of all images in a COCO file, in its order, and the names of the classes.
 
@@ -95,14 +81,15 @@ def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[li
     for entry in document["annotations"]:
         by_image[entry["image_id"]].append(entry)
     panoptic = any("segments_info" in entry for entry in document["annotations"])
-    build = panoptic_sample if panoptic else instance_sample
-    source = CocoFile(images, annotations, indices, labels)
+    samples = []
     try:
-        samples = [build(image, by_image[image["id"]], source) for image in document["images"]]
+        for image in document["images"]:
+            url, key = storage.join(images, image["file_name"]), split_name(image["file_name"])[0]
+            sample, entries = Sample(key, url, annotations, labels), by_image[image["id"]]
+            samples.append((panoptic_sample if panoptic else instance_sample)(sample, entries, indices))
     except KeyError as error:
-        raise InputError(
-            f"{annotations}: an entry has no or an unknown {error}; give COCO instances or panoptic"
-        ) from None
+        problem = f"{annotations}: an entry has no or an unknown {error}"
+        raise InputError(f"{problem}; give COCO instances or panoptic") from None
     refuse_missing(samples)
     return samples, [str(entry["name"]) for entry in categories]
 
@@ -121,23 +108,18 @@ def read_document(url: str) -> CocoDocument:
     return document
 
 
-def instance_sample(image: CocoImage, entries: Sequence[CocoAnnotation], file: CocoFile) -> Sample:
-    """An image whose annotations are shapes; the largest is painted first."""
+def instance_sample(sample: Sample, entries: Sequence[CocoAnnotation], indices: Mapping[int, int]) -> Sample:
+    """The sample of an image whose annotations are shapes; the largest is painted first."""
     ordered = sorted(entries, key=lambda entry: (-float(entry.get("area", 0)), entry["id"]))
-    shapes = tuple(Shape(file.indices[entry["category_id"]], entry["segmentation"]) for entry in ordered)
-    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
-    return Sample(key=key, image=url, truth=file.url, labels=file.labels, shapes=shapes)
+    shapes = tuple(Shape(indices[entry["category_id"]], entry["segmentation"]) for entry in ordered)
+    return replace(sample, shapes=shapes)
 
 
-def panoptic_sample(image: CocoImage, entries: Sequence[CocoAnnotation], file: CocoFile) -> Sample:
-    """An image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
-    url, key = storage.join(file.images, image["file_name"]), split_name(image["file_name"])[0]
-    name = entries[0]["file_name"] if entries else f"{key}.png"
-    segments = tuple(
-        (info["id"], file.indices[info["category_id"]]) for entry in entries for info in entry["segments_info"]
-    )
-    truth = storage.join(file.url.removesuffix(".json"), name)
-    return Sample(key=key, image=url, truth=truth, labels=file.labels, segments=segments)
+def panoptic_sample(sample: Sample, entries: Sequence[CocoAnnotation], indices: Mapping[int, int]) -> Sample:
+    """The sample of an image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
+    name = entries[0]["file_name"] if entries else f"{sample.key}.png"
+    segments = tuple((info["id"], indices[info["category_id"]]) for entry in entries for info in entry["segments_info"])
+    return replace(sample, truth=storage.join(sample.truth.removesuffix(".json"), name), segments=segments)
 
 
 def paint(shapes: Sequence[Shape], height: int, width: int) -> npt.NDArray[np.uint8]:

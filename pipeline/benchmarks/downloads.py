@@ -35,11 +35,8 @@ COCO_MISSING = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 COCO_THINGS = [identity for identity in range(1, 91) if identity not in COCO_MISSING]
 COCO_STUFF = [*COCO_THINGS, *range(92, 183)]
 
-# Cityscapes label id → train id (cityscapesScripts, helpers/labels.py).
-CITYSCAPES_TRAIN_IDS = {
-    identity: index
-    for index, identity in enumerate([7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33])
-}
+# Cityscapes label ids in the order of their train ids (cityscapesScripts, helpers/labels.py).
+CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 LABEL_TABLES: dict[str, Table] = {
     # VOC2012 SegmentationClass: palette indices 0…20, 255 is the border (VOC devkit, "void").
@@ -52,7 +49,7 @@ LABEL_TABLES: dict[str, Table] = {
     "coco_object": table(dict.fromkeys(range(256), 0) | {i - 1: n for n, i in enumerate(COCO_THINGS, start=1)}),
     # mmsegmentation's clsID_to_trID (tools/dataset_converters/coco_stuff164k.py).
     "coco_stuff": table({identity - 1: index for index, identity in enumerate(COCO_STUFF)}),
-    "cityscapes": table(CITYSCAPES_TRAIN_IDS),
+    "cityscapes": table({identity: index for index, identity in enumerate(CITYSCAPES)}),
     # ADEChallengeData2016 annotations: 0 is unlabeled, 1…150 the classes (reduce_zero_label).
     "ade20k": table({value: value - 1 for value in range(1, 151)}),
 }
@@ -74,7 +71,7 @@ class Shape:
     """Polygons or RLE."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sample:
     """An image and its annotation."""
 
@@ -102,11 +99,7 @@ def list_samples(dataset: str, source: str) -> list[Sample]:
     Raises:
         InputError: a file is missing; the message says which and where it was expected.
     """
-    labels = LABEL_TABLES[dataset]
-    samples = [
-        Sample(key=key, image=image, truth=truth, labels=labels)
-        for key, image, truth in LAYOUTS[dataset](source.rstrip("/"))
-    ]
+    samples = [Sample(*names, labels=LABEL_TABLES[dataset]) for names in LAYOUTS[dataset](source.rstrip("/"))]
     if not samples:
         raise InputError(f"{dataset}: the split in {source} names no image; unpack the official download there")
     refuse_missing(samples)
@@ -137,16 +130,14 @@ def _pascal(release: str, split: str, truths: str, root: str) -> Iterator[tuple[
 def _two_folders(homes: Sequence[str], images: str, truths: str, root: str) -> Iterator[tuple[str, str, str]]:
     """A folder of images and one of PNGs with the same stems."""
     home = _home(root, homes, images)
-    for image in _list_urls(storage.join(home, images), ".jpg"):
-        key = _stem(image)
+    for key, image in _list_files(storage.join(home, images), ".jpg"):
         yield key, image, f"{home}/{truths}/{key}.png"
 
 
 def _cityscapes(root: str) -> Iterator[tuple[str, str, str]]:
     home = _home(root, ("cityscapes", ""), "leftImg8bit/val")
-    for image in _list_urls(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
-        city, name = image.rsplit("/", 2)[1:]
-        key = name.removesuffix("_leftImg8bit.png")
+    for stem, image in _list_files(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
+        city, key = image.rsplit("/", 2)[1], stem.removesuffix("_leftImg8bit")
         yield key, image, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png"
 
 
@@ -178,13 +169,12 @@ def folder_pair(images: str, truths: str) -> list[Sample]:
     Raises:
         InputError: a folder is empty, or an image has no PNG.
     """
-    known = {_stem(url): url for url in _list_urls(truths, ".png")}
+    known = dict(_list_files(truths, ".png"))
     samples = []
-    for image in _list_urls(images, ""):
-        key = _stem(image)
+    for key, image in _list_files(images, ""):
         if key not in known:
             raise InputError(f"{truths} holds no {key}.png for {image}; every image needs one of the same stem")
-        samples.append(Sample(key=key, image=image, truth=known[key], labels=TRAIN_IDS))
+        samples.append(Sample(key, image, known[key], labels=TRAIN_IDS))
     return samples
 
 
@@ -197,13 +187,9 @@ def _home(root: str, candidates: Sequence[str], probe: str) -> str:
     raise InputError(f"expected {storage.join(homes[0], probe)} (or {probe} in {root}); unpack the official download")
 
 
-def _list_urls(folder: str, suffix: str) -> list[str]:
-    """URLs of the files below a folder with this ending, sorted; InputError if there is none."""
+def _list_files(folder: str, suffix: str) -> list[tuple[str, str]]:
+    """(stem, URL) of the files below a folder with this ending, sorted by URL; InputError if there is none."""
     files = [file.url for file in storage.list_files(folder) if file.url.endswith(suffix)]
     if not files:
         raise InputError(f"expected files *{suffix} in {folder}, there are none; unpack the official download there")
-    return files
-
-
-def _stem(url: str) -> str:
-    return url.rsplit("/", 1)[1].rsplit(".", 1)[0]
+    return [(url.rsplit("/", 1)[1].rsplit(".", 1)[0], url) for url in files]

@@ -8,8 +8,8 @@ A protocol's vocabulary is the built-in one of the same name. Ground truth in sh
 indices, 0…C−1, 255 = ignore; `first_category` is 0 where class 0 is a background, else 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 Backbone = Literal["ViT-B/16", "ViT-L/14"]
@@ -70,18 +70,16 @@ _CONTEXT60 = ProtocolSettings(threshold=0.15)
 _OBJECT_B16 = ProtocolSettings(logit_scale=55, threshold=0.35)
 _OBJECT_L14 = ProtocolSettings(logit_scale=40, threshold=0.25)
 
-BENCHMARKS = MappingProxyType(
-    {
-        protocol.name: protocol
-        for protocol in (
-            Benchmark("voc21", 21, 1449, (64.6, 65.0), background=True, vit_b16=_VOC21_B16, vit_l14=_VOC21_L14),
-            Benchmark("voc20", 20, 1449, (84.3, 88.3)),
-            Benchmark("context60", 60, 5105, (36.8, 36.9), background=True, vit_b16=_CONTEXT60, vit_l14=_CONTEXT60),
-            Benchmark("context59", 59, 5105, (40.1, 40.6)),
-            Benchmark("coco_object", 81, 5000, (37.7, 40.5), background=True, vit_b16=_OBJECT_B16, vit_l14=_OBJECT_L14),
-            Benchmark("coco_stuff", 171, 5000, (26.6, 26.9)),
-            Benchmark("cityscapes", 19, 500, (41.0, 41.3), short_side=560),
-            Benchmark("ade20k", 150, 2000, (20.1, 21.7)),
-        )
-    }
-)
+BENCHMARKS: Mapping[str, Benchmark] = {
+    protocol.name: protocol
+    for protocol in (
+        Benchmark("voc21", 21, 1449, (64.6, 65.0), background=True, vit_b16=_VOC21_B16, vit_l14=_VOC21_L14),
+        Benchmark("voc20", 20, 1449, (84.3, 88.3)),
+        Benchmark("context60", 60, 5105, (36.8, 36.9), background=True, vit_b16=_CONTEXT60, vit_l14=_CONTEXT60),
+        Benchmark("context59", 59, 5105, (40.1, 40.6)),
+        Benchmark("coco_object", 81, 5000, (37.7, 40.5), background=True, vit_b16=_OBJECT_B16, vit_l14=_OBJECT_L14),
+        Benchmark("coco_stuff", 171, 5000, (26.6, 26.9)),
+        Benchmark("cityscapes", 19, 500, (41.0, 41.3), short_side=560),
+        Benchmark("ade20k", 150, 2000, (20.1, 21.7)),
+    )
+}

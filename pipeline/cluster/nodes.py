@@ -40,21 +40,14 @@ def shapes(nodes: Sequence[RayNode]) -> list[Shape]:
 
 def nodes_to_come() -> list[Shape] | None:
     """The nodes that the autoscaler may still start; None where there is no autoscaler, [] where it does not tell."""
-    if not autoscales():
-        return None
     types = described_types()
+    if not types:
+        report = json.loads(_internal_kv_get(STATUS_KEY) or b"{}").get("autoscaler_report") or {}
+        names = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
+        return None if all(name.startswith(STATIC_TYPE) for name in names) else []
     up = shapes(living_nodes())
     more = [shape for shape, most in types for _ in range(min(most, MOST_OF_A_TYPE) - up.count(shape))]
     return more or list(dict.fromkeys(shape for shape, _ in types))
-
-
-def autoscales() -> bool:
-    """True where an autoscaler runs that can start nodes."""
-    if described_types():
-        return True
-    report = json.loads(_internal_kv_get(STATUS_KEY) or b"{}").get("autoscaler_report") or {}
-    names = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
-    return any(not name.startswith(STATIC_TYPE) for name in names)
 
 
 def described_types() -> list[tuple[Shape, int]]:

@@ -38,28 +38,22 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
     nodes = living_nodes()
     if len(nodes) < 2:
         return
-    probe = join(output, "_preflight", uuid.uuid4().hex)
-    if write:
-        write_probe(probe, output)
+    probes = [join(output, "_preflight", uuid.uuid4().hex)] if write else []
     try:
-        problems = problems_on_nodes(nodes[:MOST_NODES], [*([probe] if write else []), *samples])
-    finally:
-        if write:
-            remove([probe], prune=True)
-    for url, by_node in problems.items():
-        if by_node:
-            raise StorageProblem(explain(output if url == probe else url, url == probe, by_node, len(nodes)))
-
-
-def write_probe(probe: str, output: str) -> None:
-    """Writes the file that every node looks for; StorageProblem where it cannot be written."""
-    try:
-        create(probe, b"seen by every node?")
+        for probe in probes:
+            create(probe, b"seen by every node?")
     except StorageUnavailable:
         raise
     except OSError as error:
         problem = f"OUTPUT {redact(output)} cannot be written: {describe(error)}"
         raise StorageProblem(f"{problem}; check URL and rights") from None
+    try:
+        problems = problems_on_nodes(nodes[:MOST_NODES], [*probes, *samples])
+    finally:
+        remove(probes, prune=True)
+    for url, by_node in problems.items():
+        if by_node:
+            raise StorageProblem(explain(output if url in probes else url, url in probes, by_node, len(nodes)))
 
 
 def problems_on_nodes(nodes: Sequence[RayNode], urls: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -46,10 +46,9 @@ class ComputeConfig:
             self.pool_size(1, 1)
         if self.wait_for_resources < 0:
             raise ValueError(f"wait_for_resources is {self.wait_for_resources}; give 0 or more minutes")
-        if self.gpus_per_actor is not None and not 0 <= self.gpus_per_actor <= 1:
-            raise ValueError(
-                f"gpus_per_actor {self.gpus_per_actor} must be 0 (CPU), a fraction such as 0.5, or 1: a model fills one"
-            )
+        gpus = self.gpus_per_actor
+        if gpus is not None and not 0 <= gpus <= 1:
+            raise ValueError(f"gpus_per_actor {gpus} must be 0 (CPU), a fraction such as 0.5, or 1: a model fills one")
 
     def pool_size(self, least: int, most: int) -> tuple[int, int]:
         """Fewest and most actors, these by default; ValueError where `actors` is no MIN[:MAX]."""
@@ -168,9 +167,8 @@ def _on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | 
     unknown = more is not None and not more
     actor = _largest_actor([size - others for size in sizes], min_actors if unknown else max_actors)
     if actor < LEAST_ACTOR_CPUS:
-        total = sum(sizes)
         fit = max(1, sum(int((size - others) / LEAST_ACTOR_CPUS) for size in sizes if size > others))
-        raise ResourceError(f"{max_actors} actors do not fit {total:g} CPUs; use --actors {fit} at most")
+        raise ResourceError(f"{max_actors} actors do not fit {sum(sizes):g} CPUs; use --actors {fit} at most")
     per_node = max(1, _fitting(max(sizes) - others, actor))
     if len(sizes) > 1 or more is not None:
         actor = _without_room_for_another(actor, max(sizes), per_node, scale)

@@ -12,7 +12,7 @@ from typing import Annotated
 import pyarrow as pa
 
 from scclip.pipeline.annotations.schemas import ImageRecord, schema_of, table_of
-from scclip.pipeline.inputs.headers import header_pixels
+from scclip.pipeline.inputs.headers import header_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,30 +112,28 @@ def chunked(
     """The chunks that are not in `done`, then the unit's end. Where they close depends on the images alone."""
     number, images, size, pixels = start.chunk, list[EncodedImage](), 0, 0
     for row in rows:
-        row_size, row_pixels = len(row.data or b"") + len(row.truth or b""), header_pixels(bytes(row.data or b""))
+        row_size = len(row.data or b"") + len(row.truth or b"")
+        width, height = header_size(bytes(row.data or b"")) or (0, 0)
         full = len(images) == limits.images or size + row_size > limits.encoded_bytes
-        if images and (full or pixels + row_pixels > limits.pixels):
+        if images and (full or pixels + width * height > limits.pixels):
             after = ResumePoint(chunk=number + 1, index=row.index, offset=row.offset, skip=row.skip)
             if number not in done:
                 yield encoded_chunk(unit, number, images, after)
             number, images, size, pixels = number + 1, [], 0, 0
         images.append(row)
-        size, pixels = size + row_size, pixels + row_pixels
+        size, pixels = size + row_size, pixels + width * height
     if images:
         if number not in done:
             after = ResumePoint(chunk=number + 1, index=images[-1].index + 1, end=True)
             yield encoded_chunk(unit, number, images, after)
         number += 1
-    yield unit_end(unit, number)
+    yield encoded_chunk(unit, number, last=True)
 
 
-def encoded_chunk(unit: int, number: int, images: Sequence[EncodedImage], resume: ResumePoint) -> Chunk:
-    """The chunk of these images, which get the unit's number."""
+def encoded_chunk(
+    unit: int, number: int, images: Sequence[EncodedImage] = (), resume: ResumePoint | None = None, last: bool = False
+) -> Chunk:
+    """The chunk of these images, which get the unit's number; with `last` the unit's end, after `number` chunks."""
     for image in images:
         image.unit = unit
-    return Chunk(unit, number, table_of(images, ENCODED_SCHEMA), resume)
-
-
-def unit_end(unit: int, chunks: int) -> Chunk:
-    """What follows the last chunk of a unit: no images, and how many chunks there are."""
-    return Chunk(unit, chunks, ENCODED_SCHEMA.empty_table(), last=True)
+    return Chunk(unit, number, table_of(images, ENCODED_SCHEMA), resume, last)

@@ -103,7 +103,10 @@ def _decode(data: bytes, config: DecodeConfig) -> Pixels:
             _reduce(image, config.reduced_side)
         image.load()
         orientation = _orientation(image)
-        rgb = _rgb(image)
+        if image.mode in SCALED_MODES:
+            rgb = np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
+        else:
+            rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if config.exif == "apply" and orientation != 1:
         rgb = _turned(rgb, orientation)
         size = size[::-1] if orientation >= 5 else size
@@ -135,12 +138,6 @@ def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
     flip_rows = orientation in (3, 4, 7, 8)
     flip_columns = orientation in (2, 3, 6, 7)
     return rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode in SCALED_MODES:
-        return np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

@@ -50,9 +50,3 @@ def is_image(name: str, truth: str | None = None) -> bool:
     """True for the name of an image that is to be labeled, False for ground truth with extension `truth`."""
     extension = split_name(name, truth)[1]
     return extension in IMAGE_EXTENSIONS and not (truth and extension == normalize_extension(truth))
-
-
-def sample_base(key: str) -> str:
-    """WebDataset's own key: up to the first dot of the last path component."""
-    folder, slash, base = key.rpartition("/")
-    return folder + slash + base.partition(".")[0]

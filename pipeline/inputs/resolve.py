@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from scclip.errors import UserError
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, is_image, split_name
-from scclip.pipeline.inputs.readers.registry import shard_endings, shard_kind
+from scclip.pipeline.inputs.readers.registry import READERS, shard_kind
 from scclip.pipeline.inputs.units import IMAGE_FILES, PlannedFile, Unit
 from scclip.pipeline.storage import files as storage
 from scclip.pipeline.storage.files import FileInfo
@@ -40,11 +40,10 @@ def resolve(
         InputError: the input does not exist, holds nothing to label, or is of an unknown kind.
     """
     url = absolute(name)
-    if storage.is_glob(url):
-        folder = re.split(r"[*?\[]", url, maxsplit=1)[0].rpartition("/")[0]
+    glob = storage.is_glob(url)
+    if glob or storage.is_folder(url):
+        folder = re.split(r"[*?\[]", url, maxsplit=1)[0].rpartition("/")[0] if glob else url
         return _drafts(name, storage.list_files(url), root=folder, truth=truth, exclude=exclude)
-    if storage.is_folder(url):
-        return _drafts(name, storage.list_files(url), root=url, truth=truth, exclude=exclude)
     try:
         file = storage.info(url)
     except FileNotFoundError:
@@ -60,8 +59,8 @@ def resolve(
 
 
 def _supported() -> str:
-    kinds = [*shard_endings(), "json (COCO)", "txt (a list)"]
-    return f"{', '.join(kinds)}, or an image: {', '.join(sorted(IMAGE_EXTENSIONS))}"
+    endings = [ending[1:] for reader in READERS.values() for ending in reader.endings]
+    return f"{', '.join(endings)}, json (COCO), txt (a list), or an image: {', '.join(sorted(IMAGE_EXTENSIONS))}"
 
 
 def absolute(name: str) -> str:
@@ -78,25 +77,19 @@ def _drafts(
     """The shards and images among files; hidden files and those in excluded folders are left out."""
     root = absolute(root or "/").rstrip("/") + "/"
     excluded = tuple(absolute(folder).rstrip("/") + "/" for folder in exclude)
-    inside = {
-        file: file.url[len(root) :] if file.url.startswith(root) else file.url.rpartition("/")[2]
-        for file in files
-        if not file.url.startswith(excluded)
-    }
-    visible = {file: path for file, path in inside.items() if not path.startswith(".") and "/." not in path}
-    shards = [
-        Unit(kind=kind, url=file.url, size=file.size, version=file.version)
-        for file in visible
-        if (kind := shard_kind(file.url))
-    ]
-    images = [
-        PlannedFile(file.url, file.size, file.version, split_name(path)[0], path)
-        for file, path in visible.items()
-        if is_image(file.url, truth)
-    ]
+    shards, images, names = list[Unit](), list[PlannedFile](), list[str]()
+    for file in files:
+        base = file.url.rpartition("/")[2]
+        path = file.url[len(root) :] if file.url.startswith(root) else base
+        if file.url.startswith(excluded) or path.startswith(".") or "/." in path:
+            continue
+        names.append(base)
+        if kind := shard_kind(file.url):
+            shards.append(Unit(kind=kind, url=file.url, size=file.size, version=file.version))
+        elif is_image(file.url, truth):
+            images.append(PlannedFile(file.url, file.size, file.version, split_name(path)[0], path))
     if not shards and not images:
-        example = next(iter(visible), None)
-        content = f"{len(visible)} files, such as {example.url.rpartition('/')[2]}" if example else "nothing"
+        content = f"{len(names)} files, such as {names[0]}" if names else "nothing"
         raise InputError(f"input {redact(name)}: holds {content}, and nothing to label; expected {_supported()}")
     return shards + _image_files(images)
 

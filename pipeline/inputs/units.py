@@ -7,10 +7,11 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import pyarrow as pa
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import Status, schema_of
 from scclip.pipeline.storage.files import info
 from scclip.pipeline.storage.retries import redact
 
@@ -22,37 +23,42 @@ MAX_IMAGES = 2**20  # of a unit: an image id keeps 20 bits for the index
 class PlannedFile:
     """One image file of a plan."""
 
-    url: str
-    size: int
+    url: Annotated[str, pa.string()]
+    size: Annotated[int, pa.int64()]
     """Bytes; -1 where a COCO JSON names a file that does not exist."""
-    version: str
-    key: str
+    version: Annotated[str, pa.string()]
+    key: Annotated[str, pa.string()]
     """Path below the input folder without extension; the decimal id for COCO."""
-    file_name: str
+    file_name: Annotated[str, pa.string()]
     """Path below the input folder; COCO's own file_name."""
+
+
+def _columns(record: type) -> list[pa.Field]:
+    """The fields of a plan's record as columns that may be null, as all plans on disk have them."""
+    return [field.with_nullable(True) for field in schema_of(record)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     """One unit of input: a shard, a range of a table's rows, or a group of image files."""
 
-    number: int = 0
+    number: Annotated[int, pa.int32()] = 0
     """From 1, never reused; the unit's outputs are named after it. 0: not in a plan yet."""
-    kind: str
+    kind: Annotated[str, pa.string()]
     """Name of its reader in readers.registry.READERS."""
-    url: str
+    url: Annotated[str, pa.string()]
     """The shard; for image files the folder of the first one."""
-    size: int
+    size: Annotated[int, pa.int64()]
     """Bytes of the shard (of all files)."""
-    version: str
+    version: Annotated[str, pa.string()]
     """ETag or modification time when it was planned."""
-    row_start: int = 0
+    row_start: Annotated[int, pa.int64()] = 0
     """First row of the range, for shards that are split by rows."""
-    row_stop: int = 0
+    row_stop: Annotated[int, pa.int64()] = 0
     """Row after the last one; -1: the shard could not be opened when it was planned."""
-    files: tuple[PlannedFile, ...] = ()
+    files: Annotated[tuple[PlannedFile, ...], pa.list_(pa.struct(_columns(PlannedFile)))] = ()
     """The image files; empty for a shard."""
-    image_limit: int | None = None
+    image_limit: Annotated[int | None, pa.int64()] = None
     """Read only so many images (--limit)."""
 
     @property
@@ -61,29 +67,7 @@ class Unit:
         return tuple(file.url for file in self.files) or (self.url,)
 
 
-_FILE = pa.struct(
-    [
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("version", pa.string()),
-        ("key", pa.string()),
-        ("file_name", pa.string()),
-    ]
-)
-
-PLAN_SCHEMA = pa.schema(
-    [
-        ("number", pa.int32()),
-        ("kind", pa.string()),
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("version", pa.string()),
-        ("row_start", pa.int64()),
-        ("row_stop", pa.int64()),
-        ("files", pa.list_(_FILE)),
-        ("image_limit", pa.int64()),
-    ]
-)
+PLAN_SCHEMA = pa.schema(_columns(Unit))
 
 
 def plan_to_table(units: Sequence[Unit]) -> pa.Table:

@@ -73,12 +73,11 @@ def is_glob(url: str) -> bool:
     return any(character in filesystem(url)[1] for character in "*?[") and not exists(url)
 
 
-def list_files(url_or_glob: str, *, recursive: bool = True) -> list[FileInfo]:
+def list_files(url_or_glob: str) -> list[FileInfo]:
     """Lists files, never from a cache.
 
     Args:
-        url_or_glob: a folder, a glob, or one file.
-        recursive: with the files of folders below.
+        url_or_glob: a folder, which is listed with all folders below it, a glob, or one file.
 
     Returns:
         The files, sorted by URL; [] where there are none.
@@ -88,9 +87,7 @@ def list_files(url_or_glob: str, *, recursive: bool = True) -> list[FileInfo]:
 
     def listing() -> dict[str, dict[str, Any]]:
         _fresh(fs)
-        return dict(
-            fs.glob(path, detail=True) if glob else fs.find(path, maxdepth=None if recursive else 1, detail=True)
-        )
+        return dict(fs.glob(path, detail=True) if glob else fs.find(path, detail=True))
 
     files = [
         _file_info(name if plain else fs.unstrip_protocol(name), details)

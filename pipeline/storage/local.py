@@ -40,11 +40,9 @@ def write_whole(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        if exclusive:
-            written = _link_new(temporary, path)
-        else:
+        if not exclusive:
             os.replace(temporary, path)
-            written = True
+        written = not exclusive or _link_new(temporary, path)
         _sync_folder(folder or ".")
         return written
     finally:

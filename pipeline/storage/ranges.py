@@ -93,27 +93,13 @@ class RangeFile(io.RawIOBase):
     def read(self, length: int | None = -1) -> bytes:
         """Up to `length` bytes, fewer only at the planned end."""
         end = self.size if length is None or length < 0 else min(self._position + length, self.size)
-        begin = self._position - self._start
-        if begin >= 0 and end - self._start <= len(self._buffer):
-            self._position = end
-            return self._buffer[begin : end - self._start]
         pieces = []
         while self._position < end:
-            pieces.append(self._piece(end))
+            if not self._start <= self._position < self._start + len(self._buffer):
+                self._fill(end)
+            pieces.append(self._buffer[self._position - self._start : end - self._start])
+            self._position += len(pieces[-1])
         return b"".join(pieces)
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _piece(self, end: int) -> bytes:
-        if not self._start <= self._position < self._start + len(self._buffer):
-            self._fill(end)
-        begin = self._position - self._start
-        piece = self._buffer[begin : end - self._start]
-        self._position += len(piece)
-        return piece
 
     def _fill(self, end: int) -> None:
         position, forward = self._position, 0 <= self._position - self._start <= len(self._buffer) + self.block

@@ -41,10 +41,9 @@ class RetryConfig:
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError(f"retry attempts is {self.attempts}; give 1 or more")
-        if not 0 <= self.first_delay <= self.max_delay:
-            raise ValueError(
-                f"retry delays are {self.first_delay}, {self.max_delay}; give 0 <= first_delay <= max_delay"
-            )
+        first, most = self.first_delay, self.max_delay
+        if not 0 <= first <= most:
+            raise ValueError(f"retry delays are {first}, {most}; give 0 <= first_delay <= max_delay")
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the failed attempt number `attempt` (from 1)."""

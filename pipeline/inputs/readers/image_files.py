@@ -3,6 +3,7 @@
 >>> for image in ImageFilesReader().read(unit, ResumePoint(), truth="seg.png"): ...
 """
 
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Iterator
@@ -25,16 +26,12 @@ class ImageFilesReader:
     counts_by_reading = False
 
     def plan(self, draft: Unit) -> list[Unit]:
-        groups = [draft.files[first : first + FILES_PER_UNIT] for first in range(0, len(draft.files), FILES_PER_UNIT)]
-        return [
-            dataclasses.replace(
-                draft,
-                url=group[0].url.rpartition("/")[0],
-                size=sum(max(file.size, 0) for file in group),
-                files=group,
-            )
-            for group in groups
-        ]
+        units = []
+        for first in range(0, len(draft.files), FILES_PER_UNIT):
+            files = draft.files[first : first + FILES_PER_UNIT]
+            folder, size = files[0].url.rpartition("/")[0], sum(max(file.size, 0) for file in files)
+            units.append(dataclasses.replace(draft, url=folder, size=size, files=files))
+        return units
 
     def count(self, unit: Unit, limit: int | None = None) -> int:
         return len(unit.files)
@@ -64,13 +61,6 @@ def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage
     if problem:
         image.status, image.error = problem
     elif truth:
-        image.truth = _truth_beside(file.url, truth)
+        with contextlib.suppress(FileNotFoundError):
+            image.truth = read_bytes(f"{split_name(file.url)[0]}.{normalize_extension(truth)}")
     return image
-
-
-def _truth_beside(url: str, truth: str) -> bytes | None:
-    """The ground truth that lies beside an image file, None where there is none."""
-    try:
-        return read_bytes(f"{split_name(url)[0]}.{normalize_extension(truth)}")
-    except FileNotFoundError:
-        return None

@@ -71,8 +71,3 @@ READERS: Mapping[str, Reader] = {
 def shard_kind(name: str) -> str | None:
     """Kind of a shard by the name of its file; None for a name that is no shard's."""
     return next((kind for kind, reader in READERS.items() if name.lower().endswith(reader.endings)), None)
-
-
-def shard_endings() -> list[str]:
-    """Endings of the names of shards, without the first dot."""
-    return [ending[1:] for reader in READERS.values() for ending in reader.endings]

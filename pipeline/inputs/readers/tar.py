@@ -19,7 +19,8 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 BLOCK = tarfile.BLOCKSIZE
 MAX_HEADER = 2**20  # bytes of one long name or PAX header
-_WITHOUT_BODY = {tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE}
+_WITHOUT_BODY = {tarfile.LNKTYPE: "link", tarfile.SYMTYPE: "link", tarfile.DIRTYPE: "folder"}
+_WITHOUT_BODY |= dict.fromkeys((tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE), "device")
 _PREFIXES = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X"}
 
 
@@ -92,16 +93,15 @@ def members(stream: Stream, size: int | None = None) -> Iterator[Member]:
         header = _header(block, start, position, ended)
         body = 0 if header.type in _WITHOUT_BODY else int(overrides.get("size", header.size))
         data = position + BLOCK + _sparse_headers(stream, header, block)
+        name = overrides.get("GNU.sparse.name") or overrides.get("path") or header.name
         if size is not None and data + body > size:
             left = max(size - data, 0)
-            raise TarError(
-                f"{_name(header, overrides)} at byte {position:,} claims {body:,} bytes, {left:,} are left", start
-            )
+            raise TarError(f"{name} at byte {position:,} claims {body:,} bytes, {left:,} are left", start)
         position, ended = data + -(-body // BLOCK) * BLOCK, False
         if header.type in _PREFIXES:
-            overrides |= _prefix(header, _exactly(stream, body, start, MAX_HEADER), start)
+            overrides |= _prefix(header, _exactly(stream, body, start), start)
             continue
-        yield Member(_name(header, overrides), body, _kind(header, overrides), start)
+        yield Member(name, body, _kind(header, overrides), start)
         start, overrides = position, {}
 
 
@@ -181,8 +181,8 @@ def _sparse_headers(stream: Stream, header: _Header, block: bytes) -> int:
     return length
 
 
-def _exactly(stream: Stream, length: int, start: int, at_most: int) -> bytes:
-    if length > at_most:
+def _exactly(stream: Stream, length: int, start: int) -> bytes:
+    if length > MAX_HEADER:
         raise TarError(f"a name or PAX header at byte {start:,} claims {length:,} bytes", start)
     data = stream.read(length)
     if len(data) < length:
@@ -215,18 +215,10 @@ def _pax(data: bytes, start: int) -> dict[str, str]:
     return records
 
 
-def _name(header: _Header, overrides: dict[str, str]) -> str:
-    return overrides.get("GNU.sparse.name") or overrides.get("path") or header.name
-
-
 def _kind(header: _Header, overrides: dict[str, str]) -> str:
     if header.type == tarfile.GNUTYPE_SPARSE or any(name.startswith("GNU.sparse.") for name in overrides):
         return "sparse"
-    if header.type in (tarfile.LNKTYPE, tarfile.SYMTYPE):
-        return "link"
-    if header.type == tarfile.DIRTYPE:
-        return "folder"
-    return "device" if header.type in _WITHOUT_BODY else "file"
+    return _WITHOUT_BODY.get(header.type, "file")
 
 
 class GzipStream:
@@ -264,7 +256,9 @@ class GzipStream:
         while not self._buffer and not self._finished:
             data = self._pending or self._raw.read(self.PIECE) or b""
             if self._inflate.eof:
-                self._next_part(data)
+                self._finished, self._pending = not data, data.lstrip(b"\0")
+                if self._pending:  # the next of several parts
+                    self._inflate = zlib.decompressobj(31)
             else:
                 self._decompress(data)
         return bool(self._buffer)
@@ -277,8 +271,3 @@ class GzipStream:
         if not data and not self._buffer and not self._inflate.eof:
             raise TarError(f"the gzip stream is cut after {self._position:,} bytes", self._position)
         self._pending = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-
-    def _next_part(self, data: bytes) -> None:
-        self._finished, self._pending = not data, data.lstrip(b"\0")
-        if self._pending:
-            self._inflate = zlib.decompressobj(31)

@@ -6,15 +6,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from scclip.pipeline.annotations.schemas import Status, records_of
-from scclip.pipeline.inputs.chunks import (
-    Chunk,
-    ChunkLimits,
-    EncodedImage,
-    ResumePoint,
-    chunked,
-    encoded_chunk,
-    unit_end,
-)
+from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, EncodedImage, ResumePoint, chunked, encoded_chunk
 from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.units import MAX_IMAGES, Unit, difference
 from scclip.pipeline.storage.retries import StorageError
@@ -57,11 +49,12 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
     chunks = max([number, *done]) + 1
     name = unit.url.rpartition("/")[2]
     if not start.end:
+        end = ResumePoint(chunk=chunks, index=start.index + 1, end=True)
         row = EncodedImage(index=start.index, key=name, file_name=name, status=status, error=reason)
-        yield encoded_chunk(unit.number, number, [row], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
-        for gap in (gap for gap in range(number + 1, chunks) if gap not in done):
-            yield encoded_chunk(unit.number, gap, [], ResumePoint(chunk=chunks, index=start.index + 1, end=True))
-    yield unit_end(unit.number, start.chunk if start.end else chunks)
+        yield encoded_chunk(unit.number, number, [row], end)
+        for gap in sorted(set(range(number + 1, chunks)).difference(done)):
+            yield encoded_chunk(unit.number, gap, [], end)
+    yield encoded_chunk(unit.number, start.chunk if start.end else chunks, last=True)
 
 
 def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
@@ -77,10 +70,10 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
         if unit.image_limit is not None and row.index >= unit.image_limit:
             return
         if row.index == MAX_IMAGES - 1 and next(rows, None):
-            reason = (
+            row.data, row.truth, row.status = None, None, Status.BAD_SHARD
+            row.error = (
                 f"more than {MAX_IMAGES:,} images in one shard; this one and those after it were not read: split it"
             )
-            row.data, row.truth, row.status, row.error = None, None, Status.BAD_SHARD, reason
             yield row
             return
         yield row

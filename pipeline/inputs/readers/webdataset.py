@@ -19,13 +19,7 @@ from dataclasses import dataclass, field
 
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
-from scclip.pipeline.inputs.names import (
-    IMAGE_EXTENSIONS,
-    METADATA_EXTENSIONS,
-    normalize_extension,
-    sample_base,
-    split_name,
-)
+from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, METADATA_EXTENSIONS, normalize_extension, split_name
 from scclip.pipeline.inputs.readers.metadata import MAX_METADATA, sidecar_metadata
 from scclip.pipeline.inputs.readers.tar import BLOCK, GzipStream, Member, Stream, TarError, header_names, members
 from scclip.pipeline.inputs.units import Unit
@@ -63,8 +57,7 @@ class Sample:
 
     key: str
     offset: int
-    images: list[tuple[Member, bytes | None, str | None]] = field(default_factory=list)
-    """(member, body, what is wrong with it)."""
+    images: list[EncodedImage] = field(default_factory=list)
     sidecars: dict[str, bytes | None] = field(default_factory=dict)
     """Extension → body, None where it is too large."""
     extensions: set[str] = field(default_factory=set)
@@ -72,32 +65,28 @@ class Sample:
 
 def _read(unit: Unit, start: ResumePoint, truth: str | None, *, bodies: bool) -> Iterator[EncodedImage]:
     """The images from `start` on; only plain tars begin at its offset. Without `bodies` only headers are read."""
-    with _open_bodies(unit, start.offset or 0) if bodies else _open_headers(unit) as file:
-        stream, plain = _unpacked(file, start.offset)
-        samples = _samples(stream, unit.size if plain else None, truth, bodies)
-        yield from _numbered(_images(samples, _Sidecars(unit, truth) if bodies else None), unit, start, plain)
-
-
-def _open_bodies(unit: Unit, offset: int) -> RangeFile:
-    return open_stream(unit.url, offset, size=unit.size)
+    with open_stream(unit.url, start.offset or 0, size=unit.size) if bodies else _open_headers(unit) as file:
+        stream = _unpacked(file, start.offset)
+        images = _images(_samples(stream, truth, bodies), _Sidecars(unit, truth) if bodies else None)
+        yield from _numbered(images, unit, start, plain=stream is file)
 
 
 def _open_headers(unit: Unit) -> RangeFile:
     return open_stream(unit.url, size=unit.size, block=2**14 if is_local(unit.url) else 2**20)
 
 
-def _unpacked(file: RangeFile, offset: int | None) -> tuple[Stream, bool]:
-    """(stream, whether it is a plain tar); a shard with an offset to go on from is plain."""
+def _unpacked(file: RangeFile, offset: int | None) -> RangeFile | GzipStream:
+    """The file of a plain tar itself, or what a gzip tar unpacks to; a shard with an offset to go on from is plain."""
     if offset is not None:
-        return file, True
+        return file
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    return (GzipStream(file), False) if zipped else (file, True)
+    return GzipStream(file) if zipped else file
 
 
 def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, plain: bool) -> Iterator[EncodedImage]:
     """Numbers the images, leaves out those before `start`, and turns a TarError into the last image."""
-    index = start.index - start.skip if plain and start.offset is not None else 0
+    index = 0 if start.offset is None else start.index - start.skip
     try:
         for image in images:
             if index >= start.index:
@@ -108,28 +97,25 @@ def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, pl
             index += 1
     except TarError as error:
         if index >= start.index:
-            name, offset = unit.url.rpartition("/")[2], error.offset if plain else None
+            name = unit.url.rpartition("/")[2]
             image = EncodedImage(index=index, key=name, file_name=name, status=Status.BAD_SHARD, error=str(error))
-            image.offset = offset
+            image.offset = error.offset if plain else None
             yield image
 
 
 def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator[EncodedImage]:
     for sample in samples:
         truth, metadata = sidecars.join(sample) if sidecars else (None, None)
-        for skip, (member, data, error) in enumerate(sample.images):
-            status = Status.OK if error is None else Status.UNSUPPORTED if member.kind != "file" else Status.TOO_LARGE
-            image = EncodedImage(index=0, key=sample.key, file_name=member.name, status=status, error=error)
-            image.data, image.truth, image.metadata = data, truth, metadata
-            image.offset, image.skip = sample.offset, skip
+        for skip, image in enumerate(sample.images):
+            image.truth, image.metadata, image.offset, image.skip = truth, metadata, sample.offset, skip
             yield image
 
 
-def _samples(stream: Stream, size: int | None, truth: str | None, bodies: bool) -> Iterator[Sample]:
+def _samples(stream: RangeFile | GzipStream, truth: str | None, bodies: bool) -> Iterator[Sample]:
     """Samples with at least one image, in order of their first members."""
     sample, failure = Sample("", 0), None
     try:
-        for member, key, extension in _images_and_sidecars(stream, size, truth):
+        for member, key, extension in _images_and_sidecars(stream, truth):
             if key != sample.key or extension in sample.extensions:
                 if sample.images:
                     yield sample
@@ -138,7 +124,7 @@ def _samples(stream: Stream, size: int | None, truth: str | None, bodies: bool) 
             if extension in METADATA_EXTENSIONS or extension == truth:
                 sample.sidecars[extension] = _sidecar(stream, member, extension) if bodies else b""
             else:
-                sample.images.append((member, *_image(stream, member, bodies)))
+                sample.images.append(_image(stream, member, key, bodies))
     except TarError as error:
         failure = error
     if sample.images:
@@ -147,22 +133,25 @@ def _samples(stream: Stream, size: int | None, truth: str | None, bodies: bool) 
         raise failure
 
 
-def _images_and_sidecars(stream: Stream, size: int | None, truth: str | None) -> Iterator[tuple[Member, str, str]]:
+def _images_and_sidecars(stream: RangeFile | GzipStream, truth: str | None) -> Iterator[tuple[Member, str, str]]:
     """(member, key, extension) of the members that are images or sidecars."""
-    for member in members(stream, size):
+    for member in members(stream, stream.size if isinstance(stream, RangeFile) else None):
         key, extension = split_name(member.name, truth)
         sidecar = extension in METADATA_EXTENSIONS or extension == truth
         if member.kind == "file" if sidecar else extension in IMAGE_EXTENSIONS and member.kind != "folder":
             yield member, key, extension
 
 
-def _image(stream: Stream, member: Member, bodies: bool) -> tuple[bytes | None, str | None]:
-    """(body, what is wrong with it)."""
+def _image(stream: Stream, member: Member, key: str, bodies: bool) -> EncodedImage:
+    image = EncodedImage(index=0, key=key, file_name=member.name)
     if member.kind != "file":
-        return None, f"{member.name} is a {member.kind} in the tar; store the image itself"
-    if member.size > MAX_BODY:
-        return None, f"{member.size:,} bytes; at most {MAX_BODY:,} are read"
-    return _body(stream, member, bodies), None
+        image.status = Status.UNSUPPORTED
+        image.error = f"{member.name} is a {member.kind} in the tar; store the image itself"
+    elif member.size > MAX_BODY:
+        image.status, image.error = Status.TOO_LARGE, f"{member.size:,} bytes; at most {MAX_BODY:,} are read"
+    else:
+        image.data = _body(stream, member, bodies)
+    return image
 
 
 def _sidecar(stream: Stream, member: Member, extension: str) -> bytes | None:
@@ -188,13 +177,12 @@ class _Sidecars:
 
     def join(self, sample: Sample) -> tuple[bytes | None, str | None]:
         """(ground truth, metadata) of the images of a sample."""
-        truth = None
+        metadata, truth = dict(sample.sidecars), None
         if self._truth:
-            beside = self._truth in sample.sidecars
-            truth = (sample.sidecars if beside else self._elsewhere(sample.key)).get(self._truth)
-        metadata = {name: body for name, body in sample.sidecars.items() if name != self._truth}
+            beside = metadata if self._truth in metadata else self._elsewhere(sample.key)
+            truth = beside.pop(self._truth, None)
         if not metadata:
-            metadata = {**self._elsewhere(sample_base(sample.key)), **self._elsewhere(sample.key)}
+            metadata = self._elsewhere(_sample_base(sample.key)) | self._elsewhere(sample.key)
             metadata.pop(self._truth or "", None)
         return truth, sidecar_metadata(metadata)
 
@@ -213,13 +201,19 @@ class _Sidecars:
         if not self._truth and not _may_hold_metadata(self._unit):
             return positions
         with _open_headers(self._unit) as file, contextlib.suppress(TarError):  # the pass over the images reports it
-            stream, plain = _unpacked(file, None)
-            for member, key, extension in _images_and_sidecars(stream, self._unit.size if plain else None, self._truth):
+            stream = _unpacked(file, None)
+            for member, key, extension in _images_and_sidecars(stream, self._truth):
                 if extension in (*METADATA_EXTENSIONS, self._truth) and extension not in positions[key]:
                     body = _sidecar(stream, member, extension)
                     positions[key][extension] = self._spool.tell(), -1 if body is None else len(body)
                     self._spool.write(body or b"")
         return positions
+
+
+def _sample_base(key: str) -> str:
+    """WebDataset's own key: up to the first dot of the last path component."""
+    folder, slash, base = key.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def _may_hold_metadata(unit: Unit) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, encoded_chunk, unit_end
+from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DECODED_SCHEMA, DecodeConfig, DecodeError, decode_chunk, decode_image
 from scclip.pipeline.inputs.headers import header_size
 
@@ -189,7 +189,7 @@ def test_a_chunk_keeps_its_rows(make: Callable[[], bytes]) -> None:
     for row in (found[0], found[3]):
         pixels = np.frombuffer(row["rgb"], np.uint8).reshape(row["height"], row["width"], 3)
         assert np.array_equal(pixels, expected)
-    end = decode_chunk(unit_end(3, 7), CONFIG)
+    end = decode_chunk(encoded_chunk(3, 7, last=True), CONFIG)
     assert end.last and end.number == 7 and end.images.schema.equals(DECODED_SCHEMA)
     assert Chunk.from_arrow(end.to_arrow()) == end and end.to_arrow().schema == chunk.to_arrow().schema
 
