@@ -3,7 +3,6 @@
 scclip report s3://bucket/labels
 """
 
-from scclip.errors import UserError
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.pages.run import render_run
 from scclip.pipeline.evaluation.results import Evaluation
@@ -29,11 +28,8 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
         UserError: OUTPUT holds no run.
     """
     files = RunFiles(options.output.rstrip("/") or "/")
-    try:
-        limits = ReportLimits(pictures=options.pictures, keep=options.keep)
-        content = gather(files, limits, None if options.truth == "none" else options.truth)
-    except FileNotFoundError:
-        raise UserError(f"OUTPUT {files.output} holds no run (no run.json); give the directory of one") from None
+    limits = ReportLimits(pictures=options.pictures, keep=options.keep)
+    content = gather(files, limits, None if options.truth == "none" else options.truth)
     if content.curation:
         replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.names))
     url = join(files.output, "report.html")

@@ -7,7 +7,7 @@ Use: `table = table_of([image, ...], IMAGES_SCHEMA); images = records_of(table, 
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
@@ -83,6 +83,11 @@ def records_of(table: pa.Table, record: type[Record]) -> list[Record]:
     """The rows of a table as records of this class. Bytes are memoryviews of the table's own, not copies."""
     columns = [_values(column) for column in table.columns]
     return [record(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def rows_of(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The values of these columns, row by row."""
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -185,4 +190,4 @@ class PartImage(ImageRecord):
 
 
 PART_SCHEMA = schema_of(PartImage)
-MASK_COLUMNS = ("labels_png", "argmax_png", "confidence_png")
+MASK_SUFFIXES = {"labels_png": "seg.png", "argmax_png": "argmax.png", "confidence_png": "conf.png"}  # in masks/

@@ -73,7 +73,7 @@ def tenth_percentile(histogram: IntArray) -> npt.NDArray[np.float64]:
 
 
 def labeled_record(image: ImageRecord, labels: Segmentation, **masks: bytes) -> PartImage:
-    """The record of a labeled image: what is known of it, its statistics, its segments and these `MASK_COLUMNS`.
+    """The record of a labeled image: what is known of it, its statistics, its segments and these PNGs of masks.
 
     Raises ValueError where the image has no id or another size than its labels.
     """

@@ -42,8 +42,7 @@ from scclip.pipeline.review.images import (
     image_refs,
 )
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_labeling_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
@@ -118,10 +117,10 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
         truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
 
     Raises:
-        FileNotFoundError: there is no run.
+        UserError: there is no run.
         RunMismatch: the run is an evaluation, which keeps no labels.
     """
-    run, units = read_labeling_run(files), read_plan(files)
+    run, units = existing_run(files, "OUTPUT", labels=True)
     by_unit = unit_totals(files, sorted(files.finished()))
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
     content = ReportContent(
