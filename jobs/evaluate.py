@@ -21,7 +21,7 @@ from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_se
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
-from scclip.pipeline.evaluation.scoring import evaluate_here, read_scores
+from scclip.pipeline.evaluation.scoring import read_scores
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
@@ -94,7 +94,8 @@ def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
     finished = job.files.finished()
     waiting = [unit for unit in units if unit.number not in finished]
     if here:
-        evaluate_here(waiting, job)
+        for _ in job.run_here(waiting):
+            pass
         return
     progress = follow(waiting, job)
     print(f"{progress.images:,} images in {duration(progress.seconds)}")

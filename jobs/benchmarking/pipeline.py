@@ -32,9 +32,8 @@ from scclip.jobs.cli.options import OptionParser
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
-from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
-from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
@@ -119,14 +118,8 @@ def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resou
 
 def loop_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:
     """Runs the plain loop; yields time and number of images of every committed chunk."""
-    labeler = job.spec.start()
-    for unit in units:
-        for chunk in read_unit(unit, job.limits):
-            if chunk.last:
-                job.finish(unit.number, chunk.number, job.files)
-            else:
-                part = job.commit(labeler(decode_chunk(chunk, job.decode)), job.files)
-                yield time.perf_counter(), len(part)
+    for part in job.run_here(units):
+        yield time.perf_counter(), len(part)
 
 
 def ray_marks(units: Sequence[Unit], job: LabelJob) -> Iterator[tuple[float, int]]:

@@ -28,7 +28,7 @@ from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
 from scclip.pipeline.run.generations import read_plan
-from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest, VocabularyRecord
+from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest, VocabularyRecord, record
 from scclip.pipeline.run.totals import unit_totals
 from scclip.pipeline.storage.retries import StorageUnavailable
 from scclip.segmentation.types import SegmenterConfig
@@ -165,7 +165,7 @@ def manifest(
 def vocabulary_record(vocabulary: Vocabulary) -> VocabularyRecord:
     """Returns a vocabulary as run.json holds it."""
     content = vocabulary.to_dict()
-    return VocabularyRecord.from_json({**content, "sha256": vocabulary.digest()})
+    return record(VocabularyRecord, {**content, "sha256": vocabulary.digest()})
 
 
 def known_units(files: RunFiles, manifest: RunManifest) -> list[Unit]:

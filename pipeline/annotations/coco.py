@@ -6,16 +6,13 @@ they cover the image.
 Use: `dump(document(images, segments, categories=categories(names), info={}))`
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scclip.categories import Categories
-from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord, Status, records_of
+from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord, labeled_rows, records_of
 
 UNIT_BITS, INDEX_BITS, CATEGORY_BITS = 21, 20, 12
 IMAGE_ID_LIMIT = 1 << (UNIT_BITS + INDEX_BITS)  # 2^41, so that every annotation id stays below 2^53, exact in JSON
@@ -55,9 +52,7 @@ def categories(vocabulary: Categories) -> list[Entry]:
 
     `supercategory` is "thing", "stuff" or, where the vocabulary does not say, "unknown"; there is no `isthing` then.
     """
-    return [
-        _category(category, vocabulary[category], vocabulary.things.get(category)) for category in vocabulary.classes
-    ]
+    return [_category(number, vocabulary[number], vocabulary.things.get(number)) for number in vocabulary.classes]
 
 
 def _category(category: int, name: str, thing: bool | None) -> Entry:
@@ -90,12 +85,11 @@ def document(images: pa.Table, segments: pa.Table, *, categories: list[Entry], i
 
     `info` is taken as it is: vocabulary and model of the run, no dates, so that equal runs give equal bytes.
     """
-    labeled = images.filter(pc.equal(images["status"], Status.OK))
     return {
         "info": dict(info),
         "licenses": [],
         "categories": categories,
-        "images": [image_entry(image) for image in records_of(labeled, ImageRecord)],
+        "images": [image_entry(image) for image in records_of(labeled_rows(images), ImageRecord)],
         "annotations": [annotation_entry(segment) for segment in records_of(segments, SegmentRecord)],
     }
 

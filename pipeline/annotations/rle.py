@@ -30,19 +30,12 @@ class Segment:
 
     area: int
     """Pixels."""
-    bbox: tuple[int, int, int, int]
+    bbox: list[int]
     """Tight box [x, y, width, height] in pixels, as `pycocotools.mask.toBbox`."""
     components: int
     """4-connected components, as `scipy.ndimage.label` counts them by default."""
-    size: tuple[int, int]
-    """Height, width of the image."""
-    counts: str
-    """COCO's compressed run lengths of the column-major mask."""
-
-    @property
-    def rle(self) -> RLE:
-        """The segment's mask as a COCO segmentation."""
-        return {"size": list(self.size), "counts": self.counts}
+    rle: RLE
+    """The mask as a COCO segmentation."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +82,12 @@ def encode_label_map(labels: npt.NDArray[Any], *, skip: Collection[int] | None =
     """
     runs = find_runs(labels)
     groups = _group(runs, (BACKGROUND, ignore_value(labels.dtype)) if skip is None else skip)
-    components = count_components(runs)
-    counts, size = _compressed_counts(groups, labels.size), (runs.height, runs.width)
+    components, size = count_components(runs), list(labels.shape)
+    areas = np.add.reduceat(groups.stop - groups.start, groups.first).tolist()
+    columns = groups.categories, areas, _boxes(groups, runs.height), _compressed_counts(groups, labels.size)
     return {
-        category: Segment(area=area, bbox=bbox, components=components[category], size=size, counts=text)
-        for category, area, bbox, text in zip(
-            groups.categories, _areas(groups), _boxes(groups, runs.height), counts, strict=True
-        )
+        category: Segment(area=area, bbox=box, components=components[category], rle={"size": size, "counts": counts})
+        for category, area, box, counts in zip(*columns, strict=True)
     }
 
 
@@ -146,21 +138,15 @@ def _group(runs: Runs, skip: Collection[int]) -> _Groups:
     return _Groups(category[order[first]].tolist(), first, start[order], stop[order])
 
 
-def _areas(groups: _Groups) -> list[int]:
-    return np.add.reduceat(groups.stop - groups.start, groups.first).tolist() if groups.categories else []
-
-
-def _boxes(groups: _Groups, height: int) -> list[tuple[int, int, int, int]]:
-    if not groups.categories:
-        return []
+def _boxes(groups: _Groups, height: int) -> list[list[int]]:
     left, top = np.divmod(groups.start, height)
     right, bottom = np.divmod(groups.stop - 1, height)
     wraps = left < right  # a run over a column's end holds its bottom and the next one's top
     x, y = np.minimum.reduceat(left, groups.first), np.minimum.reduceat(np.where(wraps, 0, top), groups.first)
     x_last = np.maximum.reduceat(right, groups.first)
     y_last = np.maximum.reduceat(np.where(wraps, height - 1, bottom), groups.first)
-    boxes = np.stack([x, y, x_last - x + 1, y_last - y + 1], axis=1).tolist()
-    return [(box[0], box[1], box[2], box[3]) for box in boxes]
+    boxes: list[list[int]] = np.stack([x, y, x_last - x + 1, y_last - y + 1], axis=1).tolist()
+    return boxes
 
 
 def _compressed_counts(groups: _Groups, pixels: int) -> list[str]:
@@ -189,9 +175,8 @@ def _pack(values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
     plus 32 on all but the last."""
     magnitude = values ^ (values >> 31)
     limits = 1 << np.arange(4, 31, 5)
-    more = np.stack(
-        [magnitude >= limit for limit in limits[limits <= magnitude.max()]] + [np.zeros(values.shape, bool)]
-    )
+    passed = [magnitude >= limit for limit in limits[limits <= magnitude.max()]]
+    more = np.stack([*passed, np.zeros(values.shape, bool)])
     characters = np.empty((values.size, len(more)), np.uint8)
     for index, continued in enumerate(more.view(np.uint8)):
         digit = (values >> 5 * index).astype(np.uint8) & 31

@@ -7,12 +7,13 @@ Use: `table = table_of([image, ...], IMAGES_SCHEMA); images = records_of(table, 
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 class Status(str, Enum):
@@ -24,10 +25,7 @@ class Status(str, Enum):
     TOO_LARGE = "too_large", "It has more pixels or bytes than are read, or more than fit the memory."
     UNDECODABLE = "undecodable", "Its bytes are broken, or they are no image."
     UNREADABLE = "unreadable", "Its bytes could not be had: access was denied, or the row of the table holds none."
-    BAD_SHARD = (
-        "bad_shard",
-        "The shard or its row group cannot be read (any further), or has too many images.",
-    )
+    BAD_SHARD = "bad_shard", "The shard or its row group cannot be read (any further), or has too many images."
     MISSING = "missing", "The file that was planned does not exist (any more)."
     CHANGED = "changed", "The file is not the one that was planned: its size or its version is another."
     BAD_ID = "bad_id", "With --image-ids key: the key is no COCO image id, or the unit has it twice."
@@ -48,11 +46,10 @@ class Status(str, Enum):
         member.sentence = sentence
         return member
 
-    def __str__(self) -> str:  # Enum's own would give "Status.OK"
-        return str.__str__(self)
+    __str__ = str.__str__  # Enum's own would give "Status.OK"
 
-    def __format__(self, spec: str) -> str:
-        return str.__format__(self, spec)
+    def __format__(self, format_spec: str) -> str:
+        return str.__format__(self, format_spec)
 
 
 class ImageError(Exception):
@@ -71,9 +68,7 @@ def schema_of(record: type) -> pa.Schema:
     """
     hints = get_type_hints(record, include_extras=True)
     columns = [each for each in fields(record) if hasattr(hints[each.name], "__metadata__")]
-    types = [hints[each.name].__metadata__[0] for each in columns]
-    nullable = [each.default is None for each in columns]
-    return pa.schema(list(map(pa.field, (each.name for each in columns), types, nullable)))
+    return pa.schema([pa.field(each.name, hints[each.name].__metadata__[0], each.default is None) for each in columns])
 
 
 Record = TypeVar("Record")
@@ -88,6 +83,11 @@ def records_of(table: pa.Table, record: type[Record]) -> list[Record]:
     """The rows of a table as records of this class. Bytes are memoryviews of the table's own, not copies."""
     columns = [_values(column) for column in table.columns]
     return [record(**dict(zip(table.column_names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def rows_of(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """The values of these columns, row by row."""
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -174,6 +174,11 @@ _names = IMAGES_SCHEMA.names
 MEASURED = _names[_names.index("categories") : _names.index("windows") + 1]  # null where an image has no labels
 
 
+def labeled_rows(images: pa.Table) -> pa.Table:
+    """The rows of a table of images that have the status "ok"."""
+    return images.filter(pc.equal(images["status"], Status.OK))
+
+
 @dataclass(kw_only=True)
 class PartImage(ImageRecord):
     """A committed image: a row of a chunk's part."""
@@ -185,4 +190,4 @@ class PartImage(ImageRecord):
 
 
 PART_SCHEMA = schema_of(PartImage)
-MASK_COLUMNS = ("labels_png", "argmax_png", "confidence_png")
+MASK_SUFFIXES = {"labels_png": "seg.png", "argmax_png": "argmax.png", "confidence_png": "conf.png"}  # in masks/

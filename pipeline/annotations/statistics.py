@@ -6,8 +6,6 @@ divided once, so the figures depend neither on the machine nor on the order of s
 Use: `images, segments = split_part(part_table([labeled_record(image, labels), failed_record(...), ...]))`
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,17 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scclip.categories import BACKGROUND, Labels, ignore_value
-from scclip.pipeline.annotations import rle
-from scclip.pipeline.annotations.schemas import (
-    IMAGES_SCHEMA,
-    MEASURED,
-    PART_SCHEMA,
-    SEGMENTS_SCHEMA,
-    ImageRecord,
-    PartImage,
-    SegmentRecord,
-    Status,
-)
+from scclip.pipeline.annotations import rle, schemas
+from scclip.pipeline.annotations.schemas import SEGMENTS_SCHEMA, ImageRecord, PartImage, SegmentRecord, Status
 from scclip.segmentation.types import Segmentation
 
 LEVELS = 256  # of a quantised score
@@ -84,7 +73,7 @@ def tenth_percentile(histogram: IntArray) -> npt.NDArray[np.float64]:
 
 
 def labeled_record(image: ImageRecord, labels: Segmentation, **masks: bytes) -> PartImage:
-    """The record of a labeled image: what is known of it, its statistics, its segments and these `MASK_COLUMNS`.
+    """The record of a labeled image: what is known of it, its statistics, its segments and these PNGs of masks.
 
     Raises ValueError where the image has no id or another size than its labels.
     """
@@ -117,20 +106,20 @@ def failed_record(image: ImageRecord, status: str, error: str | None) -> PartIma
     """The record of an image that has no labels: nothing in it is measured. Raises ValueError for the status "ok"."""
     if status == Status.OK:
         raise ValueError(f'{image.key}: status "{Status.OK}" is for labeled images: name what failed')
-    return PartImage.of(image, **dict.fromkeys(MEASURED), status=status, error=error, segments=[])
+    return PartImage.of(image, **dict.fromkeys(schemas.MEASURED), status=status, error=error, segments=[])
 
 
 def part_table(images: Iterable[PartImage]) -> pa.Table:
     """Records of `labeled_record` and `failed_record` as a table of PART_SCHEMA."""
     rows = [vars(image) | {"segments": list(map(vars, image.segments))} for image in images]
-    return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=schemas.PART_SCHEMA)
 
 
 def split_part(part: pa.Table) -> tuple[pa.Table, pa.Table]:
     """The images (IMAGES_SCHEMA) and the segments (SEGMENTS_SCHEMA) of a table of PART_SCHEMA, in its order."""
     chunks = [pc.list_flatten(chunk) for chunk in part["segments"].chunks]
     segments = [pa.Table.from_arrays(chunk.flatten(), schema=SEGMENTS_SCHEMA) for chunk in chunks]
-    return part.select(IMAGES_SCHEMA.names), pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *segments])
+    return part.select(schemas.IMAGES_SCHEMA.names), pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *segments])
 
 
 def _segment_records(image_id: int, labels: Labels, counts: Histograms) -> list[SegmentRecord]:
@@ -139,17 +128,14 @@ def _segment_records(image_id: int, labels: Labels, counts: Histograms) -> list[
     position = {category: number for number, category in enumerate(counts.labels.tolist())}
     return [
         SegmentRecord(
+            **vars(segment),
             image_id=image_id,
             category_id=category,
-            area=segment.area,
             area_fraction=segment.area / labels.size,
-            bbox=[float(side) for side in segment.bbox],
             mean_confidence=confidences[number],
             p10_confidence=lowest[number],
             margin=margins[number],
             runner_up=rivals[number],
-            components=segment.components,
-            rle=segment.rle,
         )
         for category, segment in rle.encode_label_map(labels).items()
         for number in [position[category]]

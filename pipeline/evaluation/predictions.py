@@ -39,9 +39,9 @@ class LabelsSpec:
     """The labeling run."""
     categories: Categories
     """Of the run."""
-    same_shard: Mapping[int, tuple[int, ...]]
+    same_shard: Mapping[int, Sequence[int]]
     """Unit of the truth → units of the run that were read from the same shard."""
-    by_key: Mapping[str, tuple[int, ...]]
+    by_key: Mapping[str, Sequence[int]]
     """Key → units of the run that have it, for units of the truth that are not in `same_shard`."""
 
     def start(self) -> "LabelsReader":
@@ -56,15 +56,14 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
     for unit in plan:
         if not unit.files:
             by_url[unit.url].append(unit.number)
-    same = {unit.number: tuple(by_url[unit.url]) for unit in truth if not unit.files and unit.url in by_url}
+    same = {unit.number: by_url[unit.url] for unit in truth if not unit.files and unit.url in by_url}
     by_key: dict[str, list[int]] = defaultdict(list)
     if len(same) < len(truth):
         tables = map_threads(lambda unit: run.table("images", unit.number, ["key"]), plan)
         for unit, table in zip(plan, tables, strict=True):
             for key in table["key"].to_pylist():
                 by_key[key].append(unit.number)
-    units_by_key = {key: tuple(units) for key, units in by_key.items()}
-    return LabelsSpec(run=run, categories=read_run(run).categories, same_shard=same, by_key=units_by_key)
+    return LabelsSpec(run=run, categories=read_run(run).categories, same_shard=same, by_key=by_key)
 
 
 class LabelsReader:

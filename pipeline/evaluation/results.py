@@ -8,20 +8,13 @@ Figures for people are in percent with two decimals, as papers print them; those
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from scclip.metrics import Confusion, iou, largest_confusions, mean, mean_iou, pixel_accuracy
+from scclip.metrics import Confusion, IntArray, iou, largest_confusions, mean_iou, pixel_accuracy
 from scclip.pipeline.annotations.schemas import Status
-
-IntArray = npt.NDArray[np.int64]
-ClassMetric = Callable[[IntArray], npt.NDArray[np.float64]]  # matrix (C, C + 1) → (C,) in 0..1, NaN where undefined
-
-# By key in results.json; each but IoU adds its mean to the table.
-CLASS_METRICS: dict[str, ClassMetric] = {"iou": iou}
 
 CONFUSIONS = 5  # the largest, as printed
 IGNORED = "(no class)"
@@ -94,7 +87,7 @@ def figures(matrix: IntArray, categories: list[int]) -> dict[str, object]:
     return {
         "miou": number(mean_iou(matrix)),
         "pixel_accuracy": number(pixel_accuracy(matrix)),
-        **{name: list(map(number, metric(matrix)[categories].tolist())) for name, metric in CLASS_METRICS.items()},
+        "iou": list(map(number, iou(matrix)[categories].tolist())),
         "confusion": matrix[np.ix_(categories, columns)].tolist(),
     }
 
@@ -117,11 +110,6 @@ def table(evaluation: Evaluation) -> list[list[str]]:
         ["", *evaluation.matrices, "published"],
         ["mIoU", *(percent(mean_iou(matrix)) for matrix in matrices), f"{evaluation.published or 0:.1f}"],
         ["pixel accuracy", *(percent(pixel_accuracy(matrix)) for matrix in matrices), ""],
-        *(
-            [f"mean {name}", *(percent(mean(metric(matrix))) for matrix in matrices), ""]
-            for name, metric in CLASS_METRICS.items()
-            if metric is not iou
-        ),
         *([name, *(percent(values[category]) for values in ious), ""] for category, name in evaluation.names.items()),
     ]
     return rows if published else [row[:-1] for row in rows]
@@ -150,11 +138,10 @@ def head_lines(evaluation: Evaluation) -> list[str]:
 
 def as_text(evaluation: Evaluation) -> str:
     """For the terminal: percent, columns aligned."""
-    columns = list(zip(*table(evaluation), strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    aligned = [[text.ljust(widths[0]) for text in columns[0]]]
-    aligned += [[text.rjust(width) for text in column] for column, width in zip(columns[1:], widths[1:], strict=True)]
-    lines = ["  ".join(row).rstrip() for row in zip(*aligned, strict=True)]
+    rows = table(evaluation)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
+    lines = ["  ".join(row).rstrip() for row in aligned]
     first = next(iter(evaluation.matrices))
     wrong = [f"largest confusions of {first}:", *(f"  {line}" for line in mistake_lines(evaluation))]
     return "\n".join([*head_lines(evaluation), *lines, *(wrong if len(wrong) > 1 else [])])

@@ -13,34 +13,26 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scclip.categories import Categories
-from scclip.metrics import confusion, mean_iou
-from scclip.pipeline.annotations import coco
+from scclip.metrics import IntArray, confusion, mean_iou
+from scclip.pipeline.annotations import coco, schemas
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, ImageRecord, Status, records_of, schema_of, table_of
+from scclip.pipeline.annotations.schemas import ImageRecord, Status, labeled_rows, records_of, schema_of, table_of
 from scclip.pipeline.evaluation.truth import TruthConfig, TruthError, read_truth
 from scclip.pipeline.inputs.chunks import Chunk
-from scclip.pipeline.inputs.decoding import decode_chunk
-from scclip.pipeline.inputs.readers.unit import read_unit
-from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.commit import read_parts, remove_parts, write_part
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import create
 from scclip.pipeline.storage.threads import map_threads
 
-if TYPE_CHECKING:
-    from scclip.pipeline.labeling.job import LabelJob
-
 CONFUSION_KEY = b"confusion"  # Parquet metadata of parts and units: packed int64 (V, C, C + 1)
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(kw_only=True)
@@ -57,22 +49,16 @@ class ScoredImage(ImageRecord):
 
     truth_pixels: Annotated[int | None, pa.int64(), "Those that are not ignored."] = None
     correct_pixels: Annotated[list[int] | None, pa.list_(pa.int64()), "Those with the label of the truth."] = None
-    mean_iou: Annotated[list[float | None] | None, pa.list_(pa.float64()), "Of the classes in truth or prediction."] = (
-        None
-    )
+    mean_iou: Annotated[list[float | None] | None, pa.list_(pa.float64()), "Of classes in truth or prediction."] = None
     labels_png: Annotated[bytes | None, pa.large_binary(), "Of the first variant, for the unit's worst images."] = None
 
 
 PREDICTED_SCHEMA = schema_of(PredictedImage)
 # One row per image read; measured columns are null where the status is not "ok".
-SCORED_SCHEMA = pa.schema(
-    [
-        IMAGES_SCHEMA.field("image_id").with_nullable(False),
-        *list(IMAGES_SCHEMA)[1 : IMAGES_SCHEMA.get_field_index("error") + 1],
-        *map(schema_of(ScoredImage).field, ("truth_pixels", "correct_pixels", "mean_iou")),
-        *map(schema_of(ScoredImage).field, ("anomaly_tokens", "windows", "labels_png", "seconds")),
-    ]
-)
+_known = schemas.IMAGES_SCHEMA.names[: schemas.IMAGES_SCHEMA.get_field_index("error") + 1]
+_scores = ("truth_pixels", "correct_pixels", "mean_iou", "anomaly_tokens", "windows", "labels_png", "seconds")
+SCORED_SCHEMA = pa.schema([schema_of(ScoredImage).field(name) for name in (*_known, *_scores)])
+SCORED_SCHEMA = SCORED_SCHEMA.set(0, SCORED_SCHEMA.field("image_id").with_nullable(False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,31 +114,28 @@ def score_image(predicted: PredictedImage, scoring: Scoring) -> tuple[ScoredImag
 
 def keep_worst(table: pa.Table, count: int) -> pa.Table:
     """The table with the labels of only the `count` images of lowest mean IoU (first variant)."""
-    scores = [None if values is None else values[0] for values in table["mean_iou"].to_pylist()]
+    scores = [values[0] if values else None for values in table["mean_iou"].to_pylist()]
     ranked = sorted((score, index) for index, score in enumerate(scores) if score is not None)
     worst = {index for _, index in ranked[:count]}
     kept = [data if index in worst else None for index, data in enumerate(table["labels_png"].to_pylist())]
-    position = SCORED_SCHEMA.get_field_index("labels_png")
-    field = SCORED_SCHEMA.field(position)
-    return table.set_column(position, field, pa.array(kept, field.type))
+    field = SCORED_SCHEMA.field("labels_png")
+    return table.set_column(table.column_names.index(field.name), field, pa.array(kept, field.type))
 
 
 def finish_scores(unit: int, chunks: int, files: RunFiles, scoring: Scoring) -> None:
     """Turns a unit's parts into its images/ file, which commits it and carries its matrices; then removes the parts."""
-    parts = read_parts(files, unit, chunks, SCORED_SCHEMA)
-    if parts is None:
+    if (parts := read_parts(files, unit, chunks, SCORED_SCHEMA)) is None:
         return
     images, packed = parts[0], [metadata[CONFUSION_KEY] for metadata in parts[1]]
     total = sum((unpack(data, scoring) for data in packed), np.zeros(scoring.shape, np.int64))
-    metadata = {CONFUSION_KEY: pack(total), TOTALS_KEY: json.dumps(scored_totals(images).to_dict()).encode()}
+    metadata = {CONFUSION_KEY: pack(total), TOTALS_KEY: json.dumps(vars(scored_totals(images))).encode()}
     create(files.unit_file("images", unit), parquet_bytes(keep_worst(images, scoring.worst), metadata))
     remove_parts(files, unit, chunks)
 
 
 def scored_totals(images: pa.Table) -> Totals:
     """Totals of a SCORED_SCHEMA table: statuses, pixels, windows, anomaly tokens."""
-    ok = images.filter(pc.equal(images["status"], Status.OK))
-    statuses = Counter(images["status"].to_pylist())
+    ok, statuses = labeled_rows(images), Counter(images["status"].to_pylist())
     width, height = (ok[name].to_numpy().astype(np.int64) for name in ("width", "height"))
     windows, anomalies = (pc.sum(ok[name]).as_py() or 0 for name in ("windows", "anomaly_tokens"))
     return Totals(statuses=statuses, pixels=int((width * height).sum()), windows=windows, anomaly_tokens=anomalies)
@@ -175,14 +158,3 @@ def pack(matrices: IntArray) -> bytes:
 def unpack(data: bytes, scoring: Scoring) -> IntArray:
     """The matrices (V, C, C + 1) that `pack` wrote; ValueError for another number of variants or classes."""
     return np.frombuffer(zlib.decompress(base64.b64decode(data)), "<i8").astype(np.int64).reshape(scoring.shape)
-
-
-def evaluate_here(units: Iterable[Unit], job: "LabelJob") -> None:
-    """The same work in this process, without Ray and without resuming inside a unit: for a few images."""
-    predict = job.spec.start()
-    for unit in units:
-        for chunk in read_unit(unit, job.limits, truth=job.truth):
-            if chunk.last:
-                job.finish(unit.number, chunk.number, job.files)
-            else:
-                job.commit(predict(decode_chunk(chunk, job.decode)), job.files)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scclip.categories import Labels, ignore_value, label_dtype
+from scclip.errors import one_line
 from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import ImageError, Status
 
@@ -42,7 +43,7 @@ def read_truth(
     try:
         plane = read_plane(data)
     except Exception as error:  # Pillow's plugins raise anything on bad bytes
-        raise TruthError(Status.BAD_TRUTH, " ".join(str(error).split())[:200]) from None
+        raise TruthError(Status.BAD_TRUTH, one_line(error)) from None
     if plane.shape != shape:
         sizes = " × ".join(map(str, plane.shape[::-1])), " × ".join(map(str, shape[::-1]))
         raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")

@@ -17,7 +17,14 @@ import pyarrow as pa
 from scclip.categories import Labels
 from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.png import read_plane
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, ImageRecord, SegmentRecord, Status, records_of
+from scclip.pipeline.annotations.schemas import (
+    IMAGES_SCHEMA,
+    MASK_SUFFIXES,
+    ImageRecord,
+    SegmentRecord,
+    Status,
+    records_of,
+)
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
@@ -25,7 +32,7 @@ from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 from scclip.pipeline.inputs.readers.tar import members
 from scclip.pipeline.inputs.readers.unit import read_encoded
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.files import MASK_SUFFIXES, RunFiles, segments_by_image
+from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads

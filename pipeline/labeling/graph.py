@@ -38,13 +38,11 @@ FINISHING = 4  # units finished at the same time: each holds its parts in memory
 
 def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
     """The architecture: unit numbers in, one `Outcome` per chunk out."""
-    share, done = job.resources, {unit: frozenset(chunks) for unit, chunks in job.done.items()}
-    plan = ray.put({unit.number: (unit, done.get(unit.number, frozenset())) for unit in units})
+    share, plan = job.resources, ray.put({unit.number: (unit, job.done.get(unit.number, set())) for unit in units})
     rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     pool = ActorPoolStrategy(
         min_size=share.min_actors,
         max_size=share.max_actors,
-        initial_size=share.min_actors,
         max_tasks_in_flight_per_actor=share.calls_in_flight + 1,
         max_concurrent_calls_per_actor=share.calls_in_flight,
     )

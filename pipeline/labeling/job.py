@@ -3,23 +3,24 @@
 job = LabelJob(files=files, spec=spec, ..., commit=partial(commit_chunk, options=options), done=files.parts())
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import pyarrow as pa
 
 from scclip.pipeline.annotations.schemas import schema_of
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, ResumePoint
-from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.registry import READERS
+from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 
 Commit = Callable[[Chunk, RunFiles], pa.Table]  # a labeled chunk → its part, written; a row an image, with `status`
 
-Finish = Callable[[int, int, RunFiles], Any]  # a unit and the number of its parts, all there → the unit's files
+Finish = Callable[[int, int, RunFiles], None]  # a unit and the number of its parts, all there → the unit's files
 
 
 class ActorSpec(Protocol):
@@ -52,6 +53,16 @@ class LabelJob:
     """Chunks that have a part already, by unit, as listed before the job began."""
     truth: str | None = None
     """Extension or column of the ground truth that travels with its image; labeling reads none."""
+
+    def run_here(self, units: Iterable[Unit]) -> Iterator[pa.Table]:
+        """The same work in this process, without Ray and without resuming inside a unit; yields the parts."""
+        label = self.spec.start()
+        for unit in units:
+            for chunk in read_unit(unit, self.limits, truth=self.truth):
+                if chunk.last:
+                    self.finish(unit.number, chunk.number, self.files)
+                else:
+                    yield self.commit(label(decode_chunk(chunk, self.decode)), self.files)
 
 
 @dataclass(frozen=True)

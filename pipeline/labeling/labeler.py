@@ -123,11 +123,10 @@ class Labeler:
 
         What does not fit the GPU's memory is tried again with half the windows a batch, down to one.
         """
-        while True:
-            batch = self.segmenter.config.window_batch
-            results = self.try_segment(images, sizes)
-            if not isinstance(results, torch.OutOfMemoryError) or not self.halve_batch(batch):
-                break
+        batch = self.segmenter.config.window_batch
+        results = self.try_segment(images, sizes)
+        if isinstance(results, torch.OutOfMemoryError) and self.halve_batch(batch):
+            return self.segment(images, sizes)
         if isinstance(results, list):
             return results
         if len(images) == 1:
@@ -149,10 +148,8 @@ class Labeler:
         device = self.segmenter.device
         try:
             torch.zeros(1, device=device).item()
-        except torch.OutOfMemoryError:
-            return False
-        except RuntimeError:
-            return device.type == "cuda"
+        except RuntimeError as error:
+            return device.type == "cuda" and not isinstance(error, torch.OutOfMemoryError)
         return False
 
     def halve_batch(self, failed: int) -> bool:

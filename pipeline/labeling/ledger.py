@@ -78,9 +78,7 @@ class AttemptLedger:
         if work.stage == "label":
             self.waiting.discard((work.unit, work.chunk))
             show_waiting(len(self.waiting))
-        if work not in self.histories:
-            return Orders()
-        history = self.histories[work]
+        history = self.histories.get(work, History())
         return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER, frozenset(history.excluded))
 
     def judge(self, work: Work, history: History) -> None:

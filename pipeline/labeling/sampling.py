@@ -4,10 +4,9 @@ sample = take_sample(units, job)                   # job.files is a scratch fold
 estimate = extrapolate(sample, count_all(units))
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import ray
@@ -20,6 +19,7 @@ from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.labeling.telemetry import Clock
 from scclip.pipeline.storage.files import join, list_files
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
@@ -73,39 +73,26 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     """Runs a few images of a few units through every stage; writes only below `job.files`."""
-    clock = Stopwatch()
-    limits = {unit.number: min(IMAGES, unit.image_limit or IMAGES) for unit in units}
-    some = [dataclasses.replace(unit, image_limit=limits[unit.number]) for unit in spread(units, UNITS)]
-    encoded = clock.take(lambda: [chunk for unit in some for chunk in read_unit(unit, job.limits)])
-    chunks = [chunk for chunk in encoded if not chunk.last]
-    decoded = clock.take(lambda: [decode_chunk(chunk, job.decode) for chunk in chunks])
+    clock = Clock("sample")
+    some = [replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES)) for unit in spread(units, UNITS)]
+    with clock.running():
+        encoded = [chunk for unit in some for chunk in read_unit(unit, job.limits)]
+        decoded = [decode_chunk(chunk, job.decode) for chunk in encoded if not chunk.last]
     labeled, label_seconds = label_there(decoded, job) if job.resources.fitting else ([], None)
-    parts = clock.take(lambda: [job.commit(chunk, job.files) for chunk in labeled])
-    clock.take(lambda: [job.finish(end.unit, end.number, job.files) for end in encoded if end.last and parts])
+    with clock.running():
+        parts = [job.commit(chunk, job.files) for chunk in labeled]
+        for end in encoded:
+            if end.last and parts:
+                job.finish(end.unit, end.number, job.files)
     statuses = [status for part in parts for status in part["status"].to_pylist()]
     return Sample(
-        images=sum(len(chunk.images) for chunk in chunks),
+        images=sum(len(chunk.images) for chunk in decoded),
         labeled=statuses.count(Status.OK),
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
         cpu_seconds=clock.seconds,
         label_seconds=label_seconds,
         output_bytes=sum(file.size for kind in KINDS for file in list_files(join(job.files.output, kind))),
     )
-
-
-class Stopwatch:
-    """Adds up the time of what it runs."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def take(self, action: Callable[[], T]) -> T:
-        """The action's result."""
-        began = time.perf_counter()
-        try:
-            return action()
-        finally:
-            self.seconds += time.perf_counter() - began
 
 
 def label_there(chunks: Sequence[Chunk], job: LabelJob) -> tuple[list[Chunk], float]:
@@ -127,11 +114,10 @@ def label_chunks(spec: Any, chunks: Sequence[Chunk]) -> tuple[list[Chunk], float
 def extrapolate(sample: Sample, images: int) -> Estimate:
     """The sample's figures for so many images."""
     factor = images / max(1, sample.images)
-    hours = None if sample.label_seconds is None else sample.label_seconds * factor / 3600
     return Estimate(
         images=images,
         windows=round(sample.windows * factor),
         cpu_hours=sample.cpu_seconds * factor / 3600,
-        actor_hours=hours,
+        actor_hours=None if sample.label_seconds is None else sample.label_seconds * factor / 3600,
         output_bytes=round(sample.output_bytes * factor),
     )

@@ -85,6 +85,15 @@ class Clock:
             _since[self.stage] = now
             _inside[self.stage] -= 1
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts the block's time."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.pause()
+
     def through(self, items: Iterable[T]) -> Iterator[T]:
         """The items; the time that their taker needs between two of them is not counted."""
         for item in items:
@@ -99,11 +108,10 @@ class Clock:
 def busy(stage: str) -> Iterator[Clock]:
     """Counts the block's time: of overlapping calls in one process every second only once."""
     clock = Clock(stage)
-    clock.begin()
     try:
-        yield clock
+        with clock.running():
+            yield clock
     finally:
-        clock.pause()
         count("scclip_busy_seconds_total", clock.seconds, stage=stage)
 
 
@@ -117,8 +125,7 @@ def stage_summary(seconds: Mapping[str, float], resources: Resources, elapsed: f
     actors = max(1, min(resources.max_actors, resources.fitting))
     cpus = max(resources.spare_cpus, resources.decode_cpus)
     had = {stage: elapsed * (actors if stage == "label" else cpus) for stage in STAGES}
-    shares = {stage: seconds.get(stage, 0.0) / had[stage] if had[stage] else 0.0 for stage in STAGES}
-    stages = {
-        stage: {"busy_seconds": round(seconds.get(stage, 0.0), 3), "share": round(shares[stage], 3)} for stage in STAGES
-    }
+    used = {stage: seconds.get(stage, 0.0) for stage in STAGES}
+    shares = {stage: used[stage] / had[stage] if had[stage] else 0.0 for stage in STAGES}
+    stages = {stage: {"busy_seconds": round(used[stage], 3), "share": round(shares[stage], 3)} for stage in STAGES}
     return {"stages": stages, "bottleneck": max(STAGES, key=shares.__getitem__) if any(shares.values()) else None}

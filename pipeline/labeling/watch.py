@@ -38,12 +38,7 @@ class Watch:
 
     def __init__(self, ledger: Any = None, work: Work = NO_WORK, orders: Orders = Orders()) -> None:
         self.ledger, self.work, self.orders = ledger, work, orders
-        self.clock = Clock(work.stage)
-
-    @property
-    def one_by_one(self) -> bool:
-        """Images are to be processed one after the other, each after its own question."""
-        return self.orders.one_by_one
+        self.one_by_one, self.clock = orders.one_by_one, Clock(work.stage)
 
     def __call__(self, index: int) -> str | None:
         """None: go on with this image. Otherwise leave it alone: the reason for its row."""

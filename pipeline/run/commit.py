@@ -14,37 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations import coco, schemas
 from scclip.pipeline.annotations.label_map import LabeledImage
 from scclip.pipeline.annotations.png import png
-from scclip.pipeline.annotations.schemas import (
-    IMAGES_SCHEMA,
-    MASK_COLUMNS,
-    PART_SCHEMA,
-    ImageRecord,
-    PartImage,
-    Status,
-    records_of,
-)
+from scclip.pipeline.annotations.schemas import ImageRecord, PartImage, Status, records_of, rows_of
 from scclip.pipeline.annotations.statistics import failed_record, labeled_record, part_table, split_part
 from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.run.files import (
-    DIGESTS_KEY,
-    MASK_SUFFIXES,
-    RESUME_KEY,
-    TOTALS_KEY,
-    Metadata,
-    RunFiles,
-    parquet_bytes,
-    read_images,
-    read_table,
-)
+from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, Metadata, RunFiles, parquet_bytes, read_table
 from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, exists, read_bytes, remove, remove_abandoned, replace
 
+RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
 ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
 
 
@@ -92,7 +76,7 @@ def part_record(image: LabeledImage, options: CommitOptions) -> PartImage:
 
 
 def read_parts(
-    files: RunFiles, unit: int, chunks: int, schema: pa.Schema = PART_SCHEMA
+    files: RunFiles, unit: int, chunks: int, schema: pa.Schema = schemas.PART_SCHEMA
 ) -> tuple[pa.Table, list[Metadata]] | None:
     """All parts of a unit as one table of this schema, and the metadata of each.
 
@@ -128,30 +112,28 @@ def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint
 
 def finish_unit(
     unit: int, chunks: int, files: RunFiles, categories: list[coco.Entry], info: Mapping[str, object]
-) -> pa.Table:
-    """Turns a unit's parts into its files, images/ last, then removes the parts; returns the images table.
+) -> None:
+    """Turns a unit's parts into its files, images/ last, then removes the parts.
 
     A unit that another writer finished meanwhile is left as it is. The parts must be complete: chunks 0 … `chunks` − 1.
     """
-    parts = read_parts(files, unit, chunks)
-    if parts is None:
-        return read_images(files, unit)
+    if (parts := read_parts(files, unit, chunks)) is None:
+        return
     part = refuse_repeated_ids(parts[0])
     images, segments = split_part(part)
     contents = {
         "coco": coco.dump(coco.document(images, segments, categories=categories, info=info)),
         "segments": parquet_bytes(segments, {}),
     }
-    if any(part[name].null_count < len(part) for name in MASK_COLUMNS):
+    if any(part[name].null_count < len(part) for name in schemas.MASK_SUFFIXES):
         contents["masks"] = mask_tar(part)
     for kind, data in contents.items():
         create_anew(files.unit_file(kind, unit), data)
     digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in contents.items()}
-    sums = json.dumps(totals(images, segments).to_dict(), sort_keys=True)
+    sums = json.dumps(vars(totals(images, segments)), sort_keys=True)
     metadata = {DIGESTS_KEY: json.dumps(digests, sort_keys=True).encode(), TOTALS_KEY: sums.encode()}
     create(files.unit_file("images", unit), parquet_bytes(images, metadata))
     remove_parts(files, unit, chunks)
-    return images
 
 
 def create_anew(url: str, data: bytes) -> None:
@@ -162,31 +144,26 @@ def create_anew(url: str, data: bytes) -> None:
 
 def refuse_repeated_ids(part: pa.Table) -> pa.Table:
     """The part with every image whose id came before in the unit turned into a `bad_id` row (--image-ids key)."""
-    ids, seen, repeated = part["image_id"].to_pylist(), set[int](), list[int]()
-    for index, (image_id, status) in enumerate(zip(ids, part["status"].to_pylist(), strict=True)):
-        if status == Status.OK and image_id in seen:
-            repeated.append(index)
-        elif status == Status.OK:
-            seen.add(image_id)
-    if not repeated:
+    labeled = np.flatnonzero(pc.equal(part["status"], Status.OK))
+    _, first = np.unique(part["image_id"].take(labeled), return_index=True)
+    repeated = np.delete(labeled, first)
+    if not repeated.size:
         return part
     failed = []
-    for image in records_of(part.select(IMAGES_SCHEMA.names).take(repeated), ImageRecord):
+    for image in records_of(part.select(schemas.IMAGES_SCHEMA.names).take(repeated), ImageRecord):
         error = f"image id {image.image_id} of key {image.key!r} occurs before in this unit; use --image-ids plan"
         failed.append(failed_record(image, Status.BAD_ID, error))
-    order = list(range(len(part)))
-    for number, index in enumerate(repeated):
-        order[index] = len(part) + number
+    order = np.arange(len(part))
+    order[repeated] = len(part) + np.arange(repeated.size)
     return pa.concat_tables([part, part_table(failed)]).take(order)
 
 
 def mask_tar(part: pa.Table) -> bytes:
     """`key.seg.png` and, where saved, `key.argmax.png` and `key.conf.png` of every labeled image, as a plain tar."""
-    columns = [part[name].to_pylist() for name in ("key", *MASK_COLUMNS)]
     return tar_bytes(
         (f"{key}.{suffix}", data)
-        for key, *planes in zip(*columns, strict=True)
-        for suffix, data in zip(MASK_SUFFIXES.values(), planes, strict=True)
+        for key, *planes in rows_of(part, "key", *schemas.MASK_SUFFIXES)
+        for suffix, data in zip(schemas.MASK_SUFFIXES.values(), planes, strict=True)
         if data is not None
     )
 

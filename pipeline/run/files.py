@@ -11,16 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, MASK_COLUMNS, SEGMENTS_SCHEMA, SegmentRecord, records_of
+from scclip.pipeline.annotations.schemas import SEGMENTS_SCHEMA, SegmentRecord, records_of
 from scclip.pipeline.storage.files import join, list_files, read_bytes
-
-RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
 
 DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
 
 Metadata = Mapping[bytes, bytes]
-
-MASK_SUFFIXES = dict(zip(MASK_COLUMNS, ("seg.png", "argmax.png", "conf.png"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -67,11 +63,6 @@ def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd")
     return sink.getvalue().to_pybytes()
-
-
-def read_images(files: RunFiles, unit: int) -> pa.Table:
-    """Reads a finished unit's images table, IMAGES_SCHEMA."""
-    return files.table("images", unit).replace_schema_metadata(None).cast(IMAGES_SCHEMA)
 
 
 def segments_by_image(

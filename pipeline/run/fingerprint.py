@@ -57,9 +57,8 @@ def open_run(files: RunFiles, manifest: RunManifest) -> list[str]:
 
 def read_run(files: RunFiles) -> RunManifest:
     """Reads run.json; FileNotFoundError if there is none, RunMismatch if it is not the file of a run."""
-    document = read_document(files)
     try:
-        return RunManifest.from_json(document)
+        return RunManifest.from_json(read_document(files))
     except (KeyError, TypeError, ValueError):
         raise RunMismatch(f"{join(files.output, 'run.json')} {NO_RUN}") from None
 
@@ -73,14 +72,6 @@ def read_document(files: RunFiles) -> Mapping[str, Any]:
         raise RunMismatch(f"{url} {NO_RUN}") from None
 
 
-def read_labeling_run(files: RunFiles) -> RunManifest:
-    """`read_run` for what needs labels; RunMismatch where the run is an evaluation."""
-    manifest = read_run(files)
-    if manifest.evaluation is not None:
-        raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")
-    return manifest
-
-
 def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunManifest, list[Unit]]:
     """Reads manifest and planned units of a run that must be there.
 
@@ -91,11 +82,15 @@ def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunM
 
     Raises:
         UserError: there is none.
+        RunMismatch: it is an evaluation, and labels are needed.
     """
     try:
-        return (read_labeling_run(files) if labels else read_run(files)), read_plan(files)
+        manifest = read_run(files)
     except FileNotFoundError:
         raise UserError(f"{name} {files.output} holds no run (no run.json); give the directory of one") from None
+    if labels and manifest.evaluation is not None:
+        raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")
+    return manifest, read_plan(files)
 
 
 def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:

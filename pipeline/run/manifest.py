@@ -7,8 +7,8 @@ manifest.options.exif, manifest.vocabulary.name, manifest.to_json()
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from scclip.categories import Categories
 from scclip.pipeline.inputs.chunks import ChunkLimits
@@ -62,12 +62,6 @@ class VocabularyRecord:
     area_threshold: float
     sha256: str
 
-    @staticmethod
-    def from_json(document: Mapping[str, Any]) -> "VocabularyRecord":
-        """Reads the vocabulary of run.json."""
-        classes = tuple(record(ClassRecord, entry) for entry in document["classes"])
-        return record(VocabularyRecord, {**document, "classes": classes})
-
 
 @dataclass(frozen=True, kw_only=True)
 class OptionsRecord:
@@ -102,15 +96,7 @@ class RunManifest:
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> "RunManifest":
         """Reads the content of run.json. Raises KeyError, TypeError or ValueError where it is none."""
-        return RunManifest(
-            model=record(ModelRecord, document["model"]),
-            vocabulary=VocabularyRecord.from_json(document["vocabulary"]),
-            options=record(OptionsRecord, document["options"]),
-            segmentation=record(SegmenterConfig, document["segmentation"]),
-            chunk_limits=record(ChunkLimits, document["chunk_limits"]),
-            versions=dict(document["versions"]),
-            evaluation=document.get("evaluation"),
-        )
+        return record(RunManifest, document)
 
     def to_json(self) -> dict[str, object]:
         """The content of run.json."""
@@ -144,11 +130,13 @@ class RunManifest:
 
 
 def record(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """A dataclass from a JSON object; keys that it does not know are left out, lists become tuples."""
-    known = [field.name for field in fields(kind) if field.name in values]  # type: ignore[arg-type]
-    return kind(**{name: as_tuples(values[name]) for name in known})
+    """A dataclass, and those in its fields, from a JSON object; keys that it does not know are left out."""
+    return kind(**{name: _field(hint, values[name]) for name, hint in get_type_hints(kind).items() if name in values})
 
 
-def as_tuples(value: Any) -> Any:
-    """A JSON value with its lists as tuples."""
-    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
+def _field(hint: type[Any], value: Any) -> Any:
+    """A JSON value as a field of this type holds it: lists become tuples, objects the dataclass that is meant."""
+    if isinstance(value, list | tuple):
+        inner = next(iter(get_args(hint)), Any)
+        return tuple(_field(inner, each) for each in value)
+    return record(hint, value) if is_dataclass(hint) else value

@@ -3,28 +3,23 @@
 totals = sum(unit_totals(files, files.finished()).values(), Totals())
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.metrics import IntArray
+from scclip.pipeline.annotations.schemas import Status, labeled_rows
 from scclip.pipeline.run.files import TOTALS_KEY, RunFiles
 from scclip.pipeline.storage.files import info, join, open_stream, replace
 from scclip.pipeline.storage.threads import map_threads
 
 HIGHEST = 255  # a confidence of 1, quantised
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +60,22 @@ class Totals:
         """Rows of segments/."""
         return sum(self.class_images.values())
 
-    def to_dict(self) -> dict[str, object]:
-        """Returns what JSON can hold: counters become objects."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
-
     @staticmethod
-    def from_json(text: str | bytes) -> Totals:
-        """Reads the totals that `json.dumps(to_dict())` wrote."""
+    def from_json(text: str | bytes) -> "Totals":
+        """Reads the totals that `json.dumps(vars(totals))` wrote."""
         values = json.loads(text)
         for name, value in values.items():
             if isinstance(value, dict):
                 values[name] = Counter({key if name == "statuses" else int(key): count for key, count in value.items()})
         return Totals(**values)
 
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(**{item.name: getattr(self, item.name) + getattr(other, item.name) for item in fields(self)})
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 def totals(images: pa.Table, segments: pa.Table) -> Totals:
     """Adds up tables with the columns of IMAGES_SCHEMA and SEGMENTS_SCHEMA."""
-    labeled = images.filter(pc.equal(images["status"], Status.OK))
+    labeled = labeled_rows(images)
     size = _integers(labeled["width"]) * _integers(labeled["height"])
     category, area = _integers(segments["category_id"]), _integers(segments["area"])
     return Totals(

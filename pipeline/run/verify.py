@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scclip.errors import one_line
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status
+from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA, SEGMENTS_SCHEMA, Status, labeled_rows, rows_of
 from scclip.pipeline.inputs.readers.tar import TarError, members
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles
@@ -60,14 +61,15 @@ def verify_unit(files: RunFiles, unit: Unit, run: RunManifest) -> UnitReport:
         images, metadata = read_table(files, "images", unit.number, IMAGES_SCHEMA)
         digests, sums = json.loads(metadata[DIGESTS_KEY]), Totals.from_json(metadata[TOTALS_KEY])
     except (Broken, KeyError, ValueError, TypeError) as error:
-        return UnitReport(unit.number, [f"images/: {reason(error)}"], Totals(), np.empty(0, np.int64))
+        return UnitReport(unit.number, [f"images/: {one_line(error)}"], Totals(), np.empty(0, np.int64))
+    labeled = labeled_rows(images)
     problems = [*images_problems(images, unit, run), *options_problems(digests, run)]
     for kind, digest in digests.items():
         problems += digest_problems(files, kind, unit.number, digest)
     if not problems:  # what follows reads the other files, which are those that images/ was written with
-        problems = [*segments_problems(files, unit.number, images, sums), *masks_problems(files, unit, images, digests)]
-    ids = images.filter(pc.equal(images["status"], Status.OK))["image_id"].to_numpy()
-    return UnitReport(unit.number, problems, sums, ids.astype(np.int64))
+        problems += segments_problems(files, unit.number, images, sums)
+        problems += masks_problems(files, unit, len(labeled)) if "masks" in digests else []
+    return UnitReport(unit.number, problems, sums, labeled["image_id"].to_numpy().astype(np.int64))
 
 
 def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tuple[pa.Table, dict[bytes, bytes]]:
@@ -78,12 +80,7 @@ def read_table(files: RunFiles, kind: str, unit: int, schema: pa.Schema) -> tupl
     except FileNotFoundError:
         raise Broken("is missing") from None
     except (pa.ArrowException, ValueError) as error:
-        raise Broken(f"cannot be read: {reason(error)}") from None
-
-
-def reason(error: BaseException) -> str:
-    """Returns the message of an error in one line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+        raise Broken(f"cannot be read: {one_line(error)}") from None
 
 
 def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[str]:
@@ -94,7 +91,7 @@ def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[
     if set(images["unit"].to_pylist()) - {unit.number}:
         yield "images/: holds rows of another unit"
     if run.options.image_ids == "plan":
-        ids = zip(images["image_id"].to_pylist(), index, strict=True)
+        ids = rows_of(images, "image_id", "index")
         wrong = [str(given) for given, position in ids if given != coco.image_id(unit.number, position)]
         yield from some("images/: image ids that are not unit·2^20 + index", wrong)
     if failed["error"].null_count:
@@ -128,29 +125,27 @@ def segments_problems(files: RunFiles, unit: int, images: pa.Table, sums: Totals
         written = json.loads(read_bytes(files.unit_file("coco", unit)))
         expected = coco.document(images, segments, categories=written["categories"], info=written["info"])
     except (Broken, ValueError, KeyError, TypeError) as error:
-        yield f"segments/ or coco/: {reason(error)}"
+        yield f"segments/ or coco/: {one_line(error)}"
         return
     if written != expected:
         yield "coco/: its images and annotations are not those of the tables"
     if totals(images, segments) != sums:
         yield "images/: its totals are not the sums over its rows and segments"
-    yield from some("segments/: RLEs that do not decode to their area", list(bad_rles(images, segments)))
-    yield from covered_problems(images, segments)
+    labeled = labeled_rows(images)
+    yield from some("segments/: RLEs that do not decode to their area", list(bad_rles(labeled, segments)))
+    yield from covered_problems(labeled, segments)
 
 
-def bad_rles(images: pa.Table, segments: pa.Table) -> Iterator[str]:
+def bad_rles(labeled: pa.Table, segments: pa.Table) -> Iterator[str]:
     """Yields IMAGE/CATEGORY of every segment whose RLE does not have its image's size or its area."""
-    labeled = images.filter(pc.equal(images["status"], Status.OK))
-    height, width = labeled["height"].to_pylist(), labeled["width"].to_pylist()
-    sizes = dict(zip(labeled["image_id"].to_pylist(), zip(height, width, strict=True), strict=True))
-    columns = (segments[name].to_pylist() for name in ("image_id", "category_id", "area", "rle"))
-    for image, category, area, rle in zip(*columns, strict=True):
+    sizes = {image: [height, width] for image, height, width in rows_of(labeled, "image_id", "height", "width")}
+    for image, category, area, rle in rows_of(segments, "image_id", "category_id", "area", "rle"):
         try:
             counts = run_lengths(rle["counts"])
         except ValueError as error:
             yield f"{image}/{category} ({error})"
             continue
-        size = tuple(rle["size"])
+        size = rle["size"]
         whole = bool((counts >= 0).all()) and int(counts.sum()) == size[0] * size[1]
         if not whole or size != sizes.get(image) or int(counts[1::2].sum()) != area:
             yield f"{image}/{category}"
@@ -174,26 +169,23 @@ def run_lengths(text: str) -> np.ndarray:
     return values
 
 
-def covered_problems(images: pa.Table, segments: pa.Table) -> Iterator[str]:
+def covered_problems(labeled: pa.Table, segments: pa.Table) -> Iterator[str]:
     """Checks that segments, background and ignored pixels of a labeled image add up to its pixels."""
     sums = segments.group_by("image_id", use_threads=False).aggregate([("area", "sum")])
-    areas = dict(zip(sums["image_id"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
-    labeled = images.filter(pc.equal(images["status"], Status.OK))
-    names = ("image_id", "width", "height", "background_fraction", "ignored_fraction")
+    areas = dict(rows_of(sums, "image_id", "area_sum"))
+    columns = rows_of(labeled, "image_id", "width", "height", "background_fraction", "ignored_fraction")
     wrong = [
         str(image)
-        for image, width, height, *rest in zip(*(labeled[name].to_pylist() for name in names), strict=True)
+        for image, width, height, *rest in columns
         if areas.pop(image, 0) + round(sum(rest) * (width * height)) != width * height
     ]
     yield from some("segments/: images whose segments do not add up to their pixels", wrong)
     yield from some("segments/: images that images/ does not have as labeled", list(map(str, areas)))
 
 
-def masks_problems(files: RunFiles, unit: Unit, images: pa.Table, digests: Mapping[str, str]) -> Iterator[str]:
+def masks_problems(files: RunFiles, unit: Unit, labeled: int) -> Iterator[str]:
     """Checks that the mask tar is complete and holds the same number of files for every labeled image."""
-    if "masks" not in digests:
-        return
-    data, labeled = read_bytes(files.unit_file("masks", unit.number)), images["status"].to_pylist().count(Status.OK)
+    data = read_bytes(files.unit_file("masks", unit.number))
     try:
         count = sum(1 for _ in members(io.BytesIO(data), len(data)))
     except TarError as error:
@@ -232,8 +224,7 @@ def leftovers(files: RunFiles, units: Sequence[Unit]) -> Leftovers:
     uncommitted, temporaries, unexpected = [], [], []
     for file in list_files(files.output):
         folder, name = file.url.rsplit("/", 2)[1:]
-        inside = f"{folder}/{name}"
-        stem = name.split(".")[0]
+        inside, stem = f"{folder}/{name}", name.split(".")[0]
         if name.startswith(".") and name.endswith(".tmp"):
             temporaries.append(inside)
         elif folder in ("coco", "segments", "masks", "images") and stem.isdigit():

@@ -79,7 +79,7 @@ def moved(table: pa.Table, unit: int) -> pa.Table:
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("scale") / "run"
     files, (images, segments) = RunFiles(str(output)), template(IMAGES // UNITS)
-    sums = json.dumps(totals(images, segments).to_dict()).encode()
+    sums = json.dumps(vars(totals(images, segments))).encode()
     units = [
         Unit(number=number, kind="tar", url=f"/none/{number}.tar", size=1, version="") for number in range(1, UNITS + 1)
     ]

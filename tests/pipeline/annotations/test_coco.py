@@ -67,8 +67,8 @@ def assert_equals_oracles(labels: np.ndarray, segments: dict[int, rle.Segment], 
     for category, segment in segments.items():
         mask = np.asfortranarray(labels == category)
         oracle = pycocotools_mask.encode(mask)
-        assert segment.counts == oracle["counts"].decode(), category
-        assert segment.size == tuple(oracle["size"])
+        assert segment.rle["counts"] == oracle["counts"].decode(), category
+        assert segment.rle["size"] == list(oracle["size"])
         assert segment.area == int(pycocotools_mask.area(oracle))
         assert list(segment.bbox) == pycocotools_mask.toBbox(oracle).tolist()
         assert segment.components == ndimage.label(mask)[1]

@@ -17,7 +17,7 @@ from scclip.pipeline.review.curation import (
     unit_curation,
     vocabulary_queries,
 )
-from scclip.pipeline.run.manifest import VocabularyRecord
+from scclip.pipeline.run.manifest import VocabularyRecord, record
 from scclip.pipeline.run.totals import Totals
 
 NAMES = {0: "background", 1: "car", 2: "road", 3: "ghost"}
@@ -140,4 +140,4 @@ def test_queries_are_in_the_order_of_the_features() -> None:
     for name in ("voc21", "cityscapes", "demo"):
         vocabulary = Vocabulary.load(name)
         wanted = list(zip(vocabulary.queries, vocabulary.query_category, strict=True))
-        assert vocabulary_queries(VocabularyRecord.from_json({**vocabulary.to_dict(), "sha256": ""})) == wanted
+        assert vocabulary_queries(record(VocabularyRecord, {**vocabulary.to_dict(), "sha256": ""})) == wanted
