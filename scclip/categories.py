@@ -39,10 +39,9 @@ class Categories(Mapping[int, str]):
     """Class → countable (True) or stuff (False); None or left out where the vocabulary does not say."""
 
     def __post_init__(self) -> None:
-        if self.classes != list(range(1, len(self.classes) + 1)):
-            raise ValueError(
-                f"category ids {self.classes} are not 1..{len(self.classes)}: number the classes in vocabulary order"
-            )
+        classes, last = self.classes, len(self.classes)
+        if classes != list(range(1, last + 1)):
+            raise ValueError(f"category ids {classes} are not 1..{last}: number the classes in vocabulary order")
 
     @staticmethod
     def of(classes: Iterable[tuple[str, bool | None]], *, background: bool) -> "Categories":

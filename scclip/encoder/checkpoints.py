@@ -24,7 +24,7 @@ import yaml
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.config import ModelConfig, Precision
-from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.encoder.tower import SelfCalibratedCLIP, check_tower
 from scclip.encoder.variants import variant
 from scclip.errors import ModelError, one_line
 
@@ -105,9 +105,9 @@ class LoadedCLIP:
 
     def visual(self) -> SelfCalibratedCLIP:
         """The vision tower with the settings of its source; ModelError if the architecture is not supported."""
-        layers = len(getattr(getattr(self.model.visual, "transformer", None), "resblocks", ()))
         try:
-            calibration = self.source.calibration(layers) if layers else None
+            check_tower(self.model.visual)
+            calibration = self.source.calibration(len(self.model.visual.transformer.resblocks))
             return SelfCalibratedCLIP(self.model.visual, calibration)
         except ModelError:
             raise
@@ -142,8 +142,7 @@ def find_weights(config: ModelConfig) -> WeightsSource:
         own = directory / CALIBRATION_FILE
         settings = {**(read_calibration(own) if own.is_file() else {}), **settings}
     else:
-        check_name(config.model)
-        name = config.model.replace("/", "-")
+        name = architecture_name(config.model)
         file = pretrained_file(config, name)
     weights_digest = sha256_of(file)
     config_digest = sha256_of(directory / "open_clip_config.json") if directory else ""
@@ -191,12 +190,13 @@ def checkpoint_in(directory: Path, model: str) -> Path:
     raise ModelError(f"model {model}: no weights ({', '.join(SUFFIXES)}) in {directory}; put them beside the config")
 
 
-def check_name(model: str) -> None:
-    """Raises ModelError with the nearest names if open_clip knows no such architecture."""
-    known = open_clip.list_models()
-    if model.replace("/", "-") not in known:
-        near = ", ".join(difflib.get_close_matches(model, known, n=3, cutoff=0.5) or ["ViT-B-16", "ViT-L-14"])
-        raise ModelError(f"model {model!r} is unknown to open_clip; nearest: {near}; or local-dir:PATH, demo")
+def architecture_name(model: str) -> str:
+    """What open_clip calls an architecture; ModelError with the nearest names if it knows none such."""
+    known, name = open_clip.list_models(), model.replace("/", "-")
+    if name in known:
+        return name
+    near = ", ".join(difflib.get_close_matches(model, known, n=3, cutoff=0.5) or ["ViT-B-16", "ViT-L-14"])
+    raise ModelError(f"model {model!r} is unknown to open_clip; nearest: {near}; or local-dir:PATH, demo")
 
 
 def pretrained_file(config: ModelConfig, name: str) -> Path:

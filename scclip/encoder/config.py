@@ -43,7 +43,6 @@ class ModelConfig:
         unknown = [step for step in self.without if step not in get_args(Step)]
         if unknown:
             raise ValueError(f"without {unknown[0]!r} is no step; choose from {', '.join(get_args(Step))}")
-        if self.pretrained and self.model.startswith(("demo", "local-dir:", "hf-hub:")):
-            raise ValueError(
-                f"pretrained {self.pretrained!r}: model {self.model!r} brings its own weights; leave it out"
-            )
+        model, weights = self.model, self.pretrained
+        if weights and model.startswith(("demo", "local-dir:", "hf-hub:")):
+            raise ValueError(f"pretrained {weights!r}: model {model!r} brings its own weights; leave it out")

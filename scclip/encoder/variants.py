@@ -39,11 +39,9 @@ def variant(full: CalibrationConfig, name: str) -> CalibrationConfig:
     if name not in VARIANTS:
         methods, steps = ", ".join(METHODS), ", ".join(STEPS)
         raise ValueError(f"variant {name!r} is unknown; choose {methods}, maskclip+STEP, scclip-STEP; steps: {steps}")
-    if name == "clip":
-        return full.plain_clip()
-    if name.startswith("scclip"):
-        step = name.partition("-")[2]
-        return replace(full, **dict([STEPS[step]])) if step else full
-    step = name.partition("+")[2]
-    field = STEPS[step][0] if step else ""
-    return replace(full.maskclip(), **{field: getattr(full, field)}) if step else full.maskclip()
+    method, _, step = name.replace("+", "-").partition("-")
+    settings = {"clip": full.plain_clip(), "maskclip": full.maskclip(), "scclip": full}[method]
+    if not step:
+        return settings
+    field, off = STEPS[step]
+    return replace(settings, **{field: off if method == "scclip" else getattr(full, field)})

@@ -35,6 +35,8 @@ from scclip.segmentation.windows import AxisWindows, Band
 BAND_PIXELS = 56  # of the resized image in a column band: a tile then reads 5 to 12 of 42 grid columns at 640 x 480
 GPU_TILES = 64  # times tile_mib: a GPU wants few large tiles
 ENTROPY_STEP = 8  # the entropy is a mean over every 8th row and column: it needs all queries' probabilities
+Sizes = Sequence[tuple[int, int]]  # height and width of each image
+Segmentations = tuple[Segmentation, ...]  # of one image, by each variant
 UNOBSERVED = contextlib.nullcontext()
 
 
@@ -102,9 +104,7 @@ class Segmenter:
         """The device the model lies on."""
         return self.model.device
 
-    def segment(
-        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray], sizes: Sizes | None = None) -> list[Segmentation]:
         """Labels images of any sizes; their windows share batches.
 
         Args:
@@ -116,14 +116,12 @@ class Segmenter:
         """
         return [first for first, *_ in self.segment_variants(images, sizes)]
 
-    def segment_variants(
-        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]] | None = None
-    ) -> list[tuple[Segmentation, ...]]:
+    def segment_variants(self, images: Sequence[np.ndarray], sizes: Sizes | None = None) -> list[Segmentations]:
         """Labels images as `segment` does; returns one `Segmentation` for each image and variant."""
         scorer = self._scorer()
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
         pairs = list(zip(images, wanted, strict=True))
-        results: dict[int, tuple[Segmentation, ...]] = {}
+        results: dict[int, Segmentations] = {}
 
         def lane(queue: Iterator[tuple[int, tuple[np.ndarray, tuple[int, int]]]]) -> None:
             loaded = (self._prepare(self._load(image, size), size, index) for index, (image, size) in queue)

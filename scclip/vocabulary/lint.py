@@ -69,9 +69,8 @@ def lint(source: str, background: Sequence[str], classes: Sequence[ClassLike]) -
     names = _lint_names(source, background, classes)
     warnings = _lint_queries(source, background, classes)
     if not background and (word := names.get("background")) is not None:
-        warnings.append(
-            f'{_location(source, word)}: "{word}" is a class like any other; the key background makes category 0'
-        )
+        why = "is a class like any other; the key background makes category 0"
+        warnings.append(f'{_location(source, word)}: "{word}" {why}')
     if len(classes) > MANY_CLASSES:
         warnings.append(
             f"{source}: {len(classes)} classes: scores are a softmax over all queries, so each class lowers the "

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from scclip.categories import Categories
-from scclip.vocabulary.files import read_text, read_yaml
+from scclip.vocabulary.files import NUMBERS, read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
 
 BUILTIN = Path(__file__).with_name("builtin")
@@ -82,7 +82,7 @@ class Vocabulary:
         object.__setattr__(self, "name", str(self.name))
         for key in ("background", "templates"):
             object.__setattr__(self, key, tuple(str(text) for text in getattr(self, key)))
-        for key in ("logit_scale", "threshold", "area_threshold"):
+        for key in NUMBERS:
             object.__setattr__(self, key, float(getattr(self, key)))
             check_number(key, getattr(self, key))
         if not self.templates:
@@ -121,9 +121,7 @@ class Vocabulary:
             "background": list(self.background),
             "classes": [entry.to_dict() for entry in self.classes],
             "templates": list(self.templates),
-            "logit_scale": self.logit_scale,
-            "threshold": self.threshold,
-            "area_threshold": self.area_threshold,
+            **{key: getattr(self, key) for key in NUMBERS},
         }
 
     def digest(self) -> str:
