@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from scclip.categories import Categories
@@ -74,7 +73,8 @@ class LabelsReader:
     def __init__(self, spec: LabelsSpec) -> None:
         self.spec = spec
         self.images = functools.lru_cache(UNITS_KEPT)(self.load_images)
-        self.segments = functools.lru_cache(UNITS_KEPT)(self.load_segments)
+        load_segments = functools.partial(spec.run.table, "segments", columns=["image_id", "category_id", "rle"])
+        self.segments = functools.lru_cache(UNITS_KEPT)(load_segments)
 
     def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the run's labels of its images; an image that has none becomes a row that says so."""
@@ -120,7 +120,3 @@ class LabelsReader:
         for image in records_of(self.spec.run.table("images", unit, COLUMNS), ImageRecord):
             images[image.key].append(image)
         return images
-
-    def load_segments(self, unit: int) -> pa.Table:
-        """Image, category and RLE of a unit's segments."""
-        return self.spec.run.table("segments", unit, ["image_id", "category_id", "rle"])
