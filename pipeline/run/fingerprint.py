@@ -47,12 +47,12 @@ def open_run(files: RunFiles, manifest: RunManifest) -> list[str]:
     """
     url, data = join(files.output, "run.json"), json.dumps(manifest.to_json(), indent=1, sort_keys=True).encode()
     created = create(url, data)
-    if created or not read_plan(files):
-        remove([join(files.output, "text_features.npy")])
-        if not created:
-            replace(url, data)
-        return []
-    return check_same(files, manifest)
+    if not created and read_plan(files):
+        return check_same(files, manifest)
+    remove([join(files.output, "text_features.npy")])
+    if not created:
+        replace(url, data)
+    return []
 
 
 def read_run(files: RunFiles) -> RunManifest:
