@@ -22,19 +22,16 @@ def outline(mask: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
     Raises ValueError for a mask without a pixel or of several components.
     """
-    outer, holes = None, []
+    outers, holes = list[Ring](), list[Ring]()
     for ring in rings(mask):
-        y, x = ring[0]
-        if not mask[y, x]:
-            holes.append(ring)
-        elif outer is None:
-            outer = ring
-        else:
-            raise ValueError("the mask has several 4-connected components; give one")
-    if outer is None:
+        (outers if mask[tuple(ring[0])] else holes).append(ring)
+    if len(outers) > 1:
+        raise ValueError("the mask has several 4-connected components; give one")
+    if not outers:
         raise ValueError("the mask has no pixel")
     # From its leftmost vertex a hole looks left: what it meets is the outer ring, or a hole that is joined already.
     turned = [np.roll(hole, -int(np.lexsort((hole[:, 0], hole[:, 1]))[0]), axis=0) for hole in holes]
+    outer = outers[0]
     for hole in sorted(turned, key=lambda ring: (int(ring[0, 1]), int(ring[0, 0]))):
         outer = join_hole(outer, hole)
     return outer[:, ::-1].astype(np.float64)

@@ -52,15 +52,14 @@ def read_truth(
 
 def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Labels:
     """A plane's values as category indices, same shape; uint16 where an index would not fit 8 bits."""
-    values = np.unique(plane).tolist()
-    left_out = {ignore_value(plane.dtype), *config.ignore}
-    unknown = [value for value in values if value not in left_out and value + config.offset not in known]
+    values = sorted(set(np.unique(plane).tolist()) - {ignore_value(plane.dtype), *config.ignore})
+    unknown = [value for value in values if value + config.offset not in known]
     if unknown:
         named = ", ".join(map(str, unknown[:SHOWN]))
         remedy = "name it in --truth-ignore, or see --truth-indices"
         raise TruthError(Status.BAD_TRUTH, f"the ground truth holds {named}, which is no class: {remedy}")
-    indices = [value + config.offset for value in values if value not in left_out]
+    indices = [value + config.offset for value in values]
     dtype = label_dtype(max(indices, default=0))
     table = np.full(ignore_value(plane.dtype) + 1, ignore_value(dtype), dtype)
-    table[np.subtract(indices, config.offset).astype(int)] = indices
+    table[values] = indices
     return table[plane]

@@ -155,8 +155,7 @@ class Gate:
         with self.condition:
             self.condition.wait_for(lambda: not self.closed)
             self.closed = alone
-            if alone:
-                self.condition.wait_for(lambda: self.inside == 0)
+            self.condition.wait_for(lambda: not alone or self.inside == 0)
             self.inside += 1
         try:
             yield

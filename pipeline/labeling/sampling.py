@@ -19,7 +19,6 @@ from scclip.pipeline.inputs.readers.registry import READERS
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
-from scclip.pipeline.labeling.telemetry import Clock
 from scclip.pipeline.storage.files import join, list_files
 
 UNITS, IMAGES = 4, 8  # of the sample: units, and the first images of each
@@ -73,23 +72,24 @@ def spread(items: Sequence[T], most: int) -> list[T]:
 
 def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
     """Runs a few images of a few units through every stage; writes only below `job.files`."""
-    clock = Clock("sample")
     some = [replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES)) for unit in spread(units, UNITS)]
-    with clock.running():
-        encoded = [chunk for unit in some for chunk in read_unit(unit, job.limits)]
-        decoded = [decode_chunk(chunk, job.decode) for chunk in encoded if not chunk.last]
+    began = time.perf_counter()
+    encoded = [chunk for unit in some for chunk in read_unit(unit, job.limits)]
+    decoded = [decode_chunk(chunk, job.decode) for chunk in encoded if not chunk.last]
+    before = time.perf_counter() - began
     labeled, label_seconds = label_there(decoded, job) if job.resources.fitting else ([], None)
-    with clock.running():
-        parts = [job.commit(chunk, job.files) for chunk in labeled]
-        for end in encoded:
-            if end.last and parts:
-                job.finish(end.unit, end.number, job.files)
+    began = time.perf_counter()
+    parts = [job.commit(chunk, job.files) for chunk in labeled]
+    for end in encoded:
+        if end.last and parts:
+            job.finish(end.unit, end.number, job.files)
+    after = time.perf_counter() - began
     statuses = [status for part in parts for status in part["status"].to_pylist()]
     return Sample(
         images=sum(len(chunk.images) for chunk in decoded),
         labeled=statuses.count(Status.OK),
         windows=sum(number or 0 for part in parts for number in part["windows"].to_pylist()),
-        cpu_seconds=clock.seconds,
+        cpu_seconds=before + after,
         label_seconds=label_seconds,
         output_bytes=sum(file.size for kind in KINDS for file in list_files(join(job.files.output, kind))),
     )

@@ -178,6 +178,5 @@ def uncommit(files: RunFiles, units: Iterable[int]) -> None:
 def tidy(files: RunFiles, finished: Collection[int]) -> None:
     """Removes what killed writers left behind: parts of finished units, and temporaries older than an hour."""
     stale = [files.part(unit, chunk) for unit, chunks in files.parts().items() if unit in finished for chunk in chunks]
-    if stale:
-        remove(stale, prune=True)
+    remove(stale, prune=True)
     remove_abandoned(files.output, ABANDONED)

@@ -47,12 +47,12 @@ def open_run(files: RunFiles, manifest: RunManifest) -> list[str]:
     """
     url, data = join(files.output, "run.json"), json.dumps(manifest.to_json(), indent=1, sort_keys=True).encode()
     created = create(url, data)
-    if created or not read_plan(files):
-        remove([join(files.output, "text_features.npy")])
-        if not created:
-            replace(url, data)
-        return []
-    return check_same(files, manifest)
+    if not created and read_plan(files):
+        return check_same(files, manifest)
+    remove([join(files.output, "text_features.npy")])
+    if not created:
+        replace(url, data)
+    return []
 
 
 def read_run(files: RunFiles) -> RunManifest:
@@ -103,17 +103,15 @@ def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:
         RunMismatch: another field differs; the first one is named, with both values.
     """
     before, now = flatten(read_document(files)), flatten(json.loads(json.dumps(manifest.to_json())))
-    warnings = []
-    for field in sorted(before.keys() | now.keys(), key=precedence):
+    warnings, changed = [], [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
+    for field in sorted(changed, key=precedence):
         was, is_now = before.get(field), now.get(field)
-        if was == is_now:
-            continue
-        if field.startswith("versions.") and same_but_patch(was, is_now):
-            warnings.append(f"{field.removeprefix('versions.')} was {was} when this run began and is {is_now} now")
-            continue
-        raise RunMismatch(
-            f"{files.output} holds a run with {field} {shown(was)}, not {shown(is_now)}; use the same or another OUTPUT"
-        )
+        if not field.startswith("versions.") or not same_but_patch(was, is_now):
+            raise RunMismatch(
+                f"{files.output} holds a run with {field} {shown(was)}, not {shown(is_now)}; "
+                "use the same or another OUTPUT"
+            )
+        warnings.append(f"{field.removeprefix('versions.')} was {was} when this run began and is {is_now} now")
     return warnings
 
 
