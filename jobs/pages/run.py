@@ -26,8 +26,6 @@ class ClassRow:
     """A class in the table of classes."""
 
     category: int
-    area: float
-    """Its pixels as a share of the largest class's pixels."""
     pixels: int
     images: int
     confidence: float
@@ -56,16 +54,13 @@ class ClassView:
 
 def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> str:
     """The whole page, with an evaluation against ground truth where there is one."""
-    totals, model, vocabulary = content.totals, content.run.model, content.run.vocabulary
+    totals, run = content.totals, content.run
     return render(
         "run.html.j2",
-        title=f"{vocabulary.name}: labels of {totals.labeled:,} images",
+        title=f"{run.vocabulary.name}: labels of {totals.labeled:,} images",
         content=content,
         names=content.names,
-        vocabulary=vocabulary.name,
-        class_count=len(vocabulary.classes),
-        method=METHODS.get(model.method, model.method),
-        model=model.model,
+        method=METHODS.get(run.model.method, run.model.method),
         run_facts=facts(content),
         statuses=sorted(totals.statuses.items(), key=lambda item: (item[0] != Status.OK, -item[1], item[0])),
         scores=score_view(evaluation) if evaluation else None,
@@ -121,7 +116,6 @@ def class_view(content: ReportContent) -> ClassView:
     rows = [
         ClassRow(
             category=category,
-            area=totals.class_pixels[category] / totals.class_pixels[present[0]],
             pixels=totals.class_pixels[category],
             images=totals.class_images[category],
             confidence=totals.class_confidence[category] / 255 / max(1, totals.class_pixels[category]),

@@ -122,8 +122,7 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
                 if (suffix := member.name[len(key) + 1 :]) in suffixes:
                     planes[suffix] = stream.read(member.size)
             if index in wanted:
-                argmax, confidence = (read_plane(planes[suffix]) for suffix in suffixes)
-                yield argmax, confidence
+                yield read_plane(planes[suffixes[0]]), read_plane(planes[suffixes[1]])
 
 
 def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:

@@ -68,11 +68,8 @@ class CurationSums:
     """Labeled images."""
 
     def __add__(self, other: "CurationSums") -> "CurationSums":
-        return CurationSums(
-            added(self.confidence, other.confidence),
-            added(self.rivals, other.rivals),
-            [*self.images, *other.images],
-        )
+        confidence, rivals = added(self.confidence, other.confidence), added(self.rivals, other.rivals)
+        return CurationSums(confidence, rivals, [*self.images, *other.images])
 
 
 def added(
@@ -223,8 +220,7 @@ def near_queries(
     """Pairs of queries of different categories with a cosine of at least `least`; rows of (Q, E) may have any norm."""
     unit = features.astype(np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    category = np.array([category for _, category in queries])
-    nearest: list[NearQueries] = []
+    category, nearest = np.array([category for _, category in queries]), list[NearQueries]()
     for first in range(0, len(unit), QUERY_BLOCK):
         cosines = unit[first : first + QUERY_BLOCK] @ unit.T
         rows, columns = np.nonzero(cosines >= least)
@@ -256,9 +252,5 @@ def thresholds_yaml(curation: Curation, names: Mapping[int, str]) -> bytes:
 
 def vocabulary_queries(vocabulary: VocabularyRecord) -> list[tuple[str, int]]:
     """Text and category of every query of a run's vocabulary, in the order of its text features."""
-    classes = [
-        (query, category)
-        for category, entry in enumerate(vocabulary.classes, start=1)
-        for query in entry.synonyms or (entry.name,)
-    ]
-    return [*((query, BACKGROUND) for query in vocabulary.background), *classes]
+    queries = [vocabulary.background, *(entry.synonyms or (entry.name,) for entry in vocabulary.classes)]
+    return [(query, category) for category, texts in enumerate(queries) for query in texts]
