@@ -58,8 +58,10 @@ class ExportImage(ImageRecord):
 
     @property
     def stem(self) -> str:
-        """The key as a relative path that cannot leave its folder."""
-        return safe_path(self.key)
+        """The key as a relative path that cannot leave its folder: `../a` → `_/a`."""
+        key = self.key.replace("\\", "_").replace(":", "_")  # no part may mean the folder above, a root or a drive
+        parts = [part if part.strip(". ") else "_" for part in key.split("/")]
+        return "".join(character if character.isprintable() else "_" for character in "/".join(parts))
 
     @property
     def extension(self) -> str:
@@ -82,12 +84,6 @@ class ExportImage(ImageRecord):
             assert self.argmax is not None and self.confidence is not None
             labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
         return refine(labels, self.confidence, job.target, job.rules)
-
-
-def safe_path(key: str) -> str:
-    """A key whose parts cannot mean the folder above, a root or a drive: `../a` → `_/a`."""
-    parts = [part if part.strip(". ") else "_" for part in key.replace("\\", "_").replace(":", "_").split("/")]
-    return "/".join("".join(character if character.isprintable() else "_" for character in part) for part in parts)
 
 
 def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:

@@ -190,12 +190,11 @@ def compare_unit(runs: TwoRuns, pair: tuple[int, int], classes: Classes) -> Drif
     segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]
     drift = Drift(np.zeros((size, size), np.int64), missing=len(images_a.keys() ^ images_b.keys()))
     for key, image in images_a.items():
-        if (other := images_b.get(key)) is None:
-            continue
-        if (image.height, image.width) != (other.height, other.width):
+        other = images_b.get(key)
+        if other and (image.height, image.width) == (other.height, other.width):
+            add_image(drift, image, other, class_maps(runs, classes, segments, (image, other)))
+        elif other:
             drift.missing += 1
-            continue
-        add_image(drift, image, other, class_maps(runs, classes, segments, (image, other)))
     return drift
 
 

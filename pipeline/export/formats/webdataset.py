@@ -18,10 +18,7 @@ from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.readers.tar import add_file
 from scclip.pipeline.storage.files import join
 
-METADATA = (
-    *("key", "image_id", "file_name", "width", "height"),
-    *("coverage", "mean_confidence", "entropy", "categories"),
-)
+METADATA = "key", "image_id", "file_name", "width", "height", "coverage", "mean_confidence", "entropy", "categories"
 
 
 class WebDatasetExporter(Exporter):
