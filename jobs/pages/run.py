@@ -100,10 +100,9 @@ def named_values(items: Iterable[tuple[str, object]]) -> str:
 
 def inputs(content: ReportContent) -> str:
     """How many units of which kind from where."""
-    units = content.run.units
-    urls = list(dict.fromkeys(redact(unit.url) for unit in units))
+    urls = list(dict.fromkeys(redact(unit.url) for unit in content.run.units))
     more = f" and {len(urls) - INPUTS_SHOWN:,} more" if len(urls) > INPUTS_SHOWN else ""
-    return f"{len(units):,} units: {', '.join(urls[:INPUTS_SHOWN])}{more}"
+    return f"{len(content.run.units):,} units: {', '.join(urls[:INPUTS_SHOWN])}{more}"
 
 
 def class_view(content: ReportContent) -> ClassView:

@@ -37,6 +37,7 @@ SEGMENT_COLUMNS = ("category_id", "area", "mean_confidence", "p10_confidence", "
 Counts = npt.NDArray[np.float64]
 Key = TypeVar("Key")
 Number = TypeVar("Number", np.int64, np.float64)
+Sums = Mapping[Key, npt.NDArray[Number]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +73,7 @@ class CurationSums:
         return CurationSums(confidence, rivals, [*self.images, *other.images])
 
 
-def added(
-    one: Mapping[Key, npt.NDArray[Number]], other: Mapping[Key, npt.NDArray[Number]]
-) -> dict[Key, npt.NDArray[Number]]:
+def added(one: Sums[Key, Number], other: Sums[Key, Number]) -> dict[Key, npt.NDArray[Number]]:
     """The sum of two tables of counts; a key that only one of them has keeps its counts."""
     return {**one, **other, **{key: one[key] + other[key] for key in one.keys() & other.keys()}}
 

@@ -185,10 +185,9 @@ def compare_units(runs: TwoRuns, pairs: Sequence[tuple[int, int]], classes: Clas
 
 def compare_unit(runs: TwoRuns, pair: tuple[int, int], classes: Classes) -> Drift:
     """Compares the images of one unit in both runs; images are matched by key and, where a key repeats, by order."""
-    size = len(classes.names)
     images_a, images_b = (labeled_images(run.files, unit) for run, unit in zip(runs, pair, strict=True))
     segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]
-    drift = Drift(np.zeros((size, size), np.int64), missing=len(images_a.keys() ^ images_b.keys()))
+    drift = Drift(np.zeros([len(classes.names)] * 2, np.int64), missing=len(images_a.keys() ^ images_b.keys()))
     for key, image in images_a.items():
         other = images_b.get(key)
         if other and (image.height, image.width) == (other.height, other.width):
