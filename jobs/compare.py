@@ -57,14 +57,12 @@ def compared_run(name: str) -> ReviewedRun:
 def as_text(drift: Drift, classes: Classes) -> str:
     """Tables for the terminal: classes by IoU, the lowest first; what moved where."""
     names, width = classes.names, max(len(name) for name in classes.names)
-    lines = [
-        f"{drift.compared:,} images in both runs, {drift.equal:,} of them equal; {drift.changed:.2%} of pixels moved"
-    ]
+    images = f"{drift.compared:,} images in both runs, {drift.equal:,} of them equal"
+    lines = [f"{images}; {drift.changed:.2%} of pixels moved"]
     if drift.missing:
         lines.append(f"{drift.missing:,} images are labeled in one run only, or have another size there")
     for row in drift.classes()[:ROWS]:
-        areas = f"area {row.area_a:7.2%} → {row.area_b:7.2%}"
-        lines.append(f"  {names[row.index]:{width}}  IoU {row.iou:.3f}  {areas}")
+        lines.append(f"  {names[row.index]:{width}}  IoU {row.iou:.3f}  area {row.area_a:7.2%} → {row.area_b:7.2%}")
     for flow in drift.flows()[:FLOWS]:
         share = flow.pixels / drift.matrix.sum()
         lines.append(f"  moved: {names[flow.before]} → {names[flow.after]}  {share:.2%} of all pixels")
@@ -76,18 +74,14 @@ def as_text(drift: Drift, classes: Classes) -> str:
 def as_json(drift: Drift, classes: Classes) -> str:
     """The comparison as one JSON object."""
     names, (only_a, only_b) = classes.names, classes.only
+    drifts, flows = drift.classes(), drift.flows()[:ROWS]
     document = {
         "compared": drift.compared,
         "equal": drift.equal,
         "missing": drift.missing,
         "changed": drift.changed,
-        "classes": [
-            {"name": names[row.index], "iou": row.iou, "area": [row.area_a, row.area_b]} for row in drift.classes()
-        ],
-        "moved": [
-            {"from": names[flow.before], "to": names[flow.after], "pixels": flow.pixels}
-            for flow in drift.flows()[:ROWS]
-        ],
+        "classes": [{"name": names[row.index], "iou": row.iou, "area": [row.area_a, row.area_b]} for row in drifts],
+        "moved": [{"from": names[flow.before], "to": names[flow.after], "pixels": flow.pixels} for flow in flows],
         "only_a": only_a,
         "only_b": only_b,
         "images": [{"key": changed.image.key, "changed": changed.share} for changed in drift.images],

@@ -100,10 +100,9 @@ def yaml_file(flag: str, name: str) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(read_bytes(name).decode("utf-8-sig")) or {}
-    except OSError as error:
-        raise UserError(f"{flag} {name}: {one_line(error)}; give a readable YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag} {name}: {one_line(error)}; give valid YAML") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        remedy = "give a readable YAML file" if isinstance(error, OSError) else "give valid YAML"
+        raise UserError(f"{flag} {name}: {one_line(error)}; {remedy}") from None
     if not isinstance(content, dict):
         raise UserError(f"{flag} {name}: must hold `class name: value` lines")
     return {str(key): value for key, value in content.items()}

@@ -31,7 +31,7 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
     limits = ReportLimits(pictures=options.pictures, keep=options.keep)
     content = gather(files, limits, None if options.truth == "none" else options.truth)
     if content.curation:
-        replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.names))
+        replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.run.names))
     url = join(files.output, "report.html")
     replace(url, render_run(content, evaluation).encode())
     return url

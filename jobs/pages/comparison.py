@@ -30,7 +30,6 @@ def render_comparison(
         title="Two runs compared",
         drift=drift,
         classes=classes,
-        colours=classes.colours,
         runs=dict(zip("AB", runs, strict=True)),
         rows=rows,
         mean_iou=np.mean([row.iou for row in rows]) if rows else None,

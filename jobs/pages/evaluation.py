@@ -19,7 +19,7 @@ from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.storage.files import join, replace
 from scclip.pipeline.storage.retries import redact
 
-FAILURES_SHOWN = 40
+SHOWN = 40  # images that could not be evaluated
 
 
 def write_page(
@@ -34,7 +34,8 @@ def write_page(
     run = read_run(files)
     painter = EvaluationPainter(run=ReviewedRun(files, run, units), truth=truth, scoring=scoring)
     worst, notes = painter.pictures(worst_images(files, units, scoring, pictures))
-    failures = first_failures(files, units) if evaluation.failed else []
+    tables = (files.table("images", unit.number, FAILED_IMAGE_COLUMNS) for unit in units if evaluation.failed)
+    failures = list(islice(chain.from_iterable(failed_images(table, SHOWN) for table in tables), SHOWN))
     html = render_evaluation(evaluation, worst, notes, failures, demo=run.model.model == "demo")
     replace(join(files.output, "report.html"), html.encode())
 
@@ -70,10 +71,3 @@ def render_evaluation(
         missing=notes,
         failures=failures,
     )
-
-
-def first_failures(files: RunFiles, units: Sequence[Unit]) -> list[FailedImage]:
-    """The first images that could not be evaluated."""
-    tables = (files.table("images", unit.number, FAILED_IMAGE_COLUMNS) for unit in units)
-    failures = chain.from_iterable(failed_images(table, FAILURES_SHOWN) for table in tables)
-    return list(islice(failures, FAILURES_SHOWN))

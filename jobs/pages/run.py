@@ -26,8 +26,6 @@ class ClassRow:
     """A class in the table of classes."""
 
     category: int
-    area: float
-    """Its pixels as a share of the largest class's pixels."""
     pixels: int
     images: int
     confidence: float
@@ -42,8 +40,6 @@ class ClassView:
 
     rows: list[ClassRow]
     """Classes that were found, the largest first."""
-    pixels: int
-    """Of all classes."""
     absent: list[int]
     """Classes in no image."""
     segments: int
@@ -56,16 +52,13 @@ class ClassView:
 
 def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> str:
     """The whole page, with an evaluation against ground truth where there is one."""
-    totals, model, vocabulary = content.totals, content.run.model, content.run.vocabulary
+    totals, run = content.totals, content.run.manifest
     return render(
         "run.html.j2",
-        title=f"{vocabulary.name}: labels of {totals.labeled:,} images",
+        title=f"{run.vocabulary.name}: labels of {totals.labeled:,} images",
         content=content,
-        names=content.names,
-        vocabulary=vocabulary.name,
-        class_count=len(vocabulary.classes),
-        method=METHODS.get(model.method, model.method),
-        model=model.model,
+        names=content.run.names,
+        method=METHODS.get(run.model.method, run.model.method),
         run_facts=facts(content),
         statuses=sorted(totals.statuses.items(), key=lambda item: (item[0] != Status.OK, -item[1], item[0])),
         scores=score_view(evaluation) if evaluation else None,
@@ -75,7 +68,7 @@ def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> 
 
 def facts(content: ReportContent) -> dict[str, str]:
     """The fingerprint: everything that the labels depend on."""
-    run = content.run
+    run = content.run.manifest
     model, cut, vocabulary = run.model, run.segmentation, run.vocabulary
     method = [METHODS.get(model.method, model.method)]
     method += [f"attention {model.attention}"] if model.attention else []
@@ -83,7 +76,7 @@ def facts(content: ReportContent) -> dict[str, str]:
     window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
     queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     return {
-        "Output": redact(content.output),
+        "Output": redact(content.run.files.output),
         "Input": inputs(content),
         "Method": "; ".join(method),
         "Calibration": named_values(sorted(model.calibration.items())) or "published settings",
@@ -107,21 +100,20 @@ def named_values(items: Iterable[tuple[str, object]]) -> str:
 
 def inputs(content: ReportContent) -> str:
     """How many units of which kind from where."""
-    urls = list(dict.fromkeys(redact(unit.url) for unit in content.units))
+    urls = list(dict.fromkeys(redact(unit.url) for unit in content.run.units))
     more = f" and {len(urls) - INPUTS_SHOWN:,} more" if len(urls) > INPUTS_SHOWN else ""
-    return f"{len(content.units):,} units: {', '.join(urls[:INPUTS_SHOWN])}{more}"
+    return f"{len(content.run.units):,} units: {', '.join(urls[:INPUTS_SHOWN])}{more}"
 
 
 def class_view(content: ReportContent) -> ClassView:
     """Area and confidence of each class, largest first."""
-    totals, names = content.totals, content.names
+    totals, names = content.totals, content.run.names
     present = sorted((c for c in totals.class_pixels if c in names), key=lambda c: (-totals.class_pixels[c], c))
     segments = sum(content.confidence.values(), np.zeros(BINS, np.int64))
     end = axis_end(segments)
     rows = [
         ClassRow(
             category=category,
-            area=totals.class_pixels[category] / totals.class_pixels[present[0]],
             pixels=totals.class_pixels[category],
             images=totals.class_images[category],
             confidence=totals.class_confidence[category] / 255 / max(1, totals.class_pixels[category]),
@@ -131,7 +123,6 @@ def class_view(content: ReportContent) -> ClassView:
     ]
     return ClassView(
         rows=rows,
-        pixels=sum(totals.class_pixels.values()),
         absent=sorted(names.keys() - {BACKGROUND, *present}),
         segments=int(segments.sum()),
         bars=bars(segments, end),

@@ -12,8 +12,6 @@ from scclip.metrics import Confusion, iou, mean_iou, pixel_accuracy
 from scclip.pipeline.evaluation.results import Evaluation, mistakes, protocol_line
 
 METHODS = {"scclip": "SC-CLIP", "maskclip": "MaskCLIP", "clip": "plain CLIP"}
-NAMED = 40  # classes: with more, the picture has no room for their names
-NUMBERED = 24  # classes: with more, its cells have no room for figures
 FAINTEST = 0.005  # share of a class's pixels below which a cell is left white
 
 
@@ -27,16 +25,6 @@ class ConfusionPicture:
     """Names of these and of what pixels were labeled as."""
     cells: list[tuple[int, int, float]]
     """Row, column and share of the row's pixels, FAINTEST or more."""
-
-    @property
-    def named(self) -> bool:
-        """Whether there is room for names."""
-        return max(len(self.rows), len(self.columns)) <= NAMED
-
-    @property
-    def numbered(self) -> bool:
-        """Whether cells have room for figures."""
-        return max(len(self.rows), len(self.columns)) <= NUMBERED
 
 
 @dataclass(frozen=True, kw_only=True)

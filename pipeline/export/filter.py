@@ -71,10 +71,7 @@ def is_condition(node: ast.expr) -> bool:
 
 def translate(node: ast.expr, text: str, columns: Collection[str]) -> pc.Expression:
     """One node as an Arrow expression."""
-
-    def down(child: ast.expr) -> pc.Expression:
-        return translate(child, text, columns)
-
+    down = functools.partial(translate, text=text, columns=columns)
     match node:
         case ast.Name(id=name) if name in columns:
             return pc.field(name)

@@ -65,8 +65,10 @@ class ExportImage(ImageRecord):
 
     @property
     def stem(self) -> str:
-        """The key as a relative path that cannot leave its folder."""
-        return safe_path(self.key)
+        """The key as a relative path that cannot leave its folder: `../a` → `_/a`."""
+        key = self.key.replace("\\", "_").replace(":", "_")  # no part may mean the folder above, a root or a drive
+        parts = [part if part.strip(". ") else "_" for part in key.split("/")]
+        return "".join(character if character.isprintable() else "_" for character in "/".join(parts))
 
     @property
     def extension(self) -> str:
@@ -89,12 +91,6 @@ class ExportImage(ImageRecord):
             assert self.argmax is not None and self.confidence is not None
             labels = rethreshold(self.argmax, self.confidence, job.rules.thresholds, job.target)
         return refine(labels, self.confidence, job.target, job.rules)
-
-
-def safe_path(key: str) -> str:
-    """A key whose parts cannot mean the folder above, a root or a drive: `../a` → `_/a`."""
-    parts = [part if part.strip(". ") else "_" for part in key.replace("\\", "_").replace(":", "_").split("/")]
-    return "/".join("".join(character if character.isprintable() else "_" for character in part) for part in parts)
 
 
 def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
@@ -129,8 +125,7 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
                 if (suffix := member.name[len(key) + 1 :]) in suffixes:
                     planes[suffix] = stream.read(member.size)
             if index in wanted:
-                argmax, confidence = (read_plane(planes[suffix]) for suffix in suffixes)
-                yield argmax, confidence
+                yield read_plane(planes[suffixes[0]]), read_plane(planes[suffixes[1]])
 
 
 def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:

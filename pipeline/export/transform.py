@@ -163,12 +163,6 @@ class Instance:
         height, width = self.mask.shape
         return [float(self.columns.start), float(self.rows.start), float(width), float(height)]
 
-    def whole(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """The mask in an image of this shape."""
-        full = np.zeros(shape, bool)
-        full[self.rows, self.columns] = self.mask
-        return full
-
     def parts(self) -> Iterator["Instance"]:
         """Its 4-connected components, by their first pixel."""
         numbered, _ = ndimage.label(self.mask)

@@ -37,6 +37,7 @@ SEGMENT_COLUMNS = ("category_id", "area", "mean_confidence", "p10_confidence", "
 Counts = npt.NDArray[np.float64]
 Key = TypeVar("Key")
 Number = TypeVar("Number", np.int64, np.float64)
+Sums = Mapping[Key, npt.NDArray[Number]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +69,11 @@ class CurationSums:
     """Labeled images."""
 
     def __add__(self, other: "CurationSums") -> "CurationSums":
-        return CurationSums(
-            added(self.confidence, other.confidence),
-            added(self.rivals, other.rivals),
-            [*self.images, *other.images],
-        )
+        confidence, rivals = added(self.confidence, other.confidence), added(self.rivals, other.rivals)
+        return CurationSums(confidence, rivals, [*self.images, *other.images])
 
 
-def added(
-    one: Mapping[Key, npt.NDArray[Number]], other: Mapping[Key, npt.NDArray[Number]]
-) -> dict[Key, npt.NDArray[Number]]:
+def added(one: Sums[Key, Number], other: Sums[Key, Number]) -> dict[Key, npt.NDArray[Number]]:
     """The sum of two tables of counts; a key that only one of them has keeps its counts."""
     return {**one, **other, **{key: one[key] + other[key] for key in one.keys() & other.keys()}}
 
@@ -223,8 +219,7 @@ def near_queries(
     """Pairs of queries of different categories with a cosine of at least `least`; rows of (Q, E) may have any norm."""
     unit = features.astype(np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    category = np.array([category for _, category in queries])
-    nearest: list[NearQueries] = []
+    category, nearest = np.array([category for _, category in queries]), list[NearQueries]()
     for first in range(0, len(unit), QUERY_BLOCK):
         cosines = unit[first : first + QUERY_BLOCK] @ unit.T
         rows, columns = np.nonzero(cosines >= least)
@@ -256,9 +251,5 @@ def thresholds_yaml(curation: Curation, names: Mapping[int, str]) -> bytes:
 
 def vocabulary_queries(vocabulary: VocabularyRecord) -> list[tuple[str, int]]:
     """Text and category of every query of a run's vocabulary, in the order of its text features."""
-    classes = [
-        (query, category)
-        for category, entry in enumerate(vocabulary.classes, start=1)
-        for query in entry.synonyms or (entry.name,)
-    ]
-    return [*((query, BACKGROUND) for query in vocabulary.background), *classes]
+    queries = [vocabulary.background, *(entry.synonyms or (entry.name,) for entry in vocabulary.classes)]
+    return [(query, category) for category, texts in enumerate(queries) for query in texts]

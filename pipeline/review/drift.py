@@ -185,17 +185,15 @@ def compare_units(runs: TwoRuns, pairs: Sequence[tuple[int, int]], classes: Clas
 
 def compare_unit(runs: TwoRuns, pair: tuple[int, int], classes: Classes) -> Drift:
     """Compares the images of one unit in both runs; images are matched by key and, where a key repeats, by order."""
-    size = len(classes.names)
     images_a, images_b = (labeled_images(run.files, unit) for run, unit in zip(runs, pair, strict=True))
     segments = [segments_by_image(run.files, unit) for run, unit in zip(runs, pair, strict=True)]
-    drift = Drift(np.zeros((size, size), np.int64), missing=len(images_a.keys() ^ images_b.keys()))
+    drift = Drift(np.zeros([len(classes.names)] * 2, np.int64), missing=len(images_a.keys() ^ images_b.keys()))
     for key, image in images_a.items():
-        if (other := images_b.get(key)) is None:
-            continue
-        if (image.height, image.width) != (other.height, other.width):
+        other = images_b.get(key)
+        if other and (image.height, image.width) == (other.height, other.width):
+            add_image(drift, image, other, class_maps(runs, classes, segments, (image, other)))
+        elif other:
             drift.missing += 1
-            continue
-        add_image(drift, image, other, class_maps(runs, classes, segments, (image, other)))
     return drift
 
 

@@ -189,7 +189,7 @@ class RunPainter(Painter[Choice, Picture[Choice]]):
             labels = label_map(own, choice.image.height, choice.image.width, names)
             plane = truth_map(truth, labels.shape, names) if truth else None
             confidence = {segment.category_id: segment.mean_confidence for segment in own}
-            return labeled_picture(choice, rgb, labels, plane, names, self.side, confidence)
+            return labeled_picture(choice, rgb, labels, plane, shares(labels, plane, names, confidence), self.side)
 
         return draw
 
@@ -209,7 +209,7 @@ class EvaluationPainter(Painter[WorstImage, Picture[WorstImage]]):
         def draw(choice: WorstImage, rgb: RGB, truth: bytes | memoryview | None) -> Picture[WorstImage]:
             labels = read_plane(pngs[choice.image.image_id]).astype(names.dtype)
             plane = read_truth(truth, labels.shape, self.scoring.truth, names)
-            return labeled_picture(choice, rgb, labels, plane, names, self.side, {})
+            return labeled_picture(choice, rgb, labels, plane, shares(labels, plane, names, {}), self.side)
 
         return draw
 
@@ -263,15 +263,9 @@ class ComparisonPainter(Painter[ChangedImage, ChangedPicture]):
 
 
 def labeled_picture(
-    choice: ChosenT,
-    rgb: RGB,
-    labels: Labels,
-    truth: Labels | None,
-    names: Mapping[int, str],
-    side: int,
-    confidence: Mapping[int, float],
+    choice: ChosenT, rgb: RGB, labels: Labels, truth: Labels | None, legend: tuple[Share, ...], side: int
 ) -> Picture[ChosenT]:
-    """A picture from planes (H, W); `confidence` is the mean of each category, where it is known."""
+    """A picture from planes (H, W), at most `side` pixels each way."""
     height, width = thumbnail_size(choice.image.height, choice.image.width, side)
     return Picture(
         choice=choice,
@@ -279,7 +273,7 @@ def labeled_picture(
         photo=photo_jpeg(rgb, side),
         labels=mask_png(shrink(labels, side)),
         truth=None if truth is None else mask_png(shrink(truth, side)),
-        shares=shares(labels, truth, names, confidence),
+        shares=legend,
         ignored=float(np.mean(labels == ignore_value(labels.dtype))),
         agreement=None if truth is None else agreement(labels, truth),
     )
@@ -294,7 +288,10 @@ def agreement(labels: Labels, truth: Labels) -> float | None:
 def shares(
     labels: Labels, truth: Labels | None, names: Mapping[int, str], confidence: Mapping[int, float]
 ) -> tuple[Share, ...]:
-    """The legend: categories of the labels, largest first, then those of the truth alone."""
+    """The legend: categories of the labels, largest first, then those of the truth alone.
+
+    `confidence` is the mean of each category, where it is known.
+    """
     values, counts = np.unique(labels, return_counts=True)
     areas = {value: count / labels.size for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
     present = sorted((category for category in areas if category in names), key=lambda category: -areas[category])

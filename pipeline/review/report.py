@@ -18,9 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.categories import Categories
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
     SEGMENT_COLUMNS,
@@ -43,7 +41,6 @@ from scclip.pipeline.review.images import (
 )
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
-from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, unit_totals
 from scclip.pipeline.storage.files import exists, join, read_bytes
 from scclip.pipeline.storage.threads import map_threads
@@ -81,12 +78,8 @@ class ReportLimits:
 class ReportContent:
     """Everything a page tells about a run."""
 
-    output: str
-    """Directory of the run, any fsspec URL."""
-    run: RunManifest
-    """run.json."""
-    units: list[Unit]
-    """All that are planned."""
+    run: ReviewedRun
+    """With all units that are planned."""
     finished: int
     """Units that are committed."""
     sampled: int
@@ -104,11 +97,6 @@ class ReportContent:
     curation: Curation | None = None
     """What the sample's statistics say about the labels; None where nothing is finished."""
 
-    @property
-    def names(self) -> Categories:
-        """Category index → name, 0 only where the vocabulary has a background."""
-        return self.run.categories
-
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
     """Reads what a report needs. Where the input cannot be read, only pictures are missing, and a note says why.
@@ -119,13 +107,11 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     Raises:
         UserError: there is no run, or the run is an evaluation, which keeps no labels.
     """
-    run, units = existing_run(files, "OUTPUT", labels=True)
+    run = ReviewedRun(files, *existing_run(files, "OUTPUT", labels=True))
     by_unit = unit_totals(files, sorted(files.finished()))
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
     content = ReportContent(
-        output=files.output,
         run=run,
-        units=units,
         finished=len(by_unit),
         sampled=len(sample),
         totals=sum(by_unit.values(), Totals()),
@@ -138,10 +124,10 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
         candidates += one.candidates
         sums += one.curation
     if sample:
-        queries, url = vocabulary_queries(run.vocabulary), join(files.output, "text_features.npy")
+        queries, url = vocabulary_queries(run.manifest.vocabulary), join(files.output, "text_features.npy")
         features = np.load(io.BytesIO(read_bytes(url))) if exists(url) else None  # (Q, E)
-        content.curation = conclude(sums, content.names, content.totals, queries, features, limits.keep)
-    painter = RunPainter(run=ReviewedRun(files, run, units), truth=truth, side=limits.side)
+        content.curation = conclude(sums, run.names, content.totals, queries, features, limits.keep)
+    painter = RunPainter(run=run, truth=truth, side=limits.side)
     pictures, content.notes = painter.pictures(choose(candidates, content.totals, limits.pictures))
     content.pictures = within_bytes(pictures, limits.picture_bytes)
     return content

@@ -146,7 +146,7 @@ def test_texts_of_users_are_never_markup_on_a_runs_page(output: Path) -> None:
     assert content.failures and content.pictures and content.curation
     changed = attacked(content)
     changed.totals = content.totals
-    names = content.run.categories
+    names = content.run.names
     matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
     plain = Evaluation(
         title="five", model="ViT", names=names, matrices={"x": matrix}, statuses={"ok": 6}, deviations=("side 64",)
@@ -159,7 +159,7 @@ def test_texts_of_users_are_never_markup_on_a_runs_page(output: Path) -> None:
 def test_texts_of_users_are_never_markup_on_other_pages(output: Path) -> None:
     """An evaluation's title, model, names, variants, deviations and failures; a comparison's runs, names and keys."""
     content = gather(RunFiles(str(output)), ReportLimits())
-    names, picture = content.run.categories, content.pictures[0]
+    names, picture = content.run.names, content.pictures[0]
     matrix = np.arange(1, 1 + (max(names) + 1) * (max(names) + 2)).reshape(max(names) + 1, -1)
     plain = Evaluation(
         title="five",
@@ -204,7 +204,7 @@ def test_the_page_tells_what_the_files_hold(page: str, output: Path) -> None:
         if row["status"] != "ok":
             assert row["file_name"] in text and row["error"] in text
     assert len({row["status"] for row in rows}) >= 3
-    run = gather(RunFiles(str(output)), ReportLimits()).run
+    run = gather(RunFiles(str(output)), ReportLimits()).run.manifest
     assert run.model.weights_sha256[:16] in text and run.versions["torch"] in text
     segments = pq.read_table(output / "segments")
     content = gather(RunFiles(str(output)), ReportLimits())
@@ -284,7 +284,9 @@ def test_a_run_without_a_finished_unit_still_has_a_page(output: Path) -> None:
     """It says how far the run is, and, for the bundled model, what that model knows."""
     content = gather(RunFiles(str(output)), ReportLimits())
     assert "drawn scenes" not in render_run(content)
-    run = content.run | {"model": content.run["model"] | {"model": "demo"}}
-    empty = ReportContent(output="out", run=run, units=content.units, finished=0, sampled=0, totals=Totals())
+    manifest = content.run.manifest
+    demo = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, model="demo"))
+    run = dataclasses.replace(content.run, manifest=demo)
+    empty = ReportContent(run=run, finished=0, sampled=0, totals=Totals())
     text = Page(render_run(empty)).text
     assert "not complete" in text and "0 of 2 units" in text and "trained on drawn scenes" in text

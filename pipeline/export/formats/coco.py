@@ -19,8 +19,6 @@ from scclip.pipeline.export.transform import Instance, Target, instances
 
 MAX_ANNOTATIONS = (1 << coco.CATEGORY_BITS) - 1  # of one image: so many ids it has
 
-Mask = npt.NDArray[np.bool_]
-
 
 class CocoExporter(DocumentExporter):
     """Writes COCO instances; of too many segments in an image the smallest are left out."""
@@ -71,7 +69,8 @@ def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> objec
     """The mask in an image of `shape` as compressed RLE, as uncompressed RLE, or as polygons (one per component)."""
     if form == "polygons":
         return [polygon(component).ravel().tolist() for component in instance.parts()]
-    mask = instance.whole(shape)
+    mask = np.zeros(shape, bool)
+    mask[instance.rows, instance.columns] = instance.mask
     if form == "uncompressed":
         return {"size": list(shape), "counts": run_lengths(mask)}
     rle = pycocotools_mask.encode(np.asfortranarray(mask, np.uint8))
@@ -83,7 +82,7 @@ def polygon(component: Instance) -> npt.NDArray[np.float64]:
     return outline(component.mask) + np.array([component.columns.start, component.rows.start])
 
 
-def run_lengths(mask: Mask) -> list[int]:
+def run_lengths(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Column-major run lengths of a mask (H, W), zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     starts = np.flatnonzero(np.diff(flat.astype(np.int8)))

@@ -5,6 +5,7 @@
 A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
 """
 
+import functools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from scclip.pipeline.annotations.png import png
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import scratch_writers
-from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.storage.files import join
 
@@ -33,9 +33,17 @@ Row = dict[str, object]
 class ParquetExporter(Exporter):
     """Writes Parquet files."""
 
-    def __init__(self, job: ExportJob) -> None:
-        super().__init__(job)
-        self.schema = schema(job)
+    @functools.cached_property
+    def schema(self) -> pa.Schema:
+        """The columns; the metadata holds the features that `datasets.load_dataset` reads and the classes' names."""
+        pictures = [*(["image"] if self.job.pictures else []), "label"]
+        features: dict[str, object] = {name: {"_type": "Image"} for name in pictures}
+        fields = [IMAGES_SCHEMA.field(name).with_nullable(True) for name in COLUMNS]
+        for field in fields:
+            features[field.name] = {"dtype": FEATURE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
+        names = {str(category): name for category, name in sorted(self.job.target.categories.items())}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}}), "categories": json.dumps(names)}
+        return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *fields], metadata=metadata)
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         waiting = defaultdict[str, list[Row]](list)
@@ -58,15 +66,3 @@ class ParquetExporter(Exporter):
         label = {"bytes": png(image.labels(self.job)), "path": f"{image.stem}.png"}
         picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}
         return {name: getattr(image, name) for name in COLUMNS} | {"label": label} | picture
-
-
-def schema(job: ExportJob) -> pa.Schema:
-    """The columns, and in the metadata the features that `datasets.load_dataset` reads and the names of the classes."""
-    pictures = [*(["image"] if job.pictures else []), "label"]
-    features: dict[str, object] = {name: {"_type": "Image"} for name in pictures}
-    fields = [IMAGES_SCHEMA.field(name).with_nullable(True) for name in COLUMNS]
-    for field in fields:
-        features[field.name] = {"dtype": FEATURE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
-    names = {str(category): name for category, name in sorted(job.target.categories.items())}
-    metadata = {"huggingface": json.dumps({"info": {"features": features}}), "categories": json.dumps(names)}
-    return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *fields], metadata=metadata)

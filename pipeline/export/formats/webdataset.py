@@ -18,10 +18,8 @@ from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.readers.tar import add_file
 from scclip.pipeline.storage.files import join
 
-METADATA = (
-    *("key", "image_id", "file_name", "width", "height"),
-    *("coverage", "mean_confidence", "entropy", "categories"),
-)
+# what a trainer may want to know of an image beside its picture and labels
+METADATA = "key", "image_id", "file_name", "width", "height", "coverage", "mean_confidence", "entropy", "categories"
 
 
 class WebDatasetExporter(Exporter):
@@ -32,7 +30,8 @@ class WebDatasetExporter(Exporter):
             for image in images:
                 files = {"seg.png": png(image.labels(self.job))}
                 if image.data is not None:
-                    files = {image.extension: image.data, **files, "json": metadata(image)}
+                    known = json.dumps({name: getattr(image, name) for name in METADATA}, sort_keys=True)
+                    files = {image.extension: image.data, **files, "json": known.encode()}
                 for suffix, data in files.items():
                     add_file(tar(image.split), f"{image.key}.{suffix}", data)
         return Counter()
@@ -41,8 +40,3 @@ class WebDatasetExporter(Exporter):
 def open_tar(file: IO[bytes]) -> tarfile.TarFile:
     """A new tar in an open file."""
     return tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
-
-
-def metadata(image: ExportImage) -> bytes:
-    """What a trainer may want to know of an image beside its picture and labels, as JSON."""
-    return json.dumps({name: getattr(image, name) for name in METADATA}, sort_keys=True).encode()
