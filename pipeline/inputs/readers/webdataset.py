@@ -97,10 +97,7 @@ def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, pl
             index += 1
     except TarError as error:
         if index >= start.index:
-            name = unit.url.rpartition("/")[2]
-            image = EncodedImage(index=index, key=name, file_name=name, status=Status.BAD_SHARD, error=str(error))
-            image.offset = error.offset if plain else None
-            yield image
+            yield EncodedImage.failed_shard(unit.url, index, str(error), offset=error.offset if plain else None)
 
 
 def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator[EncodedImage]:
