@@ -69,10 +69,9 @@ def members(sample: Sample) -> dict[str, bytes]:
     shapes = sample.shapes
     annotation = read_annotation(sample, size) if shapes is None else paint(shapes, size[1], size[0])
     metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
-    truth = png(convert(sample.labels, annotation))
     return {
         f"{sample.key}.{suffix}": image,
-        f"{sample.key}.seg.png": truth,
+        f"{sample.key}.seg.png": png(convert(sample.labels, annotation)),
         f"{sample.key}.json": json.dumps(metadata, sort_keys=True).encode(),
     }
 
