@@ -24,38 +24,20 @@ from scclip.pipeline.storage import files as storage
 MOST_CLASSES = 254  # indices of 8-bit PNGs, with a background and 255 for ignore
 
 
-class CocoImage(TypedDict):
-    """One of a document's images."""
+class CocoEntry(TypedDict, total=False):
+    """One of a document's images, categories or annotations, or a segment of a panoptic annotation."""
 
     id: int
     file_name: str
-
-
-class CocoAnnotation(TypedDict, total=False):
-    """One of a document's annotations: an instance, or with `segments_info` all segments of a panoptic image."""
-
-    id: int
+    name: str
     image_id: int
     category_id: int
     area: float
     segmentation: Any
-    file_name: str
-    segments_info: list["CocoAnnotation"]
+    segments_info: list["CocoEntry"]
 
 
-class CocoCategory(TypedDict):
-    """One of a document's categories."""
-
-    id: int
-    name: str
-
-
-class CocoDocument(TypedDict):
-    """What is read of a COCO file."""
-
-    images: list[CocoImage]
-    annotations: list[CocoAnnotation]
-    categories: list[CocoCategory]
+CocoDocument = dict[str, list[CocoEntry]]  # "images", "annotations" and "categories", each with its entries
 
 
 def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[list[Sample], list[str]]:
@@ -77,7 +59,7 @@ def coco_samples(images: str, annotations: str, *, background: bool) -> tuple[li
         raise InputError(f"--truth {annotations} has {count}; give 1 to {MOST_CLASSES}, which fit an 8-bit PNG")
     indices = {entry["id"]: index for index, entry in enumerate(categories, start=1)}
     labels = table({index: index - (not background) for index in indices.values()} | ({0: 0} if background else {}))
-    by_image: dict[int, list[CocoAnnotation]] = defaultdict(list)
+    by_image: dict[int, list[CocoEntry]] = defaultdict(list)
     for entry in document["annotations"]:
         by_image[entry["image_id"]].append(entry)
     panoptic = any("segments_info" in entry for entry in document["annotations"])
@@ -108,14 +90,14 @@ def read_document(url: str) -> CocoDocument:
     return document
 
 
-def instance_sample(sample: Sample, entries: Sequence[CocoAnnotation], indices: Mapping[int, int]) -> Sample:
+def instance_sample(sample: Sample, entries: Sequence[CocoEntry], indices: Mapping[int, int]) -> Sample:
     """The sample of an image whose annotations are shapes; the largest is painted first."""
     ordered = sorted(entries, key=lambda entry: (-float(entry.get("area", 0)), entry["id"]))
     shapes = tuple(Shape(indices[entry["category_id"]], entry["segmentation"]) for entry in ordered)
     return replace(sample, shapes=shapes)
 
 
-def panoptic_sample(sample: Sample, entries: Sequence[CocoAnnotation], indices: Mapping[int, int]) -> Sample:
+def panoptic_sample(sample: Sample, entries: Sequence[CocoEntry], indices: Mapping[int, int]) -> Sample:
     """The sample of an image whose annotation is a PNG of coloured segments, in the folder named like the JSON."""
     name = entries[0]["file_name"] if entries else f"{sample.key}.png"
     segments = tuple((info["id"], indices[info["category_id"]]) for entry in entries for info in entry["segments_info"])

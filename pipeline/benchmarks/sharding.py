@@ -53,18 +53,13 @@ def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: in
 
     def write(batch: pa.Table) -> pa.Table:
         url, group = ray.get(plan)[batch["shard"][0].as_py()]
-        storage.create(url, shard_bytes(group))
+        storage.create(url, tar_bytes(file for sample in group for file in members(sample).items()))
         return pa.table({"samples": [len(group)]})
 
     shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=len(missing))
     written = shards.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=SHARD_CPUS)
     for batch in written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from pa.table(batch)["samples"].to_pylist()
-
-
-def shard_bytes(samples: Sequence[Sample]) -> bytes:
-    """A plain tar of these samples; equal files give equal bytes."""
-    return tar_bytes(file for sample in samples for file in members(sample).items())
 
 
 def members(sample: Sample) -> dict[str, bytes]:
@@ -74,10 +69,9 @@ def members(sample: Sample) -> dict[str, bytes]:
     shapes = sample.shapes
     annotation = read_annotation(sample, size) if shapes is None else paint(shapes, size[1], size[0])
     metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
-    truth = png(convert(sample.labels, annotation))
     return {
         f"{sample.key}.{suffix}": image,
-        f"{sample.key}.seg.png": truth,
+        f"{sample.key}.seg.png": png(convert(sample.labels, annotation)),
         f"{sample.key}.json": json.dumps(metadata, sort_keys=True).encode(),
     }
 

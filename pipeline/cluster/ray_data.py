@@ -22,8 +22,8 @@ def configure_ray_data(resources: Resources | None = None) -> None:
         resources: what `divide` returned; None for a graph without actors.
     """
     context = DataContext.get_current()
-    context.target_max_block_size = 1  # a chunk is a block: merged small chunks would wait for each other
-    context.target_min_block_size = 1
+    # A chunk is a block: merged small chunks would wait for each other.
+    context.target_max_block_size = context.target_min_block_size = 1
     if resources and resources.mixed:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
     if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:

@@ -118,9 +118,7 @@ def divide(config: ComputeConfig, *, nodes: Shapes, more: Shapes | None = None) 
         ResourceError: an actor fits no node, or the fewest actors do not fit all nodes together.
     """
     every = [*nodes, *(more or ())]
-    gpus = config.gpus_per_actor
-    if gpus is None:
-        gpus = 1.0 if any(node.gpus for node in every) else 0.0
+    gpus = float(any(node.gpus for node in every)) if config.gpus_per_actor is None else config.gpus_per_actor
     largest = max((node.cpus for node in every), default=0.0) or (UNKNOWN_CPUS if more is not None else 0.0)
     if not largest:
         raise ResourceError("the cluster has no CPUs; start Ray with --num-cpus on at least one node")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from scclip.pipeline.annotations.schemas import ImageRecord, schema_of, table_of
+from scclip.pipeline.annotations.schemas import ImageRecord, Status, schema_of, table_of
 from scclip.pipeline.inputs.headers import header_size
 
 
@@ -102,6 +102,14 @@ class EncodedImage(ImageRecord):
     offset: int | None = None
     skip: int = 0
 
+    @staticmethod
+    def failed_shard(
+        url: str, index: int, reason: str, status: Status = Status.BAD_SHARD, offset: int | None = None
+    ) -> "EncodedImage":
+        """The image that stands for all images of a shard, from `index` on, that cannot be read."""
+        name = url.rpartition("/")[2]
+        return EncodedImage(index=index, key=name, file_name=name, status=status, error=reason, offset=offset)
+
 
 ENCODED_SCHEMA = schema_of(EncodedImage)
 
@@ -122,12 +130,10 @@ def chunked(
             number, images, size, pixels = number + 1, [], 0, 0
         images.append(row)
         size, pixels = size + row_size, pixels + width * height
-    if images:
-        if number not in done:
-            after = ResumePoint(chunk=number + 1, index=images[-1].index + 1, end=True)
-            yield encoded_chunk(unit, number, images, after)
-        number += 1
-    yield encoded_chunk(unit, number, last=True)
+    if images and number not in done:
+        after = ResumePoint(chunk=number + 1, index=images[-1].index + 1, end=True)
+        yield encoded_chunk(unit, number, images, after)
+    yield encoded_chunk(unit, number + bool(images), last=True)
 
 
 def encoded_chunk(

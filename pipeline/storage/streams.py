@@ -66,7 +66,6 @@ def create_file(url: str, file: IO[bytes]) -> bool:
 
     def pieces() -> Iterator[bytes]:
         file.seek(0)
-        while block := file.read(BLOCK):
-            yield block
+        return iter(lambda: file.read(BLOCK), b"")
 
     return create_stream(url, pieces)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.readers.table_rows import image_column, row_image, row_ranges
 from scclip.pipeline.inputs.units import Unit
@@ -45,7 +44,7 @@ class ParquetReader:
         return unit.row_stop - unit.row_start if unit.row_stop >= 0 else 1
 
     def read(self, unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
-        first, begin, name = unit.row_start + start.index, 0, unit.url.rpartition("/")[2]
+        first, begin = unit.row_start + start.index, 0
         with open_stream(unit.url, size=unit.size, block=BLOCK) as file:
             try:
                 table = pq.ParquetFile(file)
@@ -53,13 +52,12 @@ class ParquetReader:
             except _STORAGE:
                 raise
             except _DATA as error:
-                reason = f"not a Parquet file of images: {_line(error)}"
-                yield EncodedImage(index=0, key=name, file_name=name, status=Status.BAD_SHARD, error=reason)
+                yield EncodedImage.failed_shard(unit.url, 0, f"not a Parquet file of images: {_line(error)}")
                 return
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
                 if begin < unit.row_stop and end > first:
-                    for image in _group_images(table, group, begin, column, truth, name):
+                    for image in _group_images(table, group, begin, column, truth, unit.url):
                         if first <= image.index < unit.row_stop:
                             image.index -= unit.row_start
                             yield image
@@ -70,7 +68,7 @@ class ParquetReader:
 
 
 def _group_images(
-    table: pq.ParquetFile, group: int, begin: int, column: str, truth: str | None, name: str
+    table: pq.ParquetFile, group: int, begin: int, column: str, truth: str | None, url: str
 ) -> Iterator[EncodedImage]:
     """The images of one row group, numbered in the file; rows that cannot be read are one image that says so."""
     row = begin
@@ -83,8 +81,9 @@ def _group_images(
         raise
     except _DATA as error:
         end = begin + table.metadata.row_group(group).num_rows
-        reason = f"rows {row} to {end - 1} cannot be read: {_line(error)}"
-        yield EncodedImage(index=row, key=f"{name}:{row}", file_name=name, status=Status.BAD_SHARD, error=reason)
+        failed = EncodedImage.failed_shard(url, row, f"rows {row} to {end - 1} cannot be read: {_line(error)}")
+        failed.key += f":{row}"
+        yield failed
 
 
 def _line(error: BaseException) -> str:

@@ -25,9 +25,8 @@ def image_column(schema: pa.Schema) -> str:
         if name in schema.names and _holds_bytes(schema.field(name).type):
             return name
     columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
-    raise ValueError(
-        f"no image column; expected binary or struct<bytes, path> named {', '.join(IMAGE_COLUMNS)}; found {columns}"
-    )
+    expected = f"binary or struct<bytes, path> named {', '.join(IMAGE_COLUMNS)}"
+    raise ValueError(f"no image column; expected {expected}; found {columns}")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -99,7 +99,7 @@ def members(stream: Stream, size: int | None = None) -> Iterator[Member]:
             raise TarError(f"{name} at byte {position:,} claims {body:,} bytes, {left:,} are left", start)
         position, ended = data + -(-body // BLOCK) * BLOCK, False
         if header.type in _PREFIXES:
-            overrides |= _prefix(header, _exactly(stream, body, start), start)
+            overrides |= _prefix(stream, header.type, body, start)
             continue
         yield Member(name, body, _kind(header, overrides), start)
         start, overrides = position, {}
@@ -181,20 +181,16 @@ def _sparse_headers(stream: Stream, header: _Header, block: bytes) -> int:
     return length
 
 
-def _exactly(stream: Stream, length: int, start: int) -> bytes:
+def _prefix(stream: Stream, kind: bytes, length: int, start: int) -> dict[str, str]:
+    """The entries of a long-name or PAX header about the next member; those of a global header are not needed."""
     if length > MAX_HEADER:
         raise TarError(f"a name or PAX header at byte {start:,} claims {length:,} bytes", start)
     data = stream.read(length)
     if len(data) < length:
         raise TarError(f"cut inside the header at byte {start:,}: the tar's end blocks are missing", start)
-    return data
-
-
-def _prefix(header: _Header, data: bytes, start: int) -> dict[str, str]:
-    """The entries of a long-name or PAX header about the next member; those of a global header are not needed."""
-    if header.type == tarfile.GNUTYPE_LONGNAME:
+    if kind == tarfile.GNUTYPE_LONGNAME:
         return {"path": data.partition(b"\0")[0].decode("utf-8", "backslashreplace")}
-    return _pax(data, start) if header.type == tarfile.XHDTYPE else {}
+    return _pax(data, start) if kind == tarfile.XHDTYPE else {}
 
 
 def _pax(data: bytes, start: int) -> dict[str, str]:

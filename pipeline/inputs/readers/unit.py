@@ -47,10 +47,9 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
     """The row that says why, in the first chunk that is missing; further gaps before done chunks become empty."""
     number = next(number for number in range(start.chunk, len(done) + start.chunk + 1) if number not in done)
     chunks = max([number, *done]) + 1
-    name = unit.url.rpartition("/")[2]
     if not start.end:
         end = ResumePoint(chunk=chunks, index=start.index + 1, end=True)
-        row = EncodedImage(index=start.index, key=name, file_name=name, status=status, error=reason)
+        row = EncodedImage.failed_shard(unit.url, start.index, reason, status)
         yield encoded_chunk(unit.number, number, [row], end)
         for gap in sorted(set(range(number + 1, chunks)).difference(done)):
             yield encoded_chunk(unit.number, gap, [], end)

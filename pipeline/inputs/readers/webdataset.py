@@ -97,14 +97,11 @@ def _numbered(images: Iterator[EncodedImage], unit: Unit, start: ResumePoint, pl
             index += 1
     except TarError as error:
         if index >= start.index:
-            name = unit.url.rpartition("/")[2]
-            image = EncodedImage(index=index, key=name, file_name=name, status=Status.BAD_SHARD, error=str(error))
-            image.offset = error.offset if plain else None
-            yield image
+            yield EncodedImage.failed_shard(unit.url, index, str(error), offset=error.offset if plain else None)
 
 
 def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator[EncodedImage]:
-    for sample in samples:
+    for sample in (sample for sample in samples if sample.images):
         truth, metadata = sidecars.join(sample) if sidecars else (None, None)
         for skip, image in enumerate(sample.images):
             image.truth, image.metadata, image.offset, image.skip = truth, metadata, sample.offset, skip
@@ -112,13 +109,12 @@ def _images(samples: Iterator[Sample], sidecars: "_Sidecars | None") -> Iterator
 
 
 def _samples(stream: RangeFile | GzipStream, truth: str | None, bodies: bool) -> Iterator[Sample]:
-    """Samples with at least one image, in order of their first members."""
+    """All samples, also those without images, in order of their first members."""
     sample, failure = Sample("", 0), None
     try:
         for member, key, extension in _images_and_sidecars(stream, truth):
             if key != sample.key or extension in sample.extensions:
-                if sample.images:
-                    yield sample
+                yield sample
                 sample = Sample(key, member.offset)
             sample.extensions.add(extension)
             if extension in METADATA_EXTENSIONS or extension == truth:
@@ -127,8 +123,7 @@ def _samples(stream: RangeFile | GzipStream, truth: str | None, bodies: bool) ->
                 sample.images.append(_image(stream, member, key, bodies))
     except TarError as error:
         failure = error
-    if sample.images:
-        yield sample
+    yield sample
     if failure:
         raise failure
 

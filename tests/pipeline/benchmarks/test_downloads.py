@@ -9,9 +9,10 @@ from pictures import encoded
 from PIL import Image
 
 from scclip.pipeline.benchmarks.downloads import LABEL_TABLES, convert, folder_pair, list_samples
-from scclip.pipeline.benchmarks.sharding import shard_bytes
+from scclip.pipeline.benchmarks.sharding import members
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.resolve import InputError
 
@@ -108,7 +109,7 @@ def test_shards_of_an_official_tree_read_back(name: str, tmp_path: Path) -> None
     (sample,) = list_samples(name, str(tmp_path / "in"))
     Path(sample.image).write_bytes(encoded(1, (height, 3), "PNG" if sample.image.endswith(".png") else "JPEG"))
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "a.tar").write_bytes(shard_bytes([sample]))
+    (tmp_path / "shards" / "a.tar").write_bytes(tar_bytes(members(sample).items()))
     assert read_back(tmp_path / "shards") == {
         key: (Path(sample.image).read_bytes(), [v for v in expected for _ in range(7)])
     }
