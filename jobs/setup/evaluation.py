@@ -108,11 +108,7 @@ class EvaluationSetup:
 
 
 def model_setup(
-    options: EvaluateOptions,
-    model: ModelConfig,
-    segmentation: SegmentationOptions,
-    compute: ComputeConfig,
-    cuda: bool,
+    options: EvaluateOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig, cuda: bool
 ) -> EvaluationSetup:
     """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)

@@ -111,8 +111,7 @@ class LabelingSetup:
             resources=resources,
             limits=self.limits,
             decode=DecodeConfig(
-                exif=self.options.exif,
-                reduced_side=2 * self.segmenter.short_side if self.options.reduced_decode else 0,
+                exif=self.options.exif, reduced_side=2 * self.segmenter.short_side if self.options.reduced_decode else 0
             ),
             commit=commit,
             finish=finish,

@@ -13,11 +13,7 @@ from ray.autoscaler._private.resource_demand_scheduler import _default_utilizati
 
 
 def prefer_available(
-    node_resources: dict[str, Real],
-    resources: list[dict[str, Real]],
-    node_type: str,
-    *,
-    node_availability_summary: Any,
+    node_resources: dict[str, Real], resources: list[dict[str, Real]], node_type: str, *, node_availability_summary: Any
 ) -> tuple[Any, ...] | None:
     """Scores a node type: Ray's own score, with a type whose last launch failed below the others.
 

@@ -110,12 +110,7 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     run = ReviewedRun(files, *existing_run(files, "OUTPUT", labels=True))
     by_unit = unit_totals(files, sorted(files.finished()))
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
-    content = ReportContent(
-        run=run,
-        finished=len(by_unit),
-        sampled=len(sample),
-        totals=sum(by_unit.values(), Totals()),
-    )
+    content = ReportContent(run=run, finished=len(by_unit), sampled=len(sample), totals=sum(by_unit.values(), Totals()))
     pictured = set(spread(sample, limits.picture_units))
     candidates, sums = list[Choice](), CurationSums()
     for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):
