@@ -8,14 +8,16 @@ Figures for people are in percent with two decimals, as papers print them; those
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from scclip.metrics import Confusion, IntArray, iou, largest_confusions, mean_iou, pixel_accuracy
+from scclip.metrics import Confusion, FloatArray, IntArray, iou, largest_confusions, mean, mean_iou, pixel_accuracy
 from scclip.pipeline.annotations.schemas import Status
 
+# By key in results.json: matrix (C, C + 1) → (C,) in 0..1, NaN where undefined; each but IoU adds its mean to the table.
+CLASS_METRICS: Mapping[str, Callable[[IntArray], FloatArray]] = {"iou": iou}
 CONFUSIONS = 5  # the largest, as printed
 IGNORED = "(no class)"
 
@@ -87,7 +89,7 @@ def figures(matrix: IntArray, categories: list[int]) -> dict[str, object]:
     return {
         "miou": number(mean_iou(matrix)),
         "pixel_accuracy": number(pixel_accuracy(matrix)),
-        "iou": list(map(number, iou(matrix)[categories].tolist())),
+        **{name: list(map(number, metric(matrix)[categories].tolist())) for name, metric in CLASS_METRICS.items()},
         "confusion": matrix[np.ix_(categories, columns)].tolist(),
     }
 
@@ -106,10 +108,12 @@ def table(evaluation: Evaluation) -> list[list[str]]:
     """Head, mIoU, pixel accuracy and one row per class; a column per variant, the published figure last."""
     matrices, published = list(evaluation.matrices.values()), evaluation.published is not None
     ious = [iou(matrix) for matrix in matrices]
+    others = {f"mean {name}": metric for name, metric in CLASS_METRICS.items() if metric is not iou}
     rows = [
         ["", *evaluation.matrices, "published"],
         ["mIoU", *(percent(mean_iou(matrix)) for matrix in matrices), f"{evaluation.published or 0:.1f}"],
         ["pixel accuracy", *(percent(pixel_accuracy(matrix)) for matrix in matrices), ""],
+        *([name, *(percent(mean(metric(matrix))) for matrix in matrices), ""] for name, metric in others.items()),
         *([name, *(percent(values[category]) for values in ious), ""] for category, name in evaluation.names.items()),
     ]
     return rows if published else [row[:-1] for row in rows]
