@@ -16,7 +16,8 @@ import numpy as np
 from scclip.metrics import Confusion, FloatArray, IntArray, iou, largest_confusions, mean, mean_iou, pixel_accuracy
 from scclip.pipeline.annotations.schemas import Status
 
-# By key in results.json: matrix (C, C + 1) → (C,) in 0..1, NaN where undefined; each but IoU adds its mean to the table.
+# By key in results.json: matrix (C, C + 1) → (C,) in 0..1, NaN where undefined. Each but IoU adds its mean to the
+# table.
 CLASS_METRICS: Mapping[str, Callable[[IntArray], FloatArray]] = {"iou": iou}
 CONFUSIONS = 5  # the largest, as printed
 IGNORED = "(no class)"
