@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from scclip.pipeline.benchmarks.downloads import Sample, Shape, refuse_missing, table
+from scclip.pipeline.benchmarks.downloads import Sample, Shape, refuse_missing
+from scclip.pipeline.benchmarks.label_ids import table
 from scclip.pipeline.inputs.names import split_name
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.storage import files as storage

@@ -18,7 +18,8 @@ from PIL import Image
 
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.benchmarks.coco import paint, panoptic_values
-from scclip.pipeline.benchmarks.downloads import Sample, convert
+from scclip.pipeline.benchmarks.downloads import Sample
+from scclip.pipeline.benchmarks.label_ids import convert
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.storage import files as storage

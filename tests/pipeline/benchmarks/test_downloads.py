@@ -8,7 +8,8 @@ import pytest
 from pictures import encoded
 from PIL import Image
 
-from scclip.pipeline.benchmarks.downloads import LABEL_TABLES, convert, folder_pair, list_samples
+from scclip.pipeline.benchmarks.downloads import folder_pair, list_samples
+from scclip.pipeline.benchmarks.label_ids import LABEL_TABLES, convert
 from scclip.pipeline.benchmarks.sharding import members
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
