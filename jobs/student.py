@@ -128,13 +128,9 @@ def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
             with tarfile.open(fileobj=io.BytesIO(read_bytes(file.url))) as tar:
                 members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
             for name in (name for name in members if name.endswith(f".{suffix}")):
-                key = name.removesuffix(f".{suffix}")
-                yield read_plane(members[f"{key}.png"]), read_plane(members[name])
-
-
-def read_plane(data: bytes) -> npt.NDArray[np.uint8]:
-    """Returns a PNG as uint8 array, (H, W) or (H, W, 3)."""
-    return np.asarray(Image.open(io.BytesIO(data)), np.uint8)
+                pair = members[f"{name.removesuffix(suffix)}png"], members[name]
+                picture, truth = (np.asarray(Image.open(io.BytesIO(data)), np.uint8) for data in pair)
+                yield picture, truth
 
 
 def examine(learned: Student, folder: str) -> npt.NDArray[np.int64]:

@@ -34,7 +34,6 @@ from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.labeling import LabelingSetup, create_run
 from scclip.jobs.setup.models import load_vocabulary
 from scclip.pipeline.cluster.resources import ComputeConfig
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
@@ -171,18 +170,7 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     units = write_generation(files, [], setup.new_units([]), lambda seen: [])
     seconds = time.perf_counter() - began
     spec: Any = StandIn()
-    commit, finish = setup.writers()
-    job = LabelJob(
-        files=files,
-        spec=spec,
-        resources=resources,
-        limits=setup.limits,
-        decode=DecodeConfig(),
-        commit=commit,
-        finish=finish,
-        done={},
-    )
-    return job, units, seconds
+    return setup.job_of(files, resources, spec), units, seconds
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, float]:
