@@ -126,7 +126,5 @@ def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:
     if failed <= max_failed * read:
         return 0
     named = ", ".join(f"{count:,} {status}" for status, count in reasons.items())
-    raise JobFailed(
-        f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows; "
-        "images/*.parquet tells why, --retry-failed tries them again"
-    )
+    what = f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows"
+    raise JobFailed(f"{what}; images/*.parquet tells why, --retry-failed tries them again")

@@ -112,12 +112,11 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
     samples = list(read_pairs(folder, "seg.png"))
     print(f"training on {len(samples)} pictures of {folder}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
-    learned = train(
-        samples,
-        len(CLASSES),
-        StudentConfig(steps=steps),
-        lambda step, loss: print(f"step {step}: loss {loss:.3f}", flush=True),
-    )
+
+    def show(step: int, loss: float) -> None:
+        print(f"step {step}: loss {loss:.3f}", flush=True)
+
+    learned = train(samples, len(CLASSES), StudentConfig(steps=steps), show)
     return learned, time.monotonic() - began, time.process_time() - cpu
 
 

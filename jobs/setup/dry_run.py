@@ -90,8 +90,8 @@ def result_text(estimate: Estimate, sample: Sample) -> str:
 
 def bytes_text(size: float) -> str:
     """Returns a size as people read it, e.g. 3.2 MB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and units[1:]:
         size /= 1000
-    raise AssertionError("unreachable")
+        del units[0]
+    return f"{size:.0f} {units[0]}" if units[0] == "bytes" or size >= 100 else f"{size:.1f} {units[0]}"

@@ -179,10 +179,8 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
-        raise UserError(
-            f"--labels {files.output} is not complete: {len(left):,} of {len(units):,} units are missing; run the same "
-            "scclip label again"
-        )
+        what = f"is not complete: {len(left):,} of {len(units):,} units are missing"
+        raise UserError(f"--labels {files.output} {what}; run the same scclip label again")
     return run, units
 
 
@@ -221,10 +219,8 @@ def find_backbone(source: WeightsSource) -> Backbone:
     """Returns the backbone whose settings a model takes, chosen by its depth."""
     layers = architecture(source).layers
     if layers not in BACKBONES:
-        raise UserError(
-            f"--benchmark has settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}; use "
-            "--vocabulary and settings of your own"
-        )
+        what = f"settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}"
+        raise UserError(f"--benchmark has {what}; use --vocabulary and settings of your own")
     return BACKBONES[layers]
 
 
