@@ -17,7 +17,7 @@ from scclip.jobs.cli.progress import Progress, duration
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
-from scclip.jobs.setup.models import load_vocabulary, load_warnings
+from scclip.jobs.setup.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
@@ -47,7 +47,8 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     vocabulary = load_vocabulary(options.vocabulary)
     warn(load_warnings(model, vocabulary))
     with local_or_cluster(options.address) as cluster:
-        setup = LabelingSetup.of(options, model, segmentation, compute, vocabulary, cluster.cuda(compute))
+        cuda = cluster.cuda(compute)
+        setup = LabelingSetup.of(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
         files, manifest = setup.files, setup.manifest()
         known = known_units(files, manifest)
         new = setup.new_units(known)

@@ -12,7 +12,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,9 @@ DEMO_ROWS = len(CLASSES) + 1
 def student(options: StudentOptions) -> int:
     """Labels, exports, trains two students and evaluates them; prints the figures and one JSON line."""
     output = options.output.rstrip("/") or "/"
-    write_scenes(join(output, "scenes"), training_scenes(options.scenes))
-    write_scenes(join(output, "test"), test_scenes(options.test))
+    seeds = range(FIRST_SEED, FIRST_SEED + options.scenes)
+    write_scenes(join(output, "scenes"), draw_scenes(seeds, TRAINING_SIZES, truth=False))
+    write_scenes(join(output, "test"), draw_scenes(SEEDS["test"][: options.test], SIZES["test"], truth=True))
     label_and_export(output, options.keep)
     teacher = mean_iou(evaluated(join(output, "labels-test"), join(output, "test")).matrices["scclip"])
     figures: dict[str, float] = {"teacher": round(teacher, 4)}
@@ -67,19 +68,13 @@ def student(options: StudentOptions) -> int:
     return 0
 
 
-def training_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Yields name and bytes of pictures alone: no truth is written that a student could learn from."""
-    for index in range(count):
-        image, _ = scene(FIRST_SEED + index, *TRAINING_SIZES[index % len(TRAINING_SIZES)])
+def draw_scenes(seeds: Iterable[int], sizes: Sequence[tuple[int, int]], truth: bool) -> Iterator[tuple[str, bytes]]:
+    """Yields name and bytes of pictures, each with its truth or alone: then no student can learn from the truth."""
+    for index, seed in enumerate(seeds):
+        image, labels = scene(seed, *sizes[index % len(sizes)])
         yield f"{index:06d}.png", png(image)
-
-
-def test_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Yields name and bytes of pictures and truth of the demo's test split, as scclip/demo/evaluate.py takes them."""
-    for index, seed in enumerate(SEEDS["test"][:count]):
-        image, truth = scene(seed, *SIZES["test"][index % len(SIZES["test"])])
-        yield f"{index:06d}.png", png(image)
-        yield f"{index:06d}.{TRUTH}", png(truth)
+        if truth:
+            yield f"{index:06d}.{TRUTH}", png(labels)
 
 
 def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:

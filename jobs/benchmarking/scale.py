@@ -32,7 +32,7 @@ from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.labeling import LabelingSetup, create_run
-from scclip.jobs.setup.models import load_vocabulary
+from scclip.jobs.setup.models import find_model, load_vocabulary
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.units import Unit
@@ -163,7 +163,8 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     cluster.start()
     resources = replace(cluster.divide(ComputeConfig()), threads=1)
     vocabulary = load_vocabulary(label.vocabulary)
-    setup = LabelingSetup.of(label, ModelConfig(), SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
+    source = find_model(ModelConfig(), cuda=False)
+    setup = LabelingSetup.of(label, source, SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
     files = setup.files
     create_run(files, setup.manifest())
     began = time.perf_counter()

@@ -42,11 +42,8 @@ def positional(help_name: str, default: Any = dataclasses.MISSING, **facts: obje
 
 def recorded(options: Any) -> dict[str, Any]:
     """Name → value of the options that the results depend on: all that do not say `recorded=False`."""
-    return {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.metadata.get("recorded", True)
-    }
+    fields = [field for field in dataclasses.fields(options) if field.metadata.get("recorded", True)]
+    return {field.name: getattr(options, field.name) for field in fields}
 
 
 class OptionParser(argparse.ArgumentParser):

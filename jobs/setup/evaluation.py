@@ -100,11 +100,7 @@ class EvaluationSetup:
 
 
 def model_setup(
-    options: EvaluateOptions,
-    model: ModelConfig,
-    segmentation: SegmentationOptions,
-    compute: ComputeConfig,
-    cuda: bool,
+    options: EvaluateOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig, cuda: bool
 ) -> EvaluationSetup:
     """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)
@@ -116,14 +112,7 @@ def model_setup(
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
-    labeling = LabelingSetup(
-        options=options.as_label(),
-        compute=compute,
-        vocabulary=vocabulary,
-        source=source,
-        segmenter=models.segmenter_config(segmentation, vocabulary, source, cuda),
-        limits=chunk_limits(options.chunk_size, cuda),
-    )
+    labeling = LabelingSetup.of(options.as_label(), source, segmentation, compute, vocabulary, cuda)
 
     def spec(files: RunFiles, resources: Resources) -> VariantsSpec:
         clip = load_clip(source)

@@ -1,6 +1,6 @@
 """Settles what a labeling job is made of: options, weights, vocabulary, segmentation; makes its manifest and its job.
 
-setup = LabelingSetup.of(options, ModelConfig(), SegmentationOptions(), compute, vocabulary, cuda=False)
+setup = LabelingSetup.of(options, find_model(model, cuda), SegmentationOptions(), compute, vocabulary, cuda)
 job = setup.job(setup.files, cluster)
 """
 
@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scclip.encoder.checkpoints import WeightsSource, load_clip
-from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.models import build_spec, find_model, segmenter_config
+from scclip.jobs.setup.models import build_spec, segmenter_config
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -52,18 +51,17 @@ class LabelingSetup:
     @staticmethod
     def of(
         options: LabelOptions,
-        model: ModelConfig,
+        source: WeightsSource,
         segmentation: SegmentationOptions,
         compute: ComputeConfig,
         vocabulary: Vocabulary,
         cuda: bool,
     ) -> "LabelingSetup":
-        """Finds the weights and settles every option; `cuda` says whether actors run on GPUs.
+        """Settles every option; `cuda` says whether actors run on GPUs.
 
         Raises:
-            UserError: weights, model or segmentation options are wrong.
+            UserError: segmentation options are wrong.
         """
-        source = find_model(model, cuda)
         return LabelingSetup(
             options=options,
             compute=compute,
