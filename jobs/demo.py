@@ -84,8 +84,8 @@ def scene_files(index: int, split: str = "demo") -> dict[str, bytes]:
     seed, (height, width) = first + index, sizes[index % len(sizes)]
     image, truth = scene(seed, height, width)
     names = [CLASSES[category - 1] for category in np.unique(truth).tolist()]
-    described = {"seed": seed, "height": height, "width": width, "classes": names}
-    return {"png": png(image), TRUTH: png(truth), "json": json.dumps(described).encode()}
+    facts = json.dumps({"seed": seed, "height": height, "width": width, "classes": names})
+    return {"png": png(image), TRUTH: png(truth), "json": facts.encode()}
 
 
 def label_scenes(output: str, model: str) -> None:

@@ -90,17 +90,15 @@ def ratio(slow: Times, fast: Times) -> dict[str, float]:
 
 def hardware(device: str = "cpu") -> dict[str, object]:
     """Processor, cores, threads, instruction set, load, and the GPU's name where it is used."""
-    facts: dict[str, object] = {
+    return {
         "cpu": system_fact("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "bf16": bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()),
         "load": round(os.getloadavg()[0], 2),
+        **({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
     }
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
 
 
 def versions() -> dict[str, str]:

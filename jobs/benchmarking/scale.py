@@ -151,10 +151,10 @@ def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
     return tar_bytes((f"{index:06d}.jpg", bodies[index % len(bodies)]) for index in range(count))
 
 
-def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+def jpeg(image: np.ndarray) -> bytes:
     """Encodes an image, (H, W, 3) uint8 RGB, as JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(image).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

@@ -40,7 +40,10 @@ from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
 
-TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
+TOWERS: dict[Backbone, Architecture] = {
+    "ViT-B/16": Architecture(12, 16, 768),
+    "ViT-L/14": Architecture(24, 14, 1024),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,9 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
     run, units = finished_run(source)
     scoring = scoring_of(options, run.categories, (run.model.method,))
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
-    labels = {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)}
+    digests = map_threads(lambda unit: unit_metadata(source, unit.number)[DIGESTS_KEY], units)
+    digest = hashlib.sha256(b"\n".join(digests)).hexdigest()
+    labels = {"benchmark": None, "labels": source.output, "labels_sha256": digest}
     return EvaluationSetup(
         manifest=replace(
             run,
@@ -171,12 +176,6 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
         what = f"is not complete: {len(left):,} of {len(units):,} units are missing"
         raise UserError(f"--labels {files.output} {what}; run the same scclip label again")
     return run, units
-
-
-def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
-    """Returns the SHA-256 of a run's labels, from the digests that its units carry."""
-    digests = map_threads(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units)
-    return hashlib.sha256(b"\n".join(digests)).hexdigest()
 
 
 def scoring_of(options: EvaluateOptions, categories: Categories, variants: tuple[str, ...]) -> Scoring:

@@ -30,7 +30,6 @@ LOST_SECONDS = 120.0  # without an answer after which a job that is followed is 
 STOP_SECONDS = 30  # a job may take to stop by itself: committing what is in flight; Ray allows 3
 REDONE = 5  # attempts to submit while others submit the same
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")  # Ray's loggers
-RUNNING = ("PENDING", "RUNNING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class Job:
 
     @property
     def running(self) -> bool:
-        return self.status in RUNNING
+        return self.status in ("PENDING", "RUNNING")
 
     @property
     def attempt(self) -> int:

@@ -101,21 +101,16 @@ def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], A
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            given = "positional" in field.metadata or value != field.default or travels(field) == "path"
+            given = "positional" in field.metadata or value != field.default or field.metadata.get("travels") == "path"
             if given and value is not None:
                 yield field, value
-
-
-def travels(field: dataclasses.Field[Any]) -> str:
-    """Returns how an option reaches the cluster, a key of TRAVELS."""
-    return str(field.metadata.get("travels", "word"))
 
 
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
     """Returns the value as the cluster understands it; adds a small local file to `files`."""
     flag = str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
     for text in value if isinstance(value, tuple) else (value,):
-        match travels(field):
+        match field.metadata.get("travels"):  # a key of TRAVELS
             case "file" if text and "://" not in text and Path(text).is_file():
                 return carry(Path(text), files)
             case "model" if text.startswith(LOCAL_MODEL) and not text.startswith(f"{LOCAL_MODEL}/"):
