@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scclip.demo.evaluate import SEEDS as SPLIT_SEEDS
-from scclip.demo.evaluate import SIZES as SPLIT_SIZES
+from scclip.demo import evaluate as splits
 from scclip.demo.scenes import CLASSES, scene
 from scclip.encoder.config import Method, ModelConfig
 from scclip.errors import JobFailed, UserError
@@ -81,12 +80,12 @@ def shard_bytes(indices: Sequence[int], split: str = "demo") -> bytes:
 
 def scene_files(index: int, split: str = "demo") -> dict[str, bytes]:
     """Returns suffix → bytes of one scene: picture, truth, and what it was drawn from."""
-    first, sizes = (FIRST_SEED, SIZES) if split == "demo" else (SPLIT_SEEDS[split].start, SPLIT_SIZES[split])
+    first, sizes = (FIRST_SEED, SIZES) if split == "demo" else (splits.SEEDS[split].start, splits.SIZES[split])
     seed, (height, width) = first + index, sizes[index % len(sizes)]
     image, truth = scene(seed, height, width)
     names = [CLASSES[category - 1] for category in np.unique(truth).tolist()]
-    described = {"seed": seed, "height": height, "width": width, "classes": names}
-    return {"png": png(image), TRUTH: png(truth), "json": json.dumps(described).encode()}
+    facts = json.dumps({"seed": seed, "height": height, "width": width, "classes": names})
+    return {"png": png(image), TRUTH: png(truth), "json": facts.encode()}
 
 
 def label_scenes(output: str, model: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
-from scclip.jobs.cli.cluster import Cluster, local_or_cluster
+from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.label import check_failures, follow
@@ -24,7 +24,6 @@ from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown,
 from scclip.pipeline.evaluation.scoring import read_scores
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.commit import create_anew, tidy, uncommit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same
@@ -53,7 +52,12 @@ def run_evaluation(
     """Evaluates to the end, or goes on where an earlier call stopped; with `here` in this process, without Ray."""
     files = RunFiles(options.output)
     with local_or_cluster(options.address) as cluster:
-        setup = choose_setup(options, model, segmentation, compute, cluster)
+        if options.labels is None:
+            setup = model_setup(options, model, segmentation, compute, cluster.cuda(compute))
+        elif model == ModelConfig() and segmentation == SegmentationOptions():
+            setup = labels_setup(options, compute)
+        else:
+            raise UserError("--labels has its model and settings already; leave options of model and segmentation out")
         warn(setup.warnings, "evaluate")
         known = known_units(files, setup.manifest)
         plan_more = functools.partial(
@@ -68,37 +72,17 @@ def run_evaluation(
             warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, plan_more)
             check_same(files, setup.manifest)  # another driver may have begun another meanwhile
-            work(known, job, here)
+            finished = files.finished()
+            waiting = [unit for unit in known if unit.number not in finished]
+            if here:
+                for _ in job.run_here(waiting):
+                    pass
+            else:
+                progress = follow(waiting, job)
+                print(f"{progress.images:,} images in {duration(progress.seconds)}")
         elif not here:
             print(f"nothing to do: every image is evaluated in {files.output}")
     return conclude(options, files, known, setup)
-
-
-def choose_setup(
-    options: EvaluateOptions,
-    model: ModelConfig,
-    segmentation: SegmentationOptions,
-    compute: ComputeConfig,
-    cluster: Cluster,
-) -> EvaluationSetup:
-    """Sets up what is evaluated, a model or the labels of a run; UserError for options that belong to the other."""
-    if options.labels is None:
-        return model_setup(options, model, segmentation, compute, cluster.cuda(compute))
-    if model != ModelConfig() or segmentation != SegmentationOptions():
-        raise UserError("--labels has its model and settings already; leave options of model and segmentation out")
-    return labels_setup(options, compute)
-
-
-def work(units: Sequence[Unit], job: LabelJob, here: bool) -> None:
-    """Evaluates the units that are not finished yet."""
-    finished = job.files.finished()
-    waiting = [unit for unit in units if unit.number not in finished]
-    if here:
-        for _ in job.run_here(waiting):
-            pass
-        return
-    progress = follow(waiting, job)
-    print(f"{progress.images:,} images in {duration(progress.seconds)}")
 
 
 def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: EvaluationSetup) -> Evaluation:

@@ -17,7 +17,7 @@ from scclip.jobs.cli.progress import Progress, duration
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
-from scclip.jobs.setup.models import load_vocabulary, load_warnings
+from scclip.jobs.setup.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
@@ -47,7 +47,8 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     vocabulary = load_vocabulary(options.vocabulary)
     warn(load_warnings(model, vocabulary))
     with local_or_cluster(options.address) as cluster:
-        setup = LabelingSetup.of(options, model, segmentation, compute, vocabulary, cluster.cuda(compute))
+        cuda = cluster.cuda(compute)
+        setup = LabelingSetup.of(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
         files, manifest = setup.files, setup.manifest()
         known = known_units(files, manifest)
         new = setup.new_units(known)
@@ -59,22 +60,21 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(setup)
         cluster.start()
-        check_storage(files.output, sample_inputs(new or known), write=not options.dry_run)
+        samples = [unit.files[0].url if unit.files else unit.url for unit in (new or known)[:1] if unit.size >= 0]
+        check_storage(files.output, samples, write=not options.dry_run)
         if options.dry_run:
-            left = [unit for unit in [*known, *new] if unit.number not in finished]
-            return dry_run(
-                left, lambda scratch: setup.job(scratch, cluster), files.output, setup.source.config.precision
-            )
+            return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)
         units = write_generation(files, known, new, setup.new_units)
         check_same(files, manifest)  # another driver may have begun another run meanwhile
         progress = follow([unit for unit in units if unit.number not in finished], job)
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
-    stages = stage_summary(progress.faults["stage_seconds"], job.resources, progress.seconds)
-    summary |= {"units": len(units), "worker_deaths": progress.faults["worker_deaths"]}
+    faults = progress.faults
+    stages = stage_summary(faults["stage_seconds"], job.resources, progress.seconds)
+    summary |= {"units": len(units), "worker_deaths": faults["worker_deaths"]}
     summary |= {"stages": stages["stages"], "bottleneck": stages["bottleneck"]}
-    summary |= {"storage_retries": progress.faults["storage_retries"] + retries_used()}
+    summary |= {"storage_retries": faults["storage_retries"] + retries_used()}
     write_summary(files, summary)
     print(
         f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed, "
@@ -82,11 +82,6 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     )
     print(f"labels: {files.output}")
     return check_failures(totals.statuses, options.max_failed)
-
-
-def sample_inputs(units: Sequence[Unit]) -> list[str]:
-    """Returns what every node must be able to open: the first shard or file of these units."""
-    return [unit.files[0].url if unit.files else unit.url for unit in units[:1] if unit.size >= 0]
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
@@ -132,7 +127,5 @@ def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:
     if failed <= max_failed * read:
         return 0
     named = ", ".join(f"{count:,} {status}" for status, count in reasons.items())
-    raise JobFailed(
-        f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows; "
-        "images/*.parquet tells why, --retry-failed tries them again"
-    )
+    what = f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows"
+    raise JobFailed(f"{what}; images/*.parquet tells why, --retry-failed tries them again")

@@ -11,13 +11,8 @@ from scclip.pipeline.run.totals import Totals, unit_totals
 
 
 def status(options: StatusOptions) -> int:
-    """Prints what is planned, finished and in progress; returns 0."""
-    print(describe(RunFiles(options.output.rstrip("/"))))
-    return 0
-
-
-def describe(files: RunFiles) -> str:
-    """Returns a few lines about a run; UserError where OUTPUT holds none."""
+    """Prints what is planned, finished and in progress; returns 0. UserError where OUTPUT holds no run."""
+    files = RunFiles(options.output.rstrip("/"))
     run, units = existing_run(files, "OUTPUT")
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
@@ -33,4 +28,5 @@ def describe(files: RunFiles) -> str:
         f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != Status.OK]
-    return "\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])])
+    print("\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])]))
+    return 0

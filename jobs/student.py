@@ -12,7 +12,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +47,9 @@ DEMO_ROWS = len(CLASSES) + 1
 def student(options: StudentOptions) -> int:
     """Labels, exports, trains two students and evaluates them; prints the figures and one JSON line."""
     output = options.output.rstrip("/") or "/"
-    write_scenes(join(output, "scenes"), training_scenes(options.scenes))
-    write_scenes(join(output, "test"), test_scenes(options.test))
+    seeds = range(FIRST_SEED, FIRST_SEED + options.scenes)
+    write_scenes(join(output, "scenes"), draw_scenes(seeds, TRAINING_SIZES, truth=False))
+    write_scenes(join(output, "test"), draw_scenes(SEEDS["test"][: options.test], SIZES["test"], truth=True))
     label_and_export(output, options.keep)
     teacher = mean_iou(evaluated(join(output, "labels-test"), join(output, "test")).matrices["scclip"])
     figures: dict[str, float] = {"teacher": round(teacher, 4)}
@@ -67,19 +68,13 @@ def student(options: StudentOptions) -> int:
     return 0
 
 
-def training_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Yields name and bytes of pictures alone: no truth is written that a student could learn from."""
-    for index in range(count):
-        image, _ = scene(FIRST_SEED + index, *TRAINING_SIZES[index % len(TRAINING_SIZES)])
+def draw_scenes(seeds: Iterable[int], sizes: Sequence[tuple[int, int]], truth: bool) -> Iterator[tuple[str, bytes]]:
+    """Yields name and bytes of pictures, each with its truth or alone: then no student can learn from the truth."""
+    for index, seed in enumerate(seeds):
+        image, labels = scene(seed, *sizes[index % len(sizes)])
         yield f"{index:06d}.png", png(image)
-
-
-def test_scenes(count: int) -> Iterator[tuple[str, bytes]]:
-    """Yields name and bytes of pictures and truth of the demo's test split, as scclip/demo/evaluate.py takes them."""
-    for index, seed in enumerate(SEEDS["test"][:count]):
-        image, truth = scene(seed, *SIZES["test"][index % len(SIZES["test"])])
-        yield f"{index:06d}.png", png(image)
-        yield f"{index:06d}.{TRUTH}", png(truth)
+        if truth:
+            yield f"{index:06d}.{TRUTH}", png(labels)
 
 
 def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
@@ -112,12 +107,11 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
     samples = list(read_pairs(folder, "seg.png"))
     print(f"training on {len(samples)} pictures of {folder}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
-    learned = train(
-        samples,
-        len(CLASSES),
-        StudentConfig(steps=steps),
-        lambda step, loss: print(f"step {step}: loss {loss:.3f}", flush=True),
-    )
+
+    def show(step: int, loss: float) -> None:
+        print(f"step {step}: loss {loss:.3f}", flush=True)
+
+    learned = train(samples, len(CLASSES), StudentConfig(steps=steps), show)
     return learned, time.monotonic() - began, time.process_time() - cpu
 
 
@@ -128,13 +122,9 @@ def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
             with tarfile.open(fileobj=io.BytesIO(read_bytes(file.url))) as tar:
                 members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
             for name in (name for name in members if name.endswith(f".{suffix}")):
-                key = name.removesuffix(f".{suffix}")
-                yield read_plane(members[f"{key}.png"]), read_plane(members[name])
-
-
-def read_plane(data: bytes) -> npt.NDArray[np.uint8]:
-    """Returns a PNG as uint8 array, (H, W) or (H, W, 3)."""
-    return np.asarray(Image.open(io.BytesIO(data)), np.uint8)
+                pair = members[f"{name.removesuffix(suffix)}png"], members[name]
+                picture, truth = (np.asarray(Image.open(io.BytesIO(data)), np.uint8) for data in pair)
+                yield picture, truth
 
 
 def examine(learned: Student, folder: str) -> npt.NDArray[np.int64]:

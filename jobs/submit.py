@@ -36,11 +36,10 @@ def main(argv: Sequence[str]) -> int:
     if not set(ACTIONS) & set(argv):
         if set(argv) & {"-h", "--help"}:
             parser().parse(["--help"])
-        raise UserError(
-            "say what to run after --, as in scclip submit -- label INPUT OUTPUT; or status, logs, stop, list"
-        )
-    description = "What became of submitted jobs."
-    return act(*OptionParser("submit", description, [ClusterOptions, ActionOptions], EXAMPLE).parse(argv))
+        example = "scclip submit -- label INPUT OUTPUT"
+        raise UserError(f"say what to run after --, as in {example}; or status, logs, stop, list")
+    groups = [ClusterOptions, ActionOptions]
+    return act(*OptionParser("submit", "What became of submitted jobs.", groups, EXAMPLE).parse(argv))
 
 
 def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]) -> int:
@@ -122,9 +121,8 @@ def find(dashboard: Dashboard, target: str) -> Job:
     is_id = JOB_ID.fullmatch(target)
     matches = [job for job in jobs if (job.id == target if is_id else f"-{output_digest(target)}-" in job.id)]
     if not matches:
-        raise UserError(
-            f"{redact(target)}: no job of that id or OUTPUT on {redact(dashboard.url)}; see scclip submit list"
-        )
+        where = redact(dashboard.url)
+        raise UserError(f"{redact(target)}: no job of that id or OUTPUT on {where}; see scclip submit list")
     return matches[-1]
 
 

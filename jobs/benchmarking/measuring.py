@@ -90,26 +90,15 @@ def ratio(slow: Times, fast: Times) -> dict[str, float]:
 
 def hardware(device: str = "cpu") -> dict[str, object]:
     """Processor, cores, threads, instruction set, load, and the GPU's name where it is used."""
-    facts: dict[str, object] = {
-        "cpu": cpu_name(),
+    return {
+        "cpu": system_fact("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "bf16": bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()),
         "load": round(os.getloadavg()[0], 2),
+        **({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}),
     }
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
-
-
-def cpu_name() -> str:
-    """The processor's name as Linux or Python knows it."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:
@@ -121,18 +110,19 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def peak_mib() -> int:
-    """The most memory that this process has held, in MiB."""
-    return memory_mib("VmHWM")
+def memory_mib(what: str = "VmRSS") -> int:
+    """A memory figure of this process from Linux's /proc, in MiB; VmHWM is its peak. 0 on other systems."""
+    figure = system_fact("/proc/self/status", what)
+    return int(figure.split()[0]) // 1024 if figure else 0
 
 
-def memory_mib(what: str = "VmRSS", process: int | str = "self") -> int:
-    """A memory figure of a process from Linux's /proc, in MiB; 0 on other systems."""
+def system_fact(path: str, name: str) -> str:
+    """The value of the first line `NAME: VALUE` in a file of Linux's /proc; "" where there is none."""
     try:
-        with open(f"/proc/{process}/status") as lines:
-            return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(what))
-    except (OSError, StopIteration):
-        return 0
+        with open(path) as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+    except OSError:
+        return ""
 
 
 def report(bench: str, options: object, figures: Mapping[str, object], rows: Rows, device: str) -> None:

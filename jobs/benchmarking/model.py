@@ -29,7 +29,7 @@ from scclip.encoder.config import ModelConfig
 from scclip.encoder.cuda import GraphedTower
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import UserError
-from scclip.jobs.benchmarking.measuring import alternate, peak_mib, ratio, report, synchronize, timed
+from scclip.jobs.benchmarking.measuring import alternate, memory_mib, ratio, report, synchronize, timed
 from scclip.jobs.cli.options import OptionParser
 from scclip.reference import NaiveSegmenter
 from scclip.segmentation.segmenter import Segmenter
@@ -37,14 +37,12 @@ from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
-Part = Literal["encode", "images", "naive"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BenchModelOptions:
     """What is measured."""
 
-    parts: tuple[Part, ...] = ("encode", "images", "naive")
+    parts: tuple[Literal["encode", "images", "naive"], ...] = ("encode", "images", "naive")
     """Measurements to run: encode, images, naive."""
     random: bool = False
     """Use pseudo-random weights instead of trained ones: works for any open_clip ViT, without a download."""
@@ -218,22 +216,6 @@ def matmul_rate(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
     return 2.0 * size**3 / min(times.wall)
 
 
-class StageClock:
-    """Adds up the seconds of each stage of a `Segmenter`; on a GPU it waits for the work before and after a stage."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.seconds = device, defaultdict[str, float](float)
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Times what runs inside the context."""
-        synchronize(self.device)
-        began = time.perf_counter()
-        yield
-        synchronize(self.device)
-        self.seconds[stage] += time.perf_counter() - began
-
-
 def bench_images(subject: Subject, options: BenchModelOptions) -> None:
     """From image to label map: images per second and the share of each stage."""
     rows: list[list[Any]] = [["size", "queries", "images/s", "s/image", "spread s", "peak MiB", "shares"]]
@@ -248,23 +230,33 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
             times = alternate({"segment": partial(segmenter.segment, images)}, options.repeats, subject.device)
             seconds, shares = times["segment"].summary(count), stage_shares(segmenter, images, subject.device)
             entry = {"size": size, "queries": queries, "images": count, **seconds, "shares": shares}
+            peak = memory_mib("VmHWM")
             gpu_peak = torch.cuda.max_memory_reserved() // 2**20 if subject.device == "cuda" else 0
-            figures.append(entry | {"peak_mib": peak_mib(), "gpu_peak_mib": gpu_peak})
+            figures.append(entry | {"peak_mib": peak, "gpu_peak_mib": gpu_peak})
             low, median, high = (f"{seconds[name] / count:.3f}" for name in ("min_s", "median_s", "max_s"))
             shown = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
-            rows.append([size, queries, seconds["per_second"], median, f"{low}–{high}", peak_mib(), shown])
+            rows.append([size, queries, seconds["per_second"], median, f"{low}–{high}", peak, shown])
     report("model.images", summary(subject, options), {"figures": figures}, rows, subject.device)
 
 
 def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str) -> dict[str, float]:
     """Share of each stage in the time of labeling these images once, on one thread: stages of two would be mixed."""
-    threads, clock = torch.get_num_threads(), StageClock(device)
+    threads, spent = torch.get_num_threads(), defaultdict[str, float](float)
+
+    @contextlib.contextmanager
+    def clock(stage: str) -> Iterator[None]:
+        synchronize(device)
+        began = time.perf_counter()
+        yield
+        synchronize(device)
+        spent[stage] += time.perf_counter() - began
+
     segmenter.stage = clock
     torch.set_num_threads(1)
     total, _ = timed(partial(segmenter.segment, images), device)
     torch.set_num_threads(threads)
-    seconds = {**clock.seconds, "other": total - sum(clock.seconds.values())}
-    return {stage: round(spent / total, 4) for stage, spent in seconds.items()}
+    spent["other"] = total - sum(spent.values())
+    return {stage: round(seconds / total, 4) for stage, seconds in spent.items()}
 
 
 def bench_naive(subject: Subject, options: BenchModelOptions) -> None:

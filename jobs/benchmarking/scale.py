@@ -32,9 +32,8 @@ from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.labeling import LabelingSetup, create_run
-from scclip.jobs.setup.models import load_vocabulary
+from scclip.jobs.setup.models import find_model, load_vocabulary
 from scclip.pipeline.cluster.resources import ComputeConfig
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
@@ -152,10 +151,10 @@ def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
     return tar_bytes((f"{index:06d}.jpg", bodies[index % len(bodies)]) for index in range(count))
 
 
-def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+def jpeg(image: np.ndarray) -> bytes:
     """Encodes an image, (H, W, 3) uint8 RGB, as JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(image).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
@@ -164,25 +163,15 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     cluster.start()
     resources = replace(cluster.divide(ComputeConfig()), threads=1)
     vocabulary = load_vocabulary(label.vocabulary)
-    setup = LabelingSetup.of(label, ModelConfig(), SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
+    source = find_model(ModelConfig(), cuda=False)
+    setup = LabelingSetup.of(label, source, SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
     files = setup.files
     create_run(files, setup.manifest())
     began = time.perf_counter()
     units = write_generation(files, [], setup.new_units([]), lambda seen: [])
     seconds = time.perf_counter() - began
     spec: Any = StandIn()
-    commit, finish = setup.writers()
-    job = LabelJob(
-        files=files,
-        spec=spec,
-        resources=resources,
-        limits=setup.limits,
-        decode=DecodeConfig(),
-        commit=commit,
-        finish=finish,
-        done={},
-    )
-    return job, units, seconds
+    return setup.job_of(files, resources, spec), units, seconds
 
 
 def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, float]:

@@ -52,8 +52,10 @@ class Cluster:
 
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
+        host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
-            check_listening(address)
+            if host and port.isdecimal():  # where nothing listens, Ray would wait longer than ten minutes
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
             ray.init(address=address, **options)
         except (OSError, RuntimeError, ValueError) as error:
             origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
@@ -99,13 +101,6 @@ def worker_paths() -> JobConfig:
     """Tells workers where to find this package if they could not know: in the current folder, not installed."""
     current = current_folder()
     return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
-
-
-def check_listening(address: str) -> None:
-    """Raises OSError where nothing listens at HOST:PORT: Ray would wait for it longer than ten minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def start_local(**options: Any) -> None:

@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -42,11 +42,8 @@ def positional(help_name: str, default: Any = dataclasses.MISSING, **facts: obje
 
 def recorded(options: Any) -> dict[str, Any]:
     """Name → value of the options that the results depend on: all that do not say `recorded=False`."""
-    return {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(options)
-        if field.metadata.get("recorded", True)
-    }
+    fields = [field for field in dataclasses.fields(options) if field.metadata.get("recorded", True)]
+    return {field.name: getattr(options, field.name) for field in fields}
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -63,17 +60,10 @@ class OptionParser(argparse.ArgumentParser):
             add_help=False,
         )
         self.groups = groups
-        for group in groups:
-            self._add_group(group)
+        names = [name for group in groups for name in self._add_group(group)]
         section = self.add_argument_group("More")
         section.add_argument("--config", metavar="FILE", help="YAML file with any of these options by name; flags win")
         section.add_argument("-h", "--help", action="help", help="show this and stop")
-        names = [
-            f"{name} [{name} …]" if unwrap(typing.get_type_hints(group)[field.name])[1] else name
-            for group in groups
-            for field in dataclasses.fields(group)
-            if (name := field.metadata.get("positional"))
-        ]
         self.usage = " ".join([self.prog, *names, "[options]"])
 
     def error(self, message: str) -> NoReturn:
@@ -89,25 +79,23 @@ class OptionParser(argparse.ArgumentParser):
         values = vars(self.parse_intermixed_args([*tokens, *argv]))
         try:
             return [self._build(group, values) for group in self.groups]
-        except UserError:
-            raise
         except ValueError as error:
             raise UserError(str(error)) from None
 
-    def _add_group(self, group: type) -> None:
+    def _add_group(self, group: type) -> list[str]:
+        """Adds the options of one dataclass; returns those given by position as the usage line shows them."""
+        names: list[str] = []
         documented = parse_from_object(group)
         texts = {item.arg_name: item.description or "" for item in documented.params}
         section = self.add_argument_group((documented.short_description or group.__name__).rstrip("."))
-        hints = typing.get_type_hints(group)
-        for field in dataclasses.fields(group):
+        for field, kind, many, choices in option_fields(group):
             text = " ".join(texts.get(field.name, "").split()).replace("%", "%%")
-            kind, many, choices = unwrap(hints[field.name])
-            choices = field.metadata.get("choices", choices)
             if "positional" in field.metadata:
                 label = field.metadata["positional"]
                 optional = field.default is not dataclasses.MISSING
                 nargs = ("*" if many else "?") if optional else ("+" if many else None)
                 section.add_argument(field.name, metavar=label, nargs=nargs, help=text)
+                names.append(f"{label} [{label} …]" if many else label)
                 continue
             flag = "--" + field.name.replace("_", "-")
             if kind is bool:
@@ -115,22 +103,21 @@ class OptionParser(argparse.ArgumentParser):
                 off = "--no-" + flag[2:]  # takes back what --config switched on
                 section.add_argument(off, dest=field.name, action="store_const", const=False, help=argparse.SUPPRESS)
                 continue
-            shown = "" if field.default in (None, (), "", dataclasses.MISSING) else f" [{show(field.default)}]"
+            default = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+            shown = "" if field.default in (None, (), "", dataclasses.MISSING) else f" [{default}]"
             usual = {int: "N", float: "X"}.get(kind, "TEXT")
             metavar = field.metadata.get("metavar") or ("|".join(choices) if choices and not many else usual)
             section.add_argument(
                 flag, type=parser_of(kind), metavar=metavar, nargs="+" if many else None, help=text + shown
             )
+        return names
 
     def _build(self, group: type, values: Mapping[str, Any]) -> Any:
-        hints = typing.get_type_hints(group)
         given = {}
-        for field in dataclasses.fields(group):
+        for field, _, many, choices in option_fields(group):
             value = values.get(field.name)
             if value is None:
                 continue
-            _, many, choices = unwrap(hints[field.name])
-            choices = field.metadata.get("choices", choices)
             for item in value if many else [value]:
                 if choices and item not in choices:
                     flag = field.name.replace("_", "-")
@@ -151,19 +138,24 @@ class OptionParser(argparse.ArgumentParser):
             raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
         unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
         if unknown:
-            raise UserError(
-                f"--config {path}: unknown option {unknown[0]!r}; the names are those of {self.prog} --help"
-            )
-        words: list[str] = []
-        for key, value in content.items():
-            words += config_words(fields[str(key).replace("-", "_")], value)
-        return words
+            remedy = f"the names are those of {self.prog} --help"
+            raise UserError(f"--config {path}: unknown option {unknown[0]!r}; {remedy}")
+        pairs = [(fields[str(key).replace("-", "_")], value) for key, value in content.items()]
+        return [word for field, value in pairs for word in config_words(field, value)]
+
+
+def option_fields(group: type) -> Iterator[tuple[dataclasses.Field[Any], Any, bool, tuple[str, ...]]]:
+    """Yields the fields of a dataclass, each with element type, whether there are several values, and the choices."""
+    hints = typing.get_type_hints(group)
+    for field in dataclasses.fields(group):
+        kind, many, choices = unwrap(hints[field.name])
+        yield field, kind, many, field.metadata.get("choices", choices)
 
 
 def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """Returns one YAML entry as command-line words."""
+    """Returns an option's value, from YAML or from its dataclass, as command-line words."""
     flag = "--" + field.name.replace("_", "-")
-    items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    items = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
     if "positional" in field.metadata:
         return items
     if value is None:
@@ -196,8 +188,3 @@ def parser_of(kind: Any) -> Any:
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
 
     return convert
-
-
-def show(value: Any) -> str:
-    """Returns a default as the help shows it."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

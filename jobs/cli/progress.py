@@ -5,10 +5,10 @@ with Progress(units) as progress:
         progress.add(outcome)
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from scclip.pipeline.labeling.job import Outcome
 LOG_SECONDS = 30  # between two lines where the output is no terminal
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """Counts outcomes. The share done is one of the input's bytes: the number of images is known only at the end."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
@@ -30,21 +30,11 @@ class Progress:
         self.faults: dict[str, Any] = {"worker_deaths": {}, "storage_retries": 0, "stage_seconds": {}}
         self.began = time.monotonic()
         self.logged = self.began
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(bar_format="{desc}", desc="starting", disable=not terminal, leave=False, dynamic_ncols=True)
+        quiet = not sys.stderr.isatty()
+        self.bar = tqdm(bar_format="{desc}", desc="starting", disable=quiet, leave=False, dynamic_ncols=True)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.close()
-
-    @property
-    def failed(self) -> int:
-        """Images without labels so far."""
-        return self.images - self.labeled
 
     @property
     def seconds(self) -> float:
@@ -67,7 +57,7 @@ class Progress:
         done = sum(self.fraction[unit] * self.weight[unit] for unit in self.fraction) / sum(self.weight.values())
         left = self.seconds * (1 - done) / done if done > 0 else None
         rate = self.images / self.seconds
-        parts = [f"{done:4.0%}", f"{self.images:,} images", f"{rate:,.1f}/s", f"{self.failed:,} failed"]
+        parts = [f"{done:4.0%}", f"{self.images:,} images", f"{rate:,.1f}/s", f"{self.images - self.labeled:,} failed"]
         return " · ".join([*parts, f"{duration(left)} left" if left is not None else "…"])
 
 

@@ -1,11 +1,13 @@
 """`scclip label --dry-run`: shows what a run would read, need and write; writes nothing to OUTPUT.
 
-dry_run(units, prepared, output, "bf16")   # prepared(files) → LabelJob; it is given a scratch folder
+dry_run(units, setup, cluster)
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.setup.labeling import LabelingSetup
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
@@ -14,21 +16,21 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import redact
 
 
-def dry_run(units: Sequence[Unit], prepared: Callable[[RunFiles], LabelJob], output: str, precision: str) -> int:
+def dry_run(units: Sequence[Unit], setup: LabelingSetup, cluster: Cluster) -> int:
     """Prints what these units would take; returns 0. Its scratch files are removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        print(describe(units, prepared(RunFiles(folder)), output, precision))
+        print(describe(units, setup, setup.job(RunFiles(folder), cluster)))
     return 0
 
 
-def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) -> str:
+def describe(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> str:
     """Returns the table: what is read, needed and written, measured on a sample of these units."""
     images, counted = count_all(units)
     sample = take_sample(units, job)
     estimate = extrapolate(sample, images)
     size = sum(max(0, unit.size) for unit in units)
     rows = {
-        "output": f"{redact(output)}: nothing is written by a dry run",
+        "output": f"{redact(setup.files.output)}: nothing is written by a dry run",
         "input": f"{len(units):,} units, {bytes_text(size)}, {'' if counted else 'about '}{images:,} images",
         "sample": sample_text(sample),
         "actors": actors_text(job.resources),
@@ -37,7 +39,7 @@ def describe(units: Sequence[Unit], job: LabelJob, output: str, precision: str) 
         "other work": f"about {estimate.cpu_hours:.2g} CPU-hours to read, decode and commit",
         "time": time_text(estimate, job.resources),
         "result": result_text(estimate, sample),
-        "weights": f"load: {precision} on {job.resources.device}",
+        "weights": f"load: {setup.source.config.precision} on {job.resources.device}",
     }
     return "\n".join(f"{name:11} {text}" for name, text in rows.items())
 
@@ -88,8 +90,8 @@ def result_text(estimate: Estimate, sample: Sample) -> str:
 
 def bytes_text(size: float) -> str:
     """Returns a size as people read it, e.g. 3.2 MB."""
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and units[1:]:
         size /= 1000
-    raise AssertionError("unreachable")
+        del units[0]
+    return f"{size:.0f} {units[0]}" if units[0] == "bytes" or size >= 100 else f"{size:.1f} {units[0]}"

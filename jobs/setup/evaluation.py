@@ -6,10 +6,11 @@ job = setup.job(files, cluster, here=False)
 
 import functools
 import hashlib
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from scclip.categories import Categories
 from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.variants import VARIANTS, variant
@@ -17,16 +18,9 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.options.label import SegmentationOptions
-from scclip.jobs.setup.labeling import chunk_limits, manifest
-from scclip.jobs.setup.models import (
-    Architecture,
-    architecture,
-    build_spec,
-    find_model,
-    load_vocabulary,
-    load_warnings,
-    segmenter_config,
-)
+from scclip.jobs.setup import models
+from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
+from scclip.jobs.setup.models import Architecture, architecture
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone, Benchmark
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, divide
 from scclip.pipeline.evaluation.predictions import find_labels
@@ -45,9 +39,11 @@ from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary
 
-TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
+TOWERS: dict[Backbone, Architecture] = {
+    "ViT-B/16": Architecture(12, 16, 768),
+    "ViT-L/14": Architecture(24, 14, 1024),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +88,9 @@ class EvaluationSetup:
 
     def evaluation(self, totals: Totals, matrices: IntArray) -> Evaluation:
         """Returns the figures, given the sums over all images."""
-        deviations: tuple[str, ...] | None = None
-        if self.benchmark is not None:
-            others = count_deviations(self.benchmark, totals)
-            deviations = (*self.deviations, *others)
+        deviations = None if self.benchmark is None else self.deviations
+        if self.benchmark and totals.labeled != self.benchmark.images:
+            deviations = (*self.deviations, f"{totals.labeled:,} images, not {self.benchmark.images:,}")
         return Evaluation(
             title=self.title,
             model=self.model,
@@ -112,43 +107,50 @@ def model_setup(
 ) -> EvaluationSetup:
     """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)
-    benchmark = find_benchmark(options.benchmark) if options.benchmark else None
-    vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
-    source = find_model(model, cuda)
+    if options.benchmark and options.benchmark not in BENCHMARKS:
+        raise UserError(f"--benchmark {options.benchmark!r} is unknown; choose {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[options.benchmark] if options.benchmark else None
+    vocabulary = models.load_vocabulary(options.vocabulary or str(options.benchmark))
+    source = models.find_model(model, cuda)
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
-    segmenter = segmenter_config(segmentation, vocabulary, source, cuda)
-    limits = chunk_limits(options.chunk_size, cuda)
-    categories = vocabulary.categories
-    scoring = Scoring(categories=categories, variants=variants, truth=truth_config(options, categories))
+    labeling = LabelingSetup.of(options.as_label(), source, segmentation, compute, vocabulary, cuda)
+
+    def spec(files: RunFiles, resources: Resources) -> VariantsSpec:
+        clip = load_clip(source)
+        own = clip.visual().calibration  # without names there is one variant, as the model's own flags describe it
+        base = models.build_spec(clip, vocabulary, labeling.segmenter, resources, files)
+        return VariantsSpec(base=base, calibrations=tuple(variant(own, name) for name in options.variants) or (own,))
+
+    scoring = scoring_of(options, vocabulary.categories, variants)
     facts = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
-    published = benchmark and backbone and architecture(source) == TOWERS[backbone]
-    return EvaluationSetup(
-        manifest=replace(manifest(options.as_label(), source, vocabulary, segmenter, limits), evaluation=facts),
+    setup = EvaluationSetup(
+        manifest=replace(labeling.manifest(), evaluation=facts),
         scoring=scoring,
         title=options.benchmark or vocabulary.name,
         model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
-        spec=functools.partial(
-            variants_spec, source=source, vocabulary=vocabulary, segmenter=segmenter, variants=options.variants
-        ),
+        spec=spec,
         truth=options.truth_extension,
         compute=compute,
-        benchmark=benchmark,
-        published=benchmark.published_miou(backbone) if published and benchmark and backbone else None,
-        deviations=tuple(deviations(benchmark, backbone, source, segmenter, options)) if benchmark and backbone else (),
-        warnings=load_warnings(model, vocabulary),
+        warnings=models.load_warnings(model, vocabulary),
     )
+    if not benchmark or not backbone:
+        return setup
+    published = benchmark.published_miou(backbone) if architecture(source) == TOWERS[backbone] else None
+    differences = deviations(benchmark, backbone, source, labeling.segmenter, options)
+    return replace(setup, benchmark=benchmark, published=published, deviations=tuple(differences))
 
 
 def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
     """Sets up the evaluation of a finished run's labels."""
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
-    categories = run.categories
-    scoring = Scoring(categories=categories, variants=(run.model.method,), truth=truth_config(options, categories))
+    scoring = scoring_of(options, run.categories, (run.model.method,))
     shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
-    labels = {"benchmark": None, "labels": source.output, "labels_sha256": labels_digest(source, units)}
+    digests = map_threads(lambda unit: unit_metadata(source, unit.number)[DIGESTS_KEY], units)
+    digest = hashlib.sha256(b"\n".join(digests)).hexdigest()
+    labels = {"benchmark": None, "labels": source.output, "labels_sha256": digest}
     return EvaluationSetup(
         manifest=replace(
             run,
@@ -171,45 +173,22 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
-        raise UserError(
-            f"--labels {files.output} is not complete: {len(left):,} of {len(units):,} units are missing; run the same "
-            "scclip label again"
-        )
+        what = f"is not complete: {len(left):,} of {len(units):,} units are missing"
+        raise UserError(f"--labels {files.output} {what}; run the same scclip label again")
     return run, units
 
 
-def labels_digest(files: RunFiles, units: Sequence[Unit]) -> str:
-    """Returns the SHA-256 of a run's labels, from the digests that its units carry."""
-    digests = map_threads(lambda unit: unit_metadata(files, unit.number)[DIGESTS_KEY], units)
-    return hashlib.sha256(b"\n".join(digests)).hexdigest()
-
-
-def truth_config(options: EvaluateOptions, names: Container[int]) -> TruthConfig:
-    """Returns what the values of the truth mean; that depends on whether there is a background (category 0)."""
-    offset = 0 if 0 in names or options.truth_indices == "categories" else 1
-    return TruthConfig(offset=offset, ignore=options.truth_ignore)
+def scoring_of(options: EvaluateOptions, categories: Categories, variants: tuple[str, ...]) -> Scoring:
+    """Returns how labels are compared; what truth means depends on whether there is a background (category 0)."""
+    offset = 0 if 0 in categories or options.truth_indices == "categories" else 1
+    truth = TruthConfig(offset=offset, ignore=options.truth_ignore)
+    return Scoring(categories=categories, variants=variants, truth=truth)
 
 
 def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, object]:
     """Returns what run.json records of the comparison: everything that changes the matrices."""
     truth = {"extension": options.truth_extension, "offset": scoring.truth.offset, "ignore": list(scoring.truth.ignore)}
     return {"variants": list(scoring.variants), "truth": truth, "worst": scoring.worst}
-
-
-def variants_spec(
-    files: RunFiles,
-    resources: Resources,
-    *,
-    source: WeightsSource,
-    vocabulary: Vocabulary,
-    segmenter: SegmenterConfig,
-    variants: Sequence[str],
-) -> VariantsSpec:
-    """Loads the model and lists its variants; without names there is one, as the model's own flags describe it."""
-    clip = load_clip(source)
-    own = clip.visual().calibration
-    calibrations = tuple(variant(own, name) for name in variants) or (own,)
-    return VariantsSpec(base=build_spec(clip, vocabulary, segmenter, resources, files), calibrations=calibrations)
 
 
 def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
@@ -224,34 +203,20 @@ def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
     return tuple(wanted) or ("-".join([model.method, *model.without]) + attention,)
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """Returns a protocol by its name; UserError where there is none."""
-    if name not in BENCHMARKS:
-        raise UserError(f"--benchmark {name!r} is unknown; choose {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
 def find_backbone(source: WeightsSource) -> Backbone:
     """Returns the backbone whose settings a model takes, chosen by its depth."""
     layers = architecture(source).layers
     if layers not in BACKBONES:
-        raise UserError(
-            f"--benchmark has settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}; use "
-            "--vocabulary and settings of your own"
-        )
+        what = f"settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}"
+        raise UserError(f"--benchmark has {what}; use --vocabulary and settings of your own")
     return BACKBONES[layers]
 
 
 def protocol_options(benchmark: Benchmark, backbone: Backbone, given: SegmentationOptions) -> SegmentationOptions:
     """Fills in the protocol's settings where none are given."""
-    settings = benchmark.settings(backbone)
-    values: dict[str, Any] = {
-        "logit_scale": settings.logit_scale,
-        "confidence_threshold": settings.threshold,
-        "area_threshold": settings.area_threshold,
-        "short_side": benchmark.short_side,
-    }
-    return replace(given, **{name: value for name, value in values.items() if getattr(given, name) is None})
+    protocol = protocol_config(benchmark, backbone)
+    names = ("logit_scale", "confidence_threshold", "area_threshold", "short_side")
+    return replace(given, **{name: getattr(protocol, name) for name in names if getattr(given, name) is None})
 
 
 def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig:
@@ -287,10 +252,3 @@ def deviations(
     if options.exif == "apply":
         differences.append("EXIF orientation applied")
     return differences
-
-
-def count_deviations(benchmark: Benchmark, totals: Totals) -> list[str]:
-    """Returns the same for the number of images that were evaluated."""
-    if totals.labeled == benchmark.images:
-        return []
-    return [f"{totals.labeled:,} images, not {benchmark.images:,}"]

@@ -1,6 +1,6 @@
 """Settles what a labeling job is made of: options, weights, vocabulary, segmentation; makes its manifest and its job.
 
-setup = LabelingSetup.of(options, ModelConfig(), SegmentationOptions(), compute, vocabulary, cuda=False)
+setup = LabelingSetup.of(options, find_model(model, cuda), SegmentationOptions(), compute, vocabulary, cuda)
 job = setup.job(setup.files, cluster)
 """
 
@@ -9,21 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scclip.encoder.checkpoints import WeightsSource, load_clip
-from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.models import build_spec, find_model, segmenter_config
+from scclip.jobs.setup.models import build_spec, segmenter_config
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
-from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.labeling.job import Commit, Finish, LabelJob
+from scclip.pipeline.labeling.job import ActorSpec, LabelJob
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
@@ -52,18 +51,17 @@ class LabelingSetup:
     @staticmethod
     def of(
         options: LabelOptions,
-        model: ModelConfig,
+        source: WeightsSource,
         segmentation: SegmentationOptions,
         compute: ComputeConfig,
         vocabulary: Vocabulary,
         cuda: bool,
     ) -> "LabelingSetup":
-        """Finds the weights and settles every option; `cuda` says whether actors run on GPUs.
+        """Settles every option; `cuda` says whether actors run on GPUs.
 
         Raises:
-            UserError: weights, model or segmentation options are wrong.
+            UserError: segmentation options are wrong.
         """
-        source = find_model(model, cuda)
         return LabelingSetup(
             options=options,
             compute=compute,
@@ -79,8 +77,21 @@ class LabelingSetup:
         return RunFiles(self.options.output.rstrip("/") or "/")
 
     def manifest(self) -> RunManifest:
-        """run.json."""
-        return manifest(self.options, self.source, self.vocabulary, self.segmenter, self.limits)
+        """run.json. Raises TypeError for a recorded option that OptionsRecord does not have."""
+        content = {**self.vocabulary.to_dict(), "sha256": self.vocabulary.digest()}
+        return RunManifest(
+            model=ModelRecord(
+                **recorded(self.source.config),
+                weights_sha256=self.source.digest,
+                quick_gelu=self.source.quick_gelu,
+                calibration=self.source.settings,
+            ),
+            vocabulary=record(VocabularyRecord, content),
+            options=OptionsRecord(**recorded(self.options)),
+            segmentation=self.segmenter,
+            chunk_limits=self.limits,
+            versions=library_versions(),
+        )
 
     def new_units(self, known: Sequence[Unit]) -> list[Unit]:
         """Returns the units that were added to the inputs since those known were planned."""
@@ -104,67 +115,34 @@ class LabelingSetup:
         clip = load_clip(self.source)
         clip.visual()
         warn(create_run(files, self.manifest()))
-        commit, finish = self.writers()
-        return LabelJob(
-            files=files,
-            spec=build_spec(clip, self.vocabulary, self.segmenter, resources, files),
-            resources=resources,
-            limits=self.limits,
-            decode=DecodeConfig(
-                exif=self.options.exif, reduced_side=2 * self.segmenter.short_side if self.options.reduced_decode else 0
-            ),
-            commit=commit,
-            finish=finish,
-            done=files.parts(),
-        )
+        return self.job_of(files, resources, build_spec(clip, self.vocabulary, self.segmenter, resources, files))
 
-    def writers(self) -> tuple[Commit, Finish]:
-        """Returns two functions: one writes the part of a labeled chunk, one makes a unit's files from its parts."""
+    def job_of(self, files: RunFiles, resources: Resources, spec: ActorSpec) -> LabelJob:
+        """Returns the job that writes to `files` with actors that hold `spec`."""
+        categories = self.vocabulary.categories
         parts = CommitOptions(
             masks=self.options.masks == "png",
             save_confidence=self.options.save_confidence,
             image_ids=self.options.image_ids,
-            dtype=self.vocabulary.categories.dtype,
+            dtype=categories.dtype,
         )
-        categories = coco.categories(self.vocabulary.categories)
-        return (
-            functools.partial(commit_chunk, options=parts),
-            functools.partial(finish_unit, categories=categories, info=self.manifest().document_info()),
+        info = self.manifest().document_info()
+        reduced_side = 2 * self.segmenter.short_side if self.options.reduced_decode else 0
+        return LabelJob(
+            files=files,
+            spec=spec,
+            resources=resources,
+            limits=self.limits,
+            decode=DecodeConfig(exif=self.options.exif, reduced_side=reduced_side),
+            commit=functools.partial(commit_chunk, options=parts),
+            finish=functools.partial(finish_unit, categories=coco.categories(categories), info=info),
+            done=files.parts(),
         )
 
 
 def chunk_limits(images: int | None, cuda: bool) -> ChunkLimits:
     """Returns the limits of a chunk of that many images; None takes the number that suits the device."""
     return ChunkLimits(images=images or (GPU_CHUNK if cuda else CPU_CHUNK))
-
-
-def manifest(
-    options: LabelOptions,
-    source: WeightsSource,
-    vocabulary: Vocabulary,
-    segmenter: SegmenterConfig,
-    limits: ChunkLimits,
-) -> RunManifest:
-    """Returns run.json of these settings. Raises TypeError for a recorded option that OptionsRecord does not have."""
-    return RunManifest(
-        model=ModelRecord(
-            **recorded(source.config),
-            weights_sha256=source.digest,
-            quick_gelu=source.quick_gelu,
-            calibration=source.settings,
-        ),
-        vocabulary=vocabulary_record(vocabulary),
-        options=OptionsRecord(**recorded(options)),
-        segmentation=segmenter,
-        chunk_limits=limits,
-        versions=library_versions(),
-    )
-
-
-def vocabulary_record(vocabulary: Vocabulary) -> VocabularyRecord:
-    """Returns a vocabulary as run.json holds it."""
-    content = vocabulary.to_dict()
-    return record(VocabularyRecord, {**content, "sha256": vocabulary.digest()})
 
 
 def known_units(files: RunFiles, manifest: RunManifest) -> list[Unit]:

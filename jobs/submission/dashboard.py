@@ -30,7 +30,6 @@ LOST_SECONDS = 120.0  # without an answer after which a job that is followed is 
 STOP_SECONDS = 30  # a job may take to stop by itself: committing what is in flight; Ray allows 3
 REDONE = 5  # attempts to submit while others submit the same
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")  # Ray's loggers
-RUNNING = ("PENDING", "RUNNING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class Job:
 
     @property
     def running(self) -> bool:
-        return self.status in RUNNING
+        return self.status in ("PENDING", "RUNNING")
 
     @property
     def attempt(self) -> int:
@@ -92,10 +91,6 @@ class Dashboard:
             jobs = [as_job(details) for details in self.client.list_jobs() if details.submission_id]
         return sorted((job for job in jobs if JOB_ID.fullmatch(job.id)), key=lambda job: (job.began, job.id))
 
-    def attempts(self, prefix: str) -> list[Job]:
-        """Returns all attempts at one verb and OUTPUT, in order."""
-        return sorted((job for job in self.jobs() if job.id.startswith(prefix)), key=lambda job: job.attempt)
-
     def job(self, job_id: str) -> Job:
         """Returns the present state of a job."""
         with explained(self.url):
@@ -104,10 +99,13 @@ class Dashboard:
     def submit(self, request: Request, env: Mapping[str, str], installed: bool = False) -> tuple[Job, bool]:
         """Starts a job, or joins the one that runs with the same options; returns it and whether it is new."""
         for _ in range(REDONE):
-            attempts = self.attempts(request.prefix())
-            last = attempts[-1] if attempts else None
+            attempts = [job for job in self.jobs() if job.id.startswith(request.prefix())]
+            last = max(attempts, key=lambda job: job.attempt, default=None)
             if last and last.running:
-                return same_options(last, request), False
+                if last.metadata.get("options") == request.digest():
+                    return last, False
+                other = f"{last.id} is running with other options or files on OUTPUT {redact(request.output)}"
+                raise UserError(f"{other}; wait for it, or end it: scclip submit stop {last.id}")
             job_id = request.job_id(last.attempt + 1 if last else 1)
             try:
                 self.start(job_id, request, env, installed)
@@ -120,8 +118,7 @@ class Dashboard:
 
     def start(self, job_id: str, request: Request, env: Mapping[str, str], installed: bool) -> None:
         """Uploads what the cluster lacks and starts the job; RuntimeError where the id is taken."""
-        variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **env}
-        runtime_env: dict[str, object] = {"env_vars": variables}
+        runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **env}}
         metadata = {"options": request.digest(), "output": request.output, "version": version(DISTRIBUTION)}
         with tempfile.TemporaryDirectory() as folder, explained(self.url):
             if not installed or request.files:
@@ -193,16 +190,6 @@ def as_job(details: Any) -> Job:
         began=(details.start_time or 0) / 1000,
         ended=(details.end_time or 0) / 1000,
         metadata=details.metadata or {},
-    )
-
-
-def same_options(job: Job, request: Request) -> Job:
-    """Returns the job if it runs with the options of the request; UserError otherwise."""
-    if job.metadata.get("options") == request.digest():
-        return job
-    raise UserError(
-        f"{job.id} is running with other options or files on OUTPUT {redact(request.output)}; "
-        f"wait for it, or end it: scclip submit stop {job.id}"
     )
 
 

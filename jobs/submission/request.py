@@ -56,9 +56,8 @@ class Request:
         values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
         refuse_credentials([str(value) for _, value in values])
         output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
-        flags = [values for values in values if "positional" not in values[0].metadata]
-        positional = [values for values in values if "positional" in values[0].metadata]
-        spelled = [word for field, value in [*positional, *flags] for word in spell(field, value)]
+        values.sort(key=lambda item: "positional" not in item[0].metadata)  # flags come after what is given by position
+        spelled = [word for field, value in values for word in config_words(field, value)]
         return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
 
     def prefix(self) -> str:
@@ -102,26 +101,16 @@ def fields_of(groups: Sequence[Any]) -> Iterator[tuple[dataclasses.Field[Any], A
     for group in groups:
         for field in dataclasses.fields(group):
             value = getattr(group, field.name)
-            given = "positional" in field.metadata or value != field.default or travels(field) == "path"
+            given = "positional" in field.metadata or value != field.default or field.metadata.get("travels") == "path"
             if given and value is not None:
                 yield field, value
-
-
-def travels(field: dataclasses.Field[Any]) -> str:
-    """Returns how an option reaches the cluster, a key of TRAVELS."""
-    return str(field.metadata.get("travels", "word"))
-
-
-def spell(field: dataclasses.Field[Any], value: Any) -> list[str]:
-    """Returns a field as command-line words."""
-    return config_words(field, list(value) if isinstance(value, tuple) else value)
 
 
 def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes]) -> Any:
     """Returns the value as the cluster understands it; adds a small local file to `files`."""
     flag = str(field.metadata.get("positional") or f"--{field.name.replace('_', '-')}")
     for text in value if isinstance(value, tuple) else (value,):
-        match travels(field):
+        match field.metadata.get("travels"):  # a key of TRAVELS
             case "file" if text and "://" not in text and Path(text).is_file():
                 return carry(Path(text), files)
             case "model" if text.startswith(LOCAL_MODEL) and not text.startswith(f"{LOCAL_MODEL}/"):
@@ -129,8 +118,8 @@ def portable(field: dataclasses.Field[Any], value: Any, files: dict[str, bytes])
             case "weights" if not shared(text) and Path(text).is_file():
                 raise UserError(f"{flag} {text}: weights go by URL; copy them to a bucket and give s3://…")
             case ("path" | "path or word") as kind if not shared(text) and (kind == "path" or Path(text).exists()):
-                remedy = "give a URL or a shared path from /"
-                raise UserError(f"{flag} {text}: the cluster does not see this folder; {remedy}")
+                what = "the cluster does not see this folder"
+                raise UserError(f"{flag} {text}: {what}; give a URL or a shared path from /")
     return value
 
 
@@ -141,8 +130,7 @@ def shared(name: str) -> bool:
 
 def carry(path: Path, files: dict[str, bytes]) -> str:
     """Adds a local file to those that travel; returns its name in the job's working directory."""
-    data = path.read_bytes()
-    name = path.name
+    data, name = path.read_bytes(), path.name
     if files.get(name, data) != data:
         name = f"{hashlib.sha256(data).hexdigest()[:8]}-{name}"
     files[name] = data
@@ -153,7 +141,5 @@ def refuse_credentials(values: Sequence[str]) -> None:
     """Raises UserError for credentials: a job's command is shown on the dashboard and in its log."""
     for value in values:
         if redact(value) != value:
-            raise UserError(
-                f"{redact(value)} holds credentials, which a job's command would show to all; "
-                "give the nodes a role, or forward variables with --pass-env"
-            )
+            remedy = "give the nodes a role, or forward variables with --pass-env"
+            raise UserError(f"{redact(value)} holds credentials, which a job's command would show to all; {remedy}")

@@ -72,11 +72,8 @@ def main(argv: Sequence[str]) -> int:
     (wanted,) = argv
     if version(DISTRIBUTION) == wanted:
         return 0
-    print(
-        f"scclip submit: the cluster has {DISTRIBUTION} {version(DISTRIBUTION)}, not {wanted}; leave --installed out "
-        "or install the same version there",
-        file=sys.stderr,
-    )
+    what = f"the cluster has {DISTRIBUTION} {version(DISTRIBUTION)}, not {wanted}"
+    print(f"scclip submit: {what}; leave --installed out or install the same version there", file=sys.stderr)
     return 2
 
 

@@ -12,7 +12,7 @@ from scclip.jobs.cli.main import READ_WORDS, VERBS
 from scclip.jobs.cli.options import recorded, unwrap
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.labeling import LabelingSetup, SegmentationOptions
-from scclip.jobs.setup.models import load_vocabulary
+from scclip.jobs.setup.models import find_model, load_vocabulary
 from scclip.jobs.submission.request import TRAVELS
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
@@ -54,7 +54,8 @@ def test_a_manifest_survives_its_file() -> None:
     """Every value comes back, and the bytes are the same again."""
     options = LabelOptions(inputs=("in",), output="out", masks="png", limit=7)
     vocabulary, given = load_vocabulary("coco_stuff"), SegmentationOptions(confidence_threshold=0.3)
-    setup = LabelingSetup.of(options, ModelConfig(), given, ComputeConfig(), vocabulary, cuda=False)
+    source = find_model(ModelConfig(), cuda=False)
+    setup = LabelingSetup.of(options, source, given, ComputeConfig(), vocabulary, cuda=False)
     manifest = setup.manifest()
     text = json.dumps(manifest.to_json(), indent=1, sort_keys=True)
     again = RunManifest.from_json(json.loads(text))
