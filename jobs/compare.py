@@ -15,8 +15,7 @@ from scclip.pipeline.review.drift import Classes, Drift, compare_units, pair_uni
 from scclip.pipeline.review.gallery import ComparisonPainter
 from scclip.pipeline.review.images import ReviewedRun
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.run.fingerprint import read_run
-from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.storage.files import replace
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables
@@ -47,10 +46,7 @@ def compare(options: CompareOptions) -> int:
 def compared_run(name: str) -> ReviewedRun:
     """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(name.rstrip("/") or "/")
-    try:
-        run, plan, finished = read_run(files), read_plan(files), files.finished()
-    except FileNotFoundError:
-        raise UserError(f"{name} holds no run (no run.json); give the directory of one") from None
+    (run, plan), finished = existing_run(files, "RUN"), files.finished()
     return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished])
 
 

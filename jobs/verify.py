@@ -52,9 +52,7 @@ def repeated(ids: Sequence[np.ndarray]) -> list[str]:
     values, counts = np.unique(np.concatenate([np.empty(0, np.int64), *ids]), return_counts=True)
     twice = values[counts > 1]
     names = ", ".join(map(str, twice[:3].tolist()))
-    return (
-        [f"{len(twice)} image ids occur in several units, such as {names}; use --image-ids plan"] if len(twice) else []
-    )
+    return [f"{len(twice)} image ids occur in several units, such as {names}; use --image-ids plan"] if names else []
 
 
 def described(left: Leftovers) -> list[str]:

@@ -79,9 +79,8 @@ def segmenter_config(
     if options.window_batch is None:
         whole = values.get("window") == 0  # pictures differ in size, and a batch is padded to its number
         values["window_batch"] = 1 if whole else (64 if cuda else SegmenterConfig().window_batch)
-    own = tuple(
-        (index + 1, item.threshold) for index, item in enumerate(vocabulary.classes) if item.threshold is not None
-    )
+    thresholds = ((index, entry.threshold) for index, entry in enumerate(vocabulary.classes, start=1))
+    own = tuple((index, threshold) for index, threshold in thresholds if threshold is not None)
     try:
         return SegmenterConfig(**values, category_thresholds=own)
     except ValueError as error:

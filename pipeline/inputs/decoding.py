@@ -200,9 +200,7 @@ class DecodedImage(ImageRecord):
 DECODED_SCHEMA = schema_of(DecodedImage)
 
 
-def decode_chunk(
-    chunk: Chunk, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda index: None
-) -> Chunk:
+def decode_chunk(chunk: Chunk, config: DecodeConfig, excluded: Callable[[int], str | None] = lambda _: None) -> Chunk:
     """A chunk of encoded images → the same of decoded images; those that failed before pass.
 
     `excluded` is called with each image's index before the image is touched: a reason means that it stays undecoded.

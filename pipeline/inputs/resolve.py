@@ -71,9 +71,7 @@ def absolute(name: str) -> str:
     return path if storage.is_local(name) else str(fs.unstrip_protocol(path))
 
 
-def _drafts(
-    name: str, files: list[FileInfo], *, root: str, truth: str | None, exclude: Sequence[str] = ()
-) -> list[Unit]:
+def _drafts(name: str, files: list[FileInfo], root: str, truth: str | None, exclude: Sequence[str] = ()) -> list[Unit]:
     """The shards and images among files; hidden files and those in excluded folders are left out."""
     root = absolute(root or "/").rstrip("/") + "/"
     excluded = tuple(absolute(folder).rstrip("/") + "/" for folder in exclude)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import yaml
 
 from scclip.categories import BACKGROUND
-from scclip.pipeline.annotations.schemas import Status, records_of
+from scclip.pipeline.annotations.schemas import labeled_rows, records_of
 from scclip.pipeline.run.manifest import VocabularyRecord
 from scclip.pipeline.run.totals import Totals
 
@@ -80,7 +80,7 @@ def added(one: Sums[Key, Number], other: Sums[Key, Number]) -> dict[Key, npt.NDA
 
 def unit_curation(images: pa.Table, segments: pa.Table) -> CurationSums:
     """The sums of a unit's tables, which have IMAGE_COLUMNS and `status`, and SEGMENT_COLUMNS."""
-    labeled = images.filter(pc.equal(images["status"], Status.OK)).select(list(IMAGE_COLUMNS))
+    labeled = labeled_rows(images).select(list(IMAGE_COLUMNS))
     return CurationSums(pixel_histograms(segments), rival_sums(segments), records_of(labeled, MeasuredImage))
 
 

@@ -49,9 +49,7 @@ class Chosen(Protocol):
 
 ChosenT = TypeVar("ChosenT", bound=Chosen)
 PictureT = TypeVar("PictureT")
-Draw = Callable[
-    [ChosenT, RGB, bytes | memoryview | None], PictureT
-]  # a picture from photo and truth file (None: there is none)
+Draw = Callable[[ChosenT, RGB, bytes | memoryview | None], PictureT]  # a picture from photo and file of the truth
 
 
 @dataclass(frozen=True, kw_only=True)

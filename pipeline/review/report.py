@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations.schemas import Status
+from scclip.pipeline.annotations.schemas import labeled_rows
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
     SEGMENT_COLUMNS,
@@ -181,9 +181,7 @@ def segment_histograms(segments: pa.Table) -> dict[int, Counts]:
 
 def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimits) -> list[Choice]:
     """The segments of a unit's first images; of each class those that are large enough to see, if there are any."""
-    labeled = images.filter(
-        pc.and_(pc.equal(images["status"], Status.OK), pc.less(images["index"], limits.first_images))
-    )
+    labeled = labeled_rows(images.filter(pc.field("index") < limits.first_images))
     refs = {image.image_id: image for image in image_refs(labeled)}
     own = segments.filter(pc.is_in(segments["image_id"], pa.array(list(refs), pa.int64())))
     columns = (own[name].to_pylist() for name in ("image_id", "category_id", "mean_confidence", "area_fraction"))

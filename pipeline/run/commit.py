@@ -8,7 +8,7 @@ No lock and no database: two listings say what is done. A writer that loses a ra
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,9 +110,7 @@ def resume_after(files: RunFiles, unit: int, done: Iterable[int]) -> ResumePoint
     return ResumePoint.from_json(metadata[RESUME_KEY].decode()) if RESUME_KEY in metadata else None
 
 
-def finish_unit(
-    unit: int, chunks: int, files: RunFiles, categories: list[coco.Entry], info: Mapping[str, object]
-) -> None:
+def finish_unit(unit: int, chunks: int, files: RunFiles, categories: list[coco.Entry], info: coco.Entry) -> None:
     """Turns a unit's parts into its files, images/ last, then removes the parts.
 
     A unit that another writer finished meanwhile is left as it is. The parts must be complete: chunks 0 … `chunks` − 1.
