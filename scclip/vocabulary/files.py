@@ -6,6 +6,8 @@ of it, so that nothing in it is executed and every value has a line number.
     fields = read_yaml(Path("street.yaml").read_text(), "street.yaml")
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches

@@ -5,6 +5,8 @@
 Shapes: Q queries, T templates, P = Q·T prompts, L tokens, D width of the text tower, E joint embedding.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
