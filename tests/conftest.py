@@ -52,3 +52,12 @@ def vocabulary_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "  - tree\ntemplates: ['a photo of a {}.']\nlogit_scale: 40\n"
     )
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of known_faults.txt are expected to fail; one that passes fails, until its line is taken out."""
+    lines = (Path(__file__).parent / "known_faults.txt").read_text(encoding="utf-8").splitlines()
+    known = {line for line in lines if line and not line.startswith("#")}
+    for item in items:
+        if item.nodeid in known:
+            item.add_marker(pytest.mark.xfail(reason="a known fault", strict=True))
