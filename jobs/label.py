@@ -91,6 +91,7 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
             for outcome in label_units(units, job, ledger):
                 progress.add(outcome)
             progress.faults = ray.get(ledger.totals.remote())
+            tidy(job.files, {unit.number for unit in units})  # parts committed again after their node was lost
         except KeyboardInterrupt:
             done = f"{progress.images:,} images are committed"
             raise KeyboardInterrupt(f"stopped; {done}, the same command again goes on from there") from None
