@@ -60,7 +60,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(setup)
         cluster.start()
-        samples = [unit.files[0].url if unit.files else unit.url for unit in (new or known)[:1] if unit.size >= 0]
+        samples = [unit.urls[0] for unit in (new or known)[:1] if unit.size >= 0]
         check_storage(files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
