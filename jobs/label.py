@@ -48,7 +48,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     warn(load_warnings(model, vocabulary))
     with local_or_cluster(options.address) as cluster:
         cuda = cluster.cuda(compute)
-        setup = LabelingSetup.of(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
+        setup = LabelingSetup(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
         files, manifest = setup.files, setup.manifest()
         known = known_units(files, manifest)
         new = setup.new_units(known)
@@ -76,10 +76,8 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     summary |= {"stages": stages["stages"], "bottleneck": stages["bottleneck"]}
     summary |= {"storage_retries": faults["storage_retries"] + retries_used()}
     write_summary(files, summary)
-    print(
-        f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed, "
-        f"{totals.segments:,} segments in {duration(progress.seconds)}"
-    )
+    images = f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed"
+    print(f"{images}, {totals.segments:,} segments in {duration(progress.seconds)}")
     print(f"labels: {files.output}")
     return check_failures(totals.statuses, options.max_failed)
 

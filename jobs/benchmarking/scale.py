@@ -8,7 +8,6 @@ The shards are hard links to one file. In the end `scclip label` itself runs on 
 nothing to do.
 """
 
-import io
 import os
 import shutil
 import subprocess
@@ -39,6 +38,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
+from scclip.pipeline.review.drawing import encoded
 from scclip.pipeline.run.generations import write_generation
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
@@ -153,9 +153,7 @@ def numbered_tar(bodies: Sequence[bytes], count: int) -> bytes:
 
 def jpeg(image: np.ndarray) -> bytes:
     """Encodes an image, (H, W, 3) uint8 RGB, as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(image), "JPEG", quality=90)
 
 
 def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit], float]:
@@ -164,7 +162,7 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
     resources = replace(cluster.divide(ComputeConfig()), threads=1)
     vocabulary = load_vocabulary(label.vocabulary)
     source = find_model(ModelConfig(), cuda=False)
-    setup = LabelingSetup.of(label, source, SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
+    setup = LabelingSetup(label, source, SegmentationOptions(), ComputeConfig(), vocabulary, cuda=False)
     files = setup.files
     create_run(files, setup.manifest())
     began = time.perf_counter()

@@ -40,10 +40,7 @@ from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
 
-TOWERS: dict[Backbone, Architecture] = {
-    "ViT-B/16": Architecture(12, 16, 768),
-    "ViT-L/14": Architecture(24, 14, 1024),
-}
+TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +112,7 @@ def model_setup(
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
-    labeling = LabelingSetup.of(options.as_label(), source, segmentation, compute, vocabulary, cuda)
+    labeling = LabelingSetup(options.as_label(), source, segmentation, compute, vocabulary, cuda)
 
     def spec(files: RunFiles, resources: Resources) -> VariantsSpec:
         clip = load_clip(source)
@@ -138,8 +135,8 @@ def model_setup(
     if not benchmark or not backbone:
         return setup
     published = benchmark.published_miou(backbone) if architecture(source) == TOWERS[backbone] else None
-    differences = deviations(benchmark, backbone, source, labeling.segmenter, options)
-    return replace(setup, benchmark=benchmark, published=published, deviations=tuple(differences))
+    differences = tuple(deviations(benchmark, backbone, labeling))
+    return replace(setup, benchmark=benchmark, published=published, deviations=differences)
 
 
 def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
@@ -230,17 +227,11 @@ def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig
     )
 
 
-def deviations(
-    benchmark: Benchmark,
-    backbone: Backbone,
-    source: WeightsSource,
-    segmenter: SegmenterConfig,
-    options: EvaluateOptions,
-) -> list[str]:
+def deviations(benchmark: Benchmark, backbone: Backbone, labeling: LabelingSetup) -> list[str]:
     """Returns the differences between these settings and the protocol's, each in a few words."""
-    protocol = protocol_config(benchmark, backbone)
+    protocol, source = protocol_config(benchmark, backbone), labeling.source
     fixed = [field.name for field in fields(protocol) if field.metadata.get("protocol", True)]
-    pairs = [(name, getattr(segmenter, name), getattr(protocol, name)) for name in fixed]
+    pairs = [(name, getattr(labeling.segmenter, name), getattr(protocol, name)) for name in fixed]
     differences = [f"{name.replace('_', ' ')} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]
     sizes = architecture(source)
     if sizes != TOWERS[backbone]:
@@ -249,6 +240,6 @@ def deviations(
         differences.append("not OpenAI's weights")
     if source.settings:
         differences.append("a calibration file")
-    if options.exif == "apply":
+    if labeling.options.exif == "apply":
         differences.append("EXIF orientation applied")
     return differences

@@ -1,6 +1,6 @@
 """Settles what a labeling job is made of: options, weights, vocabulary, segmentation; makes its manifest and its job.
 
-setup = LabelingSetup.of(options, find_model(model, cuda), SegmentationOptions(), compute, vocabulary, cuda)
+setup = LabelingSetup(options, find_model(model, cuda), SegmentationOptions(), compute, vocabulary, cuda)
 job = setup.job(setup.files, cluster)
 """
 
@@ -36,40 +36,28 @@ from scclip.vocabulary.vocabulary import Vocabulary
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LabelingSetup:
     """Everything that does not depend on the images."""
 
     options: LabelOptions
-    compute: ComputeConfig
-    vocabulary: Vocabulary
     source: WeightsSource
     """The weights, not loaded yet."""
-    segmenter: SegmenterConfig
-    limits: ChunkLimits
+    segmentation: SegmentationOptions
+    compute: ComputeConfig
+    vocabulary: Vocabulary
+    cuda: bool
+    """Whether actors run on GPUs."""
 
-    @staticmethod
-    def of(
-        options: LabelOptions,
-        source: WeightsSource,
-        segmentation: SegmentationOptions,
-        compute: ComputeConfig,
-        vocabulary: Vocabulary,
-        cuda: bool,
-    ) -> "LabelingSetup":
-        """Settles every option; `cuda` says whether actors run on GPUs.
+    @functools.cached_property
+    def segmenter(self) -> SegmenterConfig:
+        """How images are cut and scored. Raises UserError where segmentation options are wrong."""
+        return segmenter_config(self.segmentation, self.vocabulary, self.source, self.cuda)
 
-        Raises:
-            UserError: segmentation options are wrong.
-        """
-        return LabelingSetup(
-            options=options,
-            compute=compute,
-            vocabulary=vocabulary,
-            source=source,
-            segmenter=segmenter_config(segmentation, vocabulary, source, cuda),
-            limits=chunk_limits(options.chunk_size, cuda),
-        )
+    @property
+    def limits(self) -> ChunkLimits:
+        """Where chunks close."""
+        return chunk_limits(self.options.chunk_size, self.cuda)
 
     @property
     def files(self) -> RunFiles:

@@ -9,6 +9,7 @@ import functools
 import io
 import math
 from collections.abc import Container
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,13 +95,18 @@ def shrink(labels: Labels, side: int) -> Labels:
     return labels[rows[:, None], columns]
 
 
+def encoded(image: Image.Image, kind: str, **settings: Any) -> bytes:
+    """An image file of `kind` (JPEG, PNG), written with these settings of Pillow."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
 def photo_jpeg(rgb: npt.NDArray[np.uint8], side: int) -> bytes:
     """An image (H, W, 3) as JPEG at thumbnail size."""
     height, width = thumbnail_size(rgb.shape[0], rgb.shape[1], side)
-    buffer = io.BytesIO()
     small = Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    small.save(buffer, "JPEG", quality=78)
-    return buffer.getvalue()
+    return encoded(small, "JPEG", quality=78)
 
 
 def mask_png(labels: Labels) -> bytes:
@@ -108,6 +114,4 @@ def mask_png(labels: Labels) -> bytes:
     values, indices = np.unique(labels, return_inverse=True)
     ignore = ignore_value(labels.dtype)
     table = np.array([(0, 0, 0, 0) if value == ignore else (*colour(int(value)), 255) for value in values], np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(table[indices.reshape(labels.shape)]).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(table[indices.reshape(labels.shape)]), "PNG", optimize=True)

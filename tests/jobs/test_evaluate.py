@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from processes import QUICK, QUICK_WINDOWS, run, said, start
 from scclip.encoder.checkpoints import WeightsSource
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
-from scclip.jobs.options.label import SegmentationOptions
+from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.evaluation import deviations, protocol_options
+from scclip.jobs.setup.labeling import LabelingSetup
 from scclip.jobs.setup.models import architecture, load_vocabulary, segmenter_config
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
+from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.labeling.graph import UnitTracker
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -278,18 +281,16 @@ def test_settings_are_the_protocols(name: str, layers: int) -> None:
     benchmark, backbone = BENCHMARKS[name], BACKBONES[layers]
     wanted = benchmark.settings(backbone)
     given = protocol_options(benchmark, backbone, SegmentationOptions())
-    config = segmenter_config(given, load_vocabulary(name), source, cuda=False)
+    options = LabelOptions(inputs=("shards",), output="out", exif="ignore")
+    setup = LabelingSetup(options, source, given, ComputeConfig(), load_vocabulary(name), cuda=False)
+    config = setup.segmenter
     found = (config.short_side, config.logit_scale, config.confidence_threshold, config.area_threshold)
     assert found == (benchmark.short_side, wanted.logit_scale, wanted.threshold, wanted.area_threshold)
     assert (config.window, config.stride, config.category_thresholds, config.pamr_steps) == (224, 112, (), 0)
-
-    class Options:
-        exif = "ignore"
-
-    assert deviations(benchmark, backbone, source, config, Options()) == ["not OpenAI's weights"]  # type: ignore[arg-type]
+    assert deviations(benchmark, backbone, setup) == ["not OpenAI's weights"]
     given = protocol_options(benchmark, backbone, SegmentationOptions(confidence_threshold=0.05))
-    config = segmenter_config(given, load_vocabulary(name), source, cuda=False)
-    assert deviations(benchmark, backbone, source, config, Options())[0].startswith("confidence threshold 0.05, not ")  # type: ignore[arg-type]
+    other = deviations(benchmark, backbone, replace(setup, segmentation=given))
+    assert other[0].startswith("confidence threshold 0.05, not ")
 
 
 @pytest.mark.parametrize(

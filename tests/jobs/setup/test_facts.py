@@ -55,7 +55,7 @@ def test_a_manifest_survives_its_file() -> None:
     options = LabelOptions(inputs=("in",), output="out", masks="png", limit=7)
     vocabulary, given = load_vocabulary("coco_stuff"), SegmentationOptions(confidence_threshold=0.3)
     source = find_model(ModelConfig(), cuda=False)
-    setup = LabelingSetup.of(options, source, given, ComputeConfig(), vocabulary, cuda=False)
+    setup = LabelingSetup(options, source, given, ComputeConfig(), vocabulary, cuda=False)
     manifest = setup.manifest()
     text = json.dumps(manifest.to_json(), indent=1, sort_keys=True)
     again = RunManifest.from_json(json.loads(text))
