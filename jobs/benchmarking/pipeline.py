@@ -32,7 +32,6 @@ from scclip.jobs.cli.options import OptionParser
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
-from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
@@ -109,10 +108,8 @@ def make_job(output: str, subject: Subject, options: BenchPipelineOptions, resou
         spec=spec,
         resources=resources,
         limits=ChunkLimits(images=options.chunk_size),
-        decode=DecodeConfig(),
         commit=functools.partial(commit_chunk, options=CommitOptions(dtype=categories.dtype)),
         finish=functools.partial(finish_unit, categories=coco.categories(categories), info={}),
-        done={},
     )
 
 

@@ -4,7 +4,7 @@ job = LabelJob(files=files, spec=spec, ..., commit=partial(commit_chunk, options
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import pyarrow as pa
@@ -43,13 +43,13 @@ class LabelJob:
     """Actors and the share of the cluster that every stage gets."""
     limits: ChunkLimits
     """Where chunks close."""
-    decode: DecodeConfig
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
     """How images are decoded."""
     commit: Commit
     """Writes the part of a labeled chunk."""
     finish: Finish
     """Turns the parts of a unit into its files."""
-    done: Mapping[int, set[int]]
+    done: Mapping[int, set[int]] = field(default_factory=dict)
     """Chunks that have a part already, by unit, as listed before the job began."""
     truth: str | None = None
     """Extension or column of the ground truth that travels with its image; labeling reads none."""
