@@ -25,10 +25,9 @@ def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
     a, b = compared_run(options.run_a), compared_run(options.run_b)
     classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
+    outputs = a.files.output, b.files.output
     if not pairs:
-        raise UserError(
-            f"{a.files.output} and {b.files.output} share no finished shard; compare runs over the same input"
-        )
+        raise UserError(f"{' and '.join(outputs)} share no finished shard; compare runs over the same input")
     if len(pairs) < max(len(a.units), len(b.units)):
         note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
         print(f"scclip compare: {note}", file=sys.stderr)
@@ -37,7 +36,7 @@ def compare(options: CompareOptions) -> int:
     print(as_json(drift, classes) if options.json else as_text(drift, classes))
     if options.output != "none":
         shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
-        replace(options.output, render_comparison(drift, classes, (a.files.output, b.files.output), *shown).encode())
+        replace(options.output, render_comparison(drift, classes, outputs, *shown).encode())
         if not options.json:
             print(f"page: {options.output}")
     return 0

@@ -13,7 +13,7 @@ from scclip.pipeline.evaluation.results import Evaluation, percent
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.gallery import EvaluationPainter, Picture, WorstImage, worst_images
-from scclip.pipeline.review.images import FAILED_IMAGE_COLUMNS, FailedImage, ReviewedRun, failed_images
+from scclip.pipeline.review.images import FailedImage, ReviewedRun, columns_of, failed_images
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.storage.files import join, replace
@@ -34,7 +34,7 @@ def write_page(
     run = read_run(files)
     painter = EvaluationPainter(run=ReviewedRun(files, run, units), truth=truth, scoring=scoring)
     worst, notes = painter.pictures(worst_images(files, units, scoring, pictures))
-    tables = (files.table("images", unit.number, FAILED_IMAGE_COLUMNS) for unit in units if evaluation.failed)
+    tables = (files.table("images", unit.number, columns_of(FailedImage)) for unit in units if evaluation.failed)
     failures = list(islice(chain.from_iterable(failed_images(table, SHOWN) for table in tables), SHOWN))
     html = render_evaluation(evaluation, worst, notes, failures, demo=run.model.model == "demo")
     replace(join(files.output, "report.html"), html.encode())

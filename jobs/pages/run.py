@@ -74,6 +74,7 @@ def facts(content: ReportContent) -> dict[str, str]:
     method += [f"attention {model.attention}"] if model.attention else []
     method += [f"without {', '.join(model.without)}"] if model.without else []
     window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
+    recorded = run.options.to_json().items()
     queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     return {
         "Output": redact(content.run.files.output),
@@ -86,9 +87,7 @@ def facts(content: ReportContent) -> dict[str, str]:
         "Queries": f"{queries:,}; templates {len(vocabulary.templates)}; logit scale {cut.logit_scale:g}",
         "Windows": f"short side {cut.short_side} px, {window}; PAMR steps {cut.pamr_steps}",
         "Thresholds": f"confidence {cut.confidence_threshold:g}, area {cut.area_threshold:g}",
-        "Options": named_values(
-            (name.replace("_", "-"), value) for name, value in run.options.to_json().items() if value
-        ),
+        "Options": named_values((name.replace("_", "-"), value) for name, value in recorded if value),
         "Versions": named_values(sorted(run.versions.items())),
     }
 

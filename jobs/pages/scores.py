@@ -3,13 +3,12 @@
 >>> html = render("run.html.j2", scores=score_view(evaluation), ...)     # scores.html.j2 lays it out
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from scclip.metrics import Confusion, iou, mean_iou, pixel_accuracy
-from scclip.pipeline.evaluation.results import Evaluation, mistakes, protocol_line
+from scclip.pipeline.evaluation.results import Evaluation, mistakes, number, protocol_line
 
 METHODS = {"scclip": "SC-CLIP", "maskclip": "MaskCLIP", "clip": "plain CLIP"}
 FAINTEST = 0.005  # share of a class's pixels below which a cell is left white
@@ -56,9 +55,9 @@ def score_view(evaluation: Evaluation) -> ScoreView:
     return ScoreView(
         evaluation=evaluation,
         titles=[title_of(variant) for variant in evaluation.matrices],
-        mean_ious=figures(map(mean_iou, matrices)),
-        accuracies=figures(map(pixel_accuracy, matrices)),
-        ious={c: figures(by_class[c]) for c in evaluation.names if not np.isnan(by_class[c]).all()},
+        mean_ious=[number(mean_iou(matrix)) for matrix in matrices],
+        accuracies=[number(pixel_accuracy(matrix)) for matrix in matrices],
+        ious={c: list(map(number, by_class[c].tolist())) for c in evaluation.names if not np.isnan(by_class[c]).all()},
         protocol=line[:1].upper() + line[1:],
         confusion=confusion_picture(evaluation),
         mistakes=mistakes(evaluation),
@@ -69,11 +68,6 @@ def title_of(variant: str) -> str:
     """A variant's name for people: `scclip-fusion` is SC-CLIP − fusion."""
     method = max((name for name in METHODS if variant.startswith(name)), key=len, default="")
     return METHODS.get(method, "") + variant[len(method) :].replace("+", " + ").replace("-", " − ")
-
-
-def figures(values: Iterable[float]) -> list[float | None]:
-    """The values with None for NaN."""
-    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def confusion_picture(evaluation: Evaluation) -> ConfusionPicture:

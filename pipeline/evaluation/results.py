@@ -96,7 +96,7 @@ def figures(matrix: IntArray, categories: list[int]) -> dict[str, object]:
 
 
 def number(value: float) -> float | None:
-    """NaN as JSON has it."""
+    """The value, or None for NaN: JSON has none."""
     return None if math.isnan(value) else value
 
 

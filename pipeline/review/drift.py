@@ -21,7 +21,7 @@ from scclip.pipeline.annotations.label_map import label_map
 from scclip.pipeline.annotations.schemas import SegmentRecord
 from scclip.pipeline.export.source import LABELED
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, ReviewedRun, image_refs
+from scclip.pipeline.review.images import ImageRef, ReviewedRun, columns_of, image_refs
 from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.storage.threads import map_threads
 
@@ -31,6 +31,7 @@ KEPT = 24  # images that changed most
 Counts = npt.NDArray[np.int64]
 ClassMap = npt.NDArray[np.int64]  # (H, W), indices of Classes.names
 TwoRuns = tuple[ReviewedRun, ReviewedRun]  # A and B with their finished units
+TwoImages = tuple[ImageRef, ImageRef]  # the same image in A and in B
 UnitSegments = Mapping[int | None, Sequence[SegmentRecord]]  # by image id
 
 
@@ -200,15 +201,13 @@ def compare_unit(runs: TwoRuns, pair: tuple[int, int], classes: Classes) -> Drif
 def labeled_images(files: RunFiles, unit: int) -> dict[tuple[str, int], ImageRef]:
     """The labeled images of a unit, by key and by how often the key came before."""
     labeled, seen = {}, Counter[str]()
-    for image in image_refs(files.table("images", unit, IMAGE_REF_COLUMNS, LABELED)):
+    for image in image_refs(files.table("images", unit, columns_of(ImageRef), LABELED)):
         labeled[image.key, seen[image.key]] = image
         seen[image.key] += 1
     return labeled
 
 
-def class_maps(
-    runs: TwoRuns, classes: Classes, segments: Sequence[UnitSegments], images: tuple[ImageRef, ImageRef]
-) -> list[ClassMap]:
+def class_maps(runs: TwoRuns, classes: Classes, segments: Sequence[UnitSegments], images: TwoImages) -> list[ClassMap]:
     """The label maps of an image in A and in B, from the segments of its unit in A and in B."""
     maps = []
     for run, indices, own, image in zip(runs, classes.indices, segments, images, strict=True):

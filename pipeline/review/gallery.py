@@ -30,7 +30,7 @@ from scclip.pipeline.inputs.readers.unit import read_encoded
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
 from scclip.pipeline.review.drift import ChangedImage, Classes, ClassMap, UnitSegments, class_maps
-from scclip.pipeline.review.images import IMAGE_REF_COLUMNS, ImageRef, ReviewedRun, image_refs
+from scclip.pipeline.review.images import ImageRef, ReviewedRun, columns_of, image_refs
 from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
@@ -52,7 +52,7 @@ PictureT = TypeVar("PictureT")
 Draw = Callable[[ChosenT, RGB, bytes | memoryview | None], PictureT]  # a picture from photo and file of the truth
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Choice:
     """An image chosen for one of its segments."""
 
@@ -219,7 +219,7 @@ def worst_images(files: RunFiles, units: Sequence[Unit], scoring: Scoring, count
     """
 
     def worst_of(unit: Unit) -> list[WorstImage]:
-        images = files.table("images", unit.number, [*IMAGE_REF_COLUMNS, "mean_iou"])
+        images = files.table("images", unit.number, [*columns_of(ImageRef), "mean_iou"])
         images = images.filter(pc.is_valid(pc.list_element(images["mean_iou"], 0)))
         scores = pc.list_element(images["mean_iou"], 0).to_pylist()
         return heapq.nsmallest(min(count, scoring.worst), map(WorstImage, scores, image_refs(images)))

@@ -1,6 +1,6 @@
 """A run and its images as reviews name them: those that are shown, and those that failed.
 
->>> images = image_refs(files.table("images", unit, IMAGE_REF_COLUMNS))
+>>> images = image_refs(files.table("images", unit, columns_of(ImageRef)))
 """
 
 import dataclasses
@@ -62,16 +62,17 @@ class FailedImage:
     error: str | None
 
 
-IMAGE_REF_COLUMNS = [field.name for field in dataclasses.fields(ImageRef)]
-FAILED_IMAGE_COLUMNS = [field.name for field in dataclasses.fields(FailedImage)]
+def columns_of(record: type) -> list[str]:
+    """The columns of images/ that a record of a review is read from: its fields."""
+    return [field.name for field in dataclasses.fields(record)]
 
 
 def image_refs(images: pa.Table) -> list[ImageRef]:
-    """The rows of a table with IMAGE_REF_COLUMNS."""
-    return records_of(images.select(IMAGE_REF_COLUMNS), ImageRef)
+    """The rows of a table that has the columns of ImageRef."""
+    return records_of(images.select(columns_of(ImageRef)), ImageRef)
 
 
 def failed_images(images: pa.Table, limit: int) -> list[FailedImage]:
-    """The first `limit` failed images of a table with FAILED_IMAGE_COLUMNS."""
+    """The first `limit` failed images of a table that has the columns of FailedImage."""
     failed = images.filter(pc.not_equal(images["status"], Status.OK)).slice(0, limit)
-    return records_of(failed.select(FAILED_IMAGE_COLUMNS), FailedImage)
+    return records_of(failed.select(columns_of(FailedImage)), FailedImage)

@@ -18,27 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scclip.pipeline.annotations.schemas import labeled_rows
-from scclip.pipeline.review.curation import (
-    IMAGE_COLUMNS,
-    SEGMENT_COLUMNS,
-    Curation,
-    CurationSums,
-    added,
-    conclude,
-    unit_curation,
-    vocabulary_queries,
-)
+from scclip.pipeline.annotations.schemas import labeled_rows, rows_of
+from scclip.pipeline.review import curation
+from scclip.pipeline.review.curation import Curation, CurationSums, MeasuredImage
 from scclip.pipeline.review.gallery import Choice, Picture, RunPainter
-from scclip.pipeline.review.images import (
-    FAILED_IMAGE_COLUMNS,
-    IMAGE_REF_COLUMNS,
-    FailedImage,
-    ImageRef,
-    ReviewedRun,
-    failed_images,
-    image_refs,
-)
+from scclip.pipeline.review.images import FailedImage, ImageRef, ReviewedRun, columns_of, failed_images, image_refs
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals, unit_totals
@@ -114,14 +98,14 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     pictured = set(spread(sample, limits.picture_units))
     candidates, sums = list[Choice](), CurationSums()
     for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):
-        content.confidence = added(content.confidence, one.confidence)
+        content.confidence = curation.added(content.confidence, one.confidence)
         content.failures += one.failures[: limits.failures - len(content.failures)]
         candidates += one.candidates
         sums += one.curation
     if sample:
-        queries, url = vocabulary_queries(run.manifest.vocabulary), join(files.output, "text_features.npy")
+        queries, url = curation.vocabulary_queries(run.manifest.vocabulary), join(files.output, "text_features.npy")
         features = np.load(io.BytesIO(read_bytes(url))) if exists(url) else None  # (Q, E)
-        content.curation = conclude(sums, run.names, content.totals, queries, features, limits.keep)
+        content.curation = curation.conclude(sums, run.names, content.totals, queries, features, limits.keep)
     painter = RunPainter(run=run, truth=truth, side=limits.side)
     pictures, content.notes = painter.pictures(choose(candidates, content.totals, limits.pictures))
     content.pictures = within_bytes(pictures, limits.picture_bytes)
@@ -161,14 +145,14 @@ class UnitSample:
 
 def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool) -> UnitSample:
     """Reads a unit's images and segments, without metadata and RLEs."""
-    names = {*IMAGE_COLUMNS, *IMAGE_REF_COLUMNS, *FAILED_IMAGE_COLUMNS}
+    names = {name for record in (MeasuredImage, ImageRef, FailedImage) for name in columns_of(record)}
     images = files.table("images", unit, sorted(names))
-    segments = files.table("segments", unit, [*SEGMENT_COLUMNS, "image_id", "area_fraction"])
+    segments = files.table("segments", unit, [*curation.SEGMENT_COLUMNS, "image_id", "area_fraction"])
     return UnitSample(
         confidence=segment_histograms(segments),
         failures=failed_images(images, limits.failures),
         candidates=picture_candidates(images, segments, limits) if pictured else [],
-        curation=unit_curation(images, segments),
+        curation=curation.unit_curation(images, segments),
     )
 
 
@@ -184,11 +168,8 @@ def picture_candidates(images: pa.Table, segments: pa.Table, limits: ReportLimit
     labeled = labeled_rows(images.filter(pc.field("index") < limits.first_images))
     refs = {image.image_id: image for image in image_refs(labeled)}
     own = segments.filter(pc.is_in(segments["image_id"], pa.array(list(refs), pa.int64())))
-    columns = (own[name].to_pylist() for name in ("image_id", "category_id", "mean_confidence", "area_fraction"))
-    choices = [
-        Choice(image=refs[image_id], category=category, confidence=confidence, area=area)
-        for image_id, category, confidence, area in zip(*columns, strict=True)
-    ]
+    rows = rows_of(own, "image_id", "category_id", "mean_confidence", "area_fraction")
+    choices = [Choice(refs[image_id], *measures) for image_id, *measures in rows]
     visible = {choice.category for choice in choices if choice.area >= SMALLEST}
     return [choice for choice in choices if choice.area >= SMALLEST or choice.category not in visible]
 
