@@ -48,6 +48,5 @@ EXAMPLE = """examples:
 
 def parser() -> OptionParser:
     """The options before --."""
-    return OptionParser(
-        "submit", "Run any verb on a Ray cluster: submit … -- VERB …", [ClusterOptions, SubmitOptions], EXAMPLE
-    )
+    groups = [ClusterOptions, SubmitOptions]
+    return OptionParser("submit", "Run any verb on a Ray cluster: submit … -- VERB …", groups, EXAMPLE)

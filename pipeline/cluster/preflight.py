@@ -123,10 +123,8 @@ def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str],
         until = time.monotonic() + 60 * minutes
         while not fits(resources):
             if time.monotonic() > until:
-                raise NoResources(
-                    f"no node with {wanted} came up in {minutes:g} min; see `ray status`, the node types' limits and "
-                    "quotas, or give --wait-for-resources more minutes"
-                )
+                remedy = "the node types' limits and quotas, or give --wait-for-resources more minutes"
+                raise NoResources(f"no node with {wanted} came up in {minutes:g} min; see `ray status`, {remedy}")
             time.sleep(1)
     finally:
         request_resources(bundles=[])

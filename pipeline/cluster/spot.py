@@ -9,7 +9,7 @@ takes the last by name: `gpu-spot` comes before `gpu-on-demand` while it can be 
 from numbers import Real
 from typing import Any
 
-from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
+from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer as ray_score
 
 
 def prefer_available(
@@ -26,9 +26,7 @@ def prefer_available(
     Returns:
         The score as a tuple, compared by its first items first; None where nothing fits the type.
     """
-    score = _default_utilization_scorer(
-        node_resources, resources, node_type, node_availability_summary=node_availability_summary
-    )
+    score = ray_score(node_resources, resources, node_type, node_availability_summary=node_availability_summary)
     if score is None:
         return None
     record = node_availability_summary.node_availabilities.get(node_type)

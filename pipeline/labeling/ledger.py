@@ -91,10 +91,8 @@ class AttemptLedger:
             history.explained = len(history.deaths)
         unexplained = [death for death in history.deaths[history.explained :] if death.node not in lost]
         if len(unexplained) > MOST_DEATHS:
-            raise TooManyDeaths(
-                f"the process of stage {work.stage} died {len(unexplained)} times over chunk {work.chunk} of unit "
-                f"{work.unit}; see to its memory and to the node's log"
-            )
+            what = f"died {len(unexplained)} times over chunk {work.chunk} of unit {work.unit}"
+            raise TooManyDeaths(f"the process of stage {work.stage} {what}; see to its memory and to the node's log")
 
     def alone(self, work: Work, image: int) -> None:
         """Announces the one image that is being processed from now on."""

@@ -107,10 +107,8 @@ def check_same(files: RunFiles, manifest: RunManifest) -> list[str]:
     for field in sorted(changed, key=precedence):
         was, is_now = before.get(field), now.get(field)
         if not field.startswith("versions.") or not same_but_patch(was, is_now):
-            raise RunMismatch(
-                f"{files.output} holds a run with {field} {shown(was)}, not {shown(is_now)}; "
-                "use the same or another OUTPUT"
-            )
+            what = f"holds a run with {field} {shown(was)}, not {shown(is_now)}"
+            raise RunMismatch(f"{files.output} {what}; use the same or another OUTPUT")
         warnings.append(f"{field.removeprefix('versions.')} was {was} when this run began and is {is_now} now")
     return warnings
 
