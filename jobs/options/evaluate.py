@@ -79,14 +79,8 @@ class EvaluateOptions:
 
     def as_label(self) -> LabelOptions:
         """What labeling calls the same options."""
-        return LabelOptions(
-            inputs=self.shards,
-            output=self.output,
-            exif=self.exif,
-            limit=self.limit,
-            chunk_size=self.chunk_size,
-            max_failed=self.max_failed,
-        )
+        same = {name: getattr(self, name) for name in ("output", "exif", "limit", "chunk_size", "max_failed")}
+        return LabelOptions(inputs=self.shards, **same)
 
 
 EXAMPLE = """examples:
