@@ -66,9 +66,8 @@ def labeling_text(estimate: Estimate, resources: Resources) -> str:
     """Returns the GPU-hours of all actors, or their CPU-hours where they use no GPU."""
     if estimate.actor_hours is None:
         return "not measured"
-    if resources.gpus_per_actor:
-        return f"about {estimate.actor_hours * resources.gpus_per_actor:.2g} GPU-hours"
-    return f"about {estimate.actor_hours * resources.threads:.2g} CPU-hours"
+    each, unit = (resources.gpus_per_actor, "GPU") if resources.gpus_per_actor else (resources.threads, "CPU")
+    return f"about {estimate.actor_hours * each:.2g} {unit}-hours"
 
 
 def time_text(estimate: Estimate, resources: Resources) -> str:

@@ -45,7 +45,6 @@ class Sample:
 class Estimate:
     """What all units will take."""
 
-    images: int
     windows: int
     cpu_hours: float
     actor_hours: float | None
@@ -115,7 +114,6 @@ def extrapolate(sample: Sample, images: int) -> Estimate:
     """The sample's figures for so many images."""
     factor = images / max(1, sample.images)
     return Estimate(
-        images=images,
         windows=round(sample.windows * factor),
         cpu_hours=sample.cpu_seconds * factor / 3600,
         actor_hours=None if sample.label_seconds is None else sample.label_seconds * factor / 3600,
