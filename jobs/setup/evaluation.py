@@ -117,7 +117,7 @@ def model_setup(
     def spec(files: RunFiles, resources: Resources) -> VariantsSpec:
         clip = load_clip(source)
         own = clip.visual().calibration  # without names there is one variant, as the model's own flags describe it
-        base = models.build_spec(clip, vocabulary, labeling.segmenter, resources, files)
+        base = labeling.actor_spec(clip, resources, files)
         return VariantsSpec(base=base, calibrations=tuple(variant(own, name) for name in options.variants) or (own,))
 
     scoring = scoring_of(options, vocabulary.categories, variants)

@@ -5,16 +5,19 @@ job = setup.job(setup.files, cluster)
 """
 
 import functools
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scclip.encoder.checkpoints import WeightsSource, load_clip
+import numpy as np
+
+from scclip.encoder.checkpoints import LoadedCLIP, WeightsSource, load_clip
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.models import build_spec, segmenter_config
+from scclip.jobs.setup.models import segmenter_config, wanted_threads
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -23,14 +26,17 @@ from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import ActorSpec, LabelJob
+from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest, VocabularyRecord, record
 from scclip.pipeline.run.totals import unit_totals
+from scclip.pipeline.storage.files import create, exists, join, read_bytes
 from scclip.pipeline.storage.retries import StorageUnavailable
 from scclip.segmentation.types import SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
@@ -103,7 +109,29 @@ class LabelingSetup:
         clip = load_clip(self.source)
         clip.visual()
         warn(create_run(files, self.manifest()))
-        return self.job_of(files, resources, build_spec(clip, self.vocabulary, self.segmenter, resources, files))
+        return self.job_of(files, resources, self.actor_spec(clip, resources, files))
+
+    def actor_spec(self, clip: LoadedCLIP, resources: Resources, files: RunFiles) -> LabelerSpec:
+        """Returns what an actor holds: text features, encoded now or read from the run, and the tower's arrays."""
+        visual, url = clip.visual(), join(files.output, "text_features.npy")
+        if exists(url):
+            features = np.load(io.BytesIO(read_bytes(url)))
+        else:
+            features = encode_queries(clip.model, clip.tokenizer, self.vocabulary)
+            buffer = io.BytesIO()
+            np.save(buffer, features)
+            create(url, buffer.getvalue())
+        empty, arrays = visual.to_arrays()
+        return LabelerSpec(
+            empty=empty,
+            arrays=arrays,
+            text_features=features,
+            query_category=self.vocabulary.query_category,
+            segmenter=replace(self.segmenter, mean=clip.mean, std=clip.std),
+            precision=clip.source.config.precision,
+            device=resources.device,
+            threads=wanted_threads() or resources.threads,
+        )
 
     def job_of(self, files: RunFiles, resources: Resources, spec: ActorSpec) -> LabelJob:
         """Returns the job that writes to `files` with actors that hold `spec`."""

@@ -1,7 +1,6 @@
-"""Turns options into what the actors hold: weights, vocabulary, text features. For every verb that runs a model."""
+"""Turns options into weights, vocabulary and segmentation. For every verb that runs a model."""
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -9,19 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 
-from scclip.encoder.checkpoints import LoadedCLIP, WeightsSource, find_weights, resolve_precision
+from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.options.label import SegmentationOptions
-from scclip.pipeline.cluster.resources import Resources
-from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import create, exists, info, join, open_stream, read_bytes
+from scclip.pipeline.storage.files import info, open_stream, read_bytes
 from scclip.segmentation.types import SegmenterConfig
-from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
@@ -114,32 +108,6 @@ def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
         config = replace(config, pretrained=str(fetch(config.pretrained)))
     source = find_weights(config)
     return replace(source, config=replace(source.config, precision=resolve_precision(config.precision, cuda)))
-
-
-def build_spec(
-    clip: LoadedCLIP, vocabulary: Vocabulary, segmenter: SegmenterConfig, resources: Resources, files: RunFiles
-) -> LabelerSpec:
-    """Returns what an actor holds: text features, encoded now or read from the run, and the vision tower's arrays."""
-    visual = clip.visual()
-    url = join(files.output, "text_features.npy")
-    if exists(url):
-        features = np.load(io.BytesIO(read_bytes(url)))
-    else:
-        features = encode_queries(clip.model, clip.tokenizer, vocabulary)
-        buffer = io.BytesIO()
-        np.save(buffer, features)
-        create(url, buffer.getvalue())
-    empty, arrays = visual.to_arrays()
-    return LabelerSpec(
-        empty=empty,
-        arrays=arrays,
-        text_features=features,
-        query_category=vocabulary.query_category,
-        segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
-        precision=clip.source.config.precision,
-        device=resources.device,
-        threads=wanted_threads() or resources.threads,
-    )
 
 
 def wanted_threads() -> int:
