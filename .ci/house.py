@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("scclip", "pipeline", "jobs")
 FILE_LINES, FOLDER_MODULES = 400, 14
-CODE_LINES = 11_600  # 11,551 stand; the goal is 11,500
+CODE_LINES = 11_500  # 11,478 stand
 LOOSE_PER_THOUSAND = 4  # dict[str, Any] and Mapping[str, Any] per thousand lines of any kind
 ROW_ACCESSES = 40  # row["…"]
 
