@@ -71,6 +71,7 @@ class GraphedTower:
     def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
         self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
         self.graphs = model.device.type == "cuda"
+        self.free: Any = torch.cuda.Event() if self.graphs else None  # recorded when the outputs have been copied
         self.forget()
 
     def forget(self) -> None:
@@ -95,9 +96,13 @@ class GraphedTower:
                 self._capture(pixels)
             if self.graph is None:
                 return self.model.encode_variants(pixels, self.variants)
+            current = torch.cuda.current_stream(self.model.device)
+            current.wait_event(self.free)  # another thread's stream may still read what the graph gave it
             self.pixels.copy_(pixels)
             self.graph.replay()
-            return [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
+            outputs = [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
+            self.free.record(current)
+            return outputs
 
     def _capture(self, pixels: Tensor) -> None:
         """Records the graph for this shape of pixels; where that fails it warns and goes on without a graph."""
