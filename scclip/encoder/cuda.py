@@ -27,6 +27,10 @@ CAPTURING = threading.Lock()  # a process records one graph at a time, and frees
 WARM_UPS = 3  # runs before a capture: libraries choose their kernels and allocate their workspaces then
 
 
+class TowerOutOfMemory(torch.OutOfMemoryError):
+    """A batch of windows does not fit the GPU's memory: fewer may."""
+
+
 class Uploader:
     """Copies uint8 arrays to the device through two pinned buffers, while the device computes."""
 
@@ -87,7 +91,16 @@ class GraphedTower:
 
         Returns:
             For each of the variants: features (B, N, E) and anomalous tokens (B,) int64.
+
+        Raises:
+            TowerOutOfMemory: the batch does not fit the GPU's memory.
         """
+        try:
+            return self._forward(pixels)
+        except torch.OutOfMemoryError as error:
+            raise TowerOutOfMemory(str(error)) from None
+
+    def _forward(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
         if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
             return self.model.encode_variants(pixels, self.variants)
         with self.lock, torch.inference_mode():

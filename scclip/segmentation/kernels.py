@@ -104,9 +104,7 @@ class Planes:
     """(samples,) float32: entropies in nats at every 8th row and column."""
 
 
-def crop_windows(
-    rgb: Tensor, rows: AxisTaps, cols: AxisTaps, levels: Tensor, windows: Tensor, first: int
-) -> None:
+def crop_windows(rgb: Tensor, rows: AxisTaps, cols: AxisTaps, levels: Tensor, windows: Tensor, first: int) -> None:
     """Resizes, normalises and cuts an image: (H, W, 3) uint8 → its windows from number `first` on, row by row.
 
     Args:

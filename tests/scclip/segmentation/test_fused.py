@@ -17,8 +17,8 @@ pytest.importorskip("triton")
 if torch.cuda.is_available():
     pytest.skip("tests/gpu runs the kernels themselves on this machine", allow_module_level=True)
 
-from scclip.segmentation import fused as fused_module  # noqa: E402
-from scclip.segmentation.fused import FusedSegmenter, groups_of  # noqa: E402
+from scclip.segmentation import fused as fused_module
+from scclip.segmentation.fused import FusedSegmenter, groups_of
 
 WINDOWS = {"short_side": 40, "window": 32, "stride": 24, "window_batch": 5}
 RANDOM = np.random.default_rng(5)
@@ -56,7 +56,9 @@ VOCABULARIES: dict[str, tuple[np.ndarray, Sequence[int], dict[str, Any]]] = {
 }
 
 
-def both(name: str, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], **changes: Any) -> tuple[Segmenter, FusedSegmenter]:
+def both(
+    name: str, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], **changes: Any
+) -> tuple[Segmenter, FusedSegmenter]:
     features, categories, options = VOCABULARIES[name]
     segmenter = Segmenter(tower(), features, list(categories), SegmenterConfig(**{**WINDOWS, **options, **changes}))
     return segmenter, FusedSegmenter(segmenter.model, segmenter._forward, segmenter._scorer, segmenter.config)
@@ -121,7 +123,10 @@ def test_equal_texts_tie_exactly() -> None:
     images = [picture(10, 40)]
     _, fused = both("equal texts", images, [(10, 40)])
     fused = FusedSegmenter(
-        fused.model, fused.forward, Segmenter(tower(), np.concatenate([text(20), text(20)]), [*range(21, 41), *range(1, 21)], fused.config)._scorer, fused.config
+        fused.model,
+        fused.forward,
+        Segmenter(tower(), np.concatenate([text(20), text(20)]), [*range(21, 41), *range(1, 21)], fused.config)._scorer,
+        fused.config,
     )
     ((found,),) = fused.segment(images, [(10, 40)], 5)
     assert (found.argmax <= 20).all() and (found.runner_up == found.argmax + 20).all() and not found.margin.any()
