@@ -1,10 +1,10 @@
-"""Segments images on a GPU without waiting for it: windows, maps and figures stay there until a group of images is done.
+"""Segments images on a GPU without waiting for it: windows and maps stay there until a group of images is done.
 
     fused = FusedSegmenter(model, forward, scorer, config)
     labels = fused.segment([image], [(375, 500)], window_batch=64)[0][0].labels
 
-An image costs one upload and four launches beside its share of the tower's batches. The maps of a group lie one behind
-the other, plane by plane, so that one copy brings each kind to the host, and tables can be made of them without another.
+An image costs one upload and four launches beside its share of the tower's batches. The maps of a group lie one
+behind the other, plane by plane: one copy brings each kind to the host, and tables can be made of them without another.
 
 Shapes: B windows of a batch, U distinct queries, M members, gh gw the patch grid of a window, G grid positions of all
 windows of an axis side by side, V variants, P pixels and S entropy samples of a group.
@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -228,7 +229,7 @@ class FusedSegmenter:
 class _Maps:
     """The maps of a group of images, plane by plane: each kind is one block of memory."""
 
-    def __init__(self, sizes: Sizes, variants: int, dtype: np.dtype, device: torch.device) -> None:
+    def __init__(self, sizes: Sizes, variants: int, dtype: npt.DTypeLike, device: torch.device) -> None:
         self.sizes, self.dtype = sizes, dtype
         self.pixels = [0, *itertools.accumulate(height * width for height, width in sizes)]
         samples = (-(-height // ENTROPY_STEP) * -(-width // ENTROPY_STEP) for height, width in sizes)
@@ -242,7 +243,10 @@ class _Maps:
         """Where the maps of an image go, by variant."""
         pixels, samples = slice(*self.pixels[index : index + 2]), slice(*self.samples[index : index + 2])
         size, variants = self.sizes[index], zip(self.categories, self.levels, self.entropy, strict=True)
-        return [kernels.Planes(size, c[:, pixels], l[:, pixels], e[samples]) for c, l, e in variants]
+        return [
+            kernels.Planes(size, categories[:, pixels], levels[:, pixels], entropy[samples])
+            for categories, levels, entropy in variants
+        ]
 
     def download(self, pictures: Sequence[_Picture], anomalies: Tensor) -> list[Segmentations]:
         """Waits for the device, once, and returns what each image's maps hold; arrays are views of common blocks.
@@ -256,16 +260,11 @@ class _Maps:
         if self.categories.is_cuda:
             torch.cuda.current_stream(self.categories.device).synchronize()
         categories, levels, entropy, tokens = (copy.numpy() for copy in copies)
-        planes = [
-            [*c.view(self.dtype), *l] for c, l in zip(categories, levels, strict=True)
-        ]  # labels, argmax, runner-up, confidence, margin
-        return [
-            tuple(
-                self._segmentation(picture, planes[variant], entropy[variant], tokens[variant])
-                for variant in range(len(planes))
-            )
-            for picture in pictures
+        variants = [
+            ([*of_categories.view(self.dtype), *of_levels], *rest)  # labels, argmax, runner-up, confidence, margin
+            for of_categories, of_levels, *rest in zip(categories, levels, entropy, tokens, strict=True)
         ]
+        return [tuple(self._segmentation(picture, *variant) for variant in variants) for picture in pictures]
 
     def _segmentation(
         self, picture: _Picture, planes: Sequence[np.ndarray], entropy: np.ndarray, tokens: np.ndarray

@@ -45,8 +45,9 @@ class AxisTaps:
 @functools.lru_cache(maxsize=1024)
 def axis_taps(source: int, windows: AxisWindows, device: torch.device) -> AxisTaps:
     """The taps of an axis of `source` pixels."""
-    taps = (tensor.to(device, torch.int32) for tensor in fixed_point_taps(windows.side, source, torch.device("cpu")))
-    return AxisTaps(*taps, torch.tensor(windows.starts, dtype=torch.int32, device=device))
+    taps = fixed_point_taps(windows.side, source, torch.device("cpu"))
+    low, high, weight, starts = (tensor.to(device, torch.int32) for tensor in (*taps, torch.tensor(windows.starts)))
+    return AxisTaps(low, high, weight, starts)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def crop_windows(rgb: Tensor, rows: AxisTaps, cols: AxisTaps, levels: Tensor, wi
 @triton.jit(
     do_not_specialize=["source_width", "columns", "first", "height", "width"], do_not_specialize_on_alignment=["out"]
 )
-def _crop_kernel(
+def _crop_kernel(  # type: ignore[no-untyped-def]
     rgb, top, bottom, down, row_starts, left, right, across, col_starts, levels, out,
     source_width, columns, first, height, width,
     BITS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
@@ -183,7 +184,7 @@ def write_maps(down: Tensor, strips: Strips, members: Members, allowed: Tensor, 
     do_not_specialize=["first_row", "width", "row_stride", "taps", "fallback", "ignore"],
     do_not_specialize_on_alignment=["labels", "argmax", "runner_up", "confidence", "margin", "entropy"],
 )
-def _score_kernel(
+def _score_kernel(  # type: ignore[no-untyped-def]
     down, column, weight, member_query, member_category, share, allowed, category_value, threshold,
     labels, argmax, runner_up, confidence, margin, entropy,
     first_row, width, row_stride, grid_stride, taps, members, fallback, ignore,
@@ -258,6 +259,6 @@ def _score_kernel(
 
 
 @triton.jit
-def _quantised(score):
+def _quantised(score):  # type: ignore[no-untyped-def]
     """round(255 · score), of halves the even one: adding 1.5 · 2^23 leaves no bits behind the point."""
     return ((score * 255.0 + 12582912.0) - 12582912.0).to(tl.uint8)
