@@ -1,6 +1,7 @@
 """Paths and settings every test shares."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_num_workers_soft_limit", "6")  # the workers of one job serve the next
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several threads on busy cores wait for each other at every operation
+
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported
 
 
 @pytest.fixture(scope="session")

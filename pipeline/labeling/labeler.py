@@ -17,7 +17,7 @@ from torch import nn
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.checkpoints import DTYPES
-from scclip.encoder.cuda import free_cache
+from scclip.encoder.cuda import TowerOutOfMemory, free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
 from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
@@ -62,7 +62,7 @@ class LabelerSpec:
         """The segmenter on its device; sets this process's threads."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
         model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)
         assert isinstance(model, SelfCalibratedCLIP)
         return Segmenter(model, self.text_features, self.query_category, self.segmenter, variants)
@@ -77,7 +77,9 @@ class Labeler:
         self.segmenter, self.halving = segmenter, threading.Lock()
         if segmenter.device.type == "cuda":  # finds its kernels and records its graph before the first chunks come
             side = segmenter.config.short_side
-            self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
+            (first,) = self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
+            if isinstance(first, Exception):
+                raise first  # every image would fail in the same way
 
     def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
@@ -121,14 +123,17 @@ class Labeler:
     def segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Result]:
         """Every image's labels in its own size, or the error it alone raises; DeviceLost where no other can succeed.
 
-        What does not fit the GPU's memory is tried again with half the windows a batch, down to one.
+        Where the tower does not fit the GPU's memory, the windows of a batch are halved, down to one; where the rest
+        does not, each image is tried alone.
         """
         batch = self.segmenter.config.window_batch
         results = self.try_segment(images, sizes)
-        if isinstance(results, torch.OutOfMemoryError) and self.halve_batch(batch):
+        if isinstance(results, TowerOutOfMemory) and self.halve_batch(batch):
             return self.segment(images, sizes)
         if isinstance(results, list):
             return results
+        if isinstance(results, torch.OutOfMemoryError):
+            free_cache()
         if len(images) == 1:
             return [results]
         pairs = zip(images, sizes, strict=True)

@@ -34,7 +34,7 @@ class ModelConfig:
     calibration: str | None = field(default=None, metadata={"travels": "file", "recorded": False})  # by its content
     """YAML file with the method's layers and thresholds, for towers without published settings."""
     precision: Precision = "auto"
-    """Arithmetic of the tower; auto is bf16 where the hardware has it, else float32."""
+    """Arithmetic of the tower; auto is fp16 on a GPU, bf16 on a CPU that has it, else float32."""
 
     def __post_init__(self) -> None:
         for name, kind in (("method", Method), ("precision", Precision)):

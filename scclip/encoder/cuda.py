@@ -27,6 +27,10 @@ CAPTURING = threading.Lock()  # a process records one graph at a time, and frees
 WARM_UPS = 3  # runs before a capture: libraries choose their kernels and allocate their workspaces then
 
 
+class TowerOutOfMemory(torch.OutOfMemoryError):
+    """A batch of windows does not fit the GPU's memory: fewer may."""
+
+
 class Uploader:
     """Copies uint8 arrays to the device through two pinned buffers, while the device computes."""
 
@@ -71,6 +75,7 @@ class GraphedTower:
     def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
         self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
         self.graphs = model.device.type == "cuda"
+        self.free: Any = torch.cuda.Event() if self.graphs else None  # recorded when the outputs have been copied
         self.forget()
 
     def forget(self) -> None:
@@ -86,7 +91,16 @@ class GraphedTower:
 
         Returns:
             For each of the variants: features (B, N, E) and anomalous tokens (B,) int64.
+
+        Raises:
+            TowerOutOfMemory: the batch does not fit the GPU's memory.
         """
+        try:
+            return self._forward(pixels)
+        except torch.OutOfMemoryError as error:
+            raise TowerOutOfMemory(str(error)) from None
+
+    def _forward(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
         if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
             return self.model.encode_variants(pixels, self.variants)
         with self.lock, torch.inference_mode():
@@ -95,9 +109,13 @@ class GraphedTower:
                 self._capture(pixels)
             if self.graph is None:
                 return self.model.encode_variants(pixels, self.variants)
+            current = torch.cuda.current_stream(self.model.device)
+            current.wait_event(self.free)  # another thread's stream may still read what the graph gave it
             self.pixels.copy_(pixels)
             self.graph.replay()
-            return [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
+            outputs = [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
+            self.free.record(current)
+            return outputs
 
     def _capture(self, pixels: Tensor) -> None:
         """Records the graph for this shape of pixels; where that fails it warns and goes on without a graph."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PREFILTER_FROM = 32  # queries from which looking for those that can win costs less than comparing them all
 ROUNDING = 1e-3  # in scaled logits: float32 rounding of the stitching is below 1e-5
+ENTROPY_STEP = 8  # the entropy is a mean over every 8th row and column: it needs all queries' probabilities
 MAP_ROWS = 256  # rows whose maps are made at once: int64 indices of a whole 12-megapixel image are 96 MB each
 
 
@@ -187,9 +188,8 @@ class QueryScorer:
         probability = (weighted - log_total[..., None]).exp_()
         return (log_total - (probability * logits).sum(-1)).clamp_min_(0)
 
-    def small_categories(self, best: Tensor) -> Tensor:
-        """The classes with at most `area_threshold` of all non-background pixels: (H, W) indices → (C,) bool."""
-        area = torch.bincount(best.flatten().long(), minlength=len(self.categories))
+    def small_categories(self, area: Tensor) -> Tensor:
+        """The classes with at most `area_threshold` of all non-background pixels: (C,) pixels of each → (C,) bool."""
         is_class = self.category_index != 0
         return is_class & (area <= self.config.area_threshold * area[is_class].sum())
 

@@ -13,9 +13,11 @@ which vocabularies of more than 254 classes get).
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,16 +27,19 @@ from torch import Tensor
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.cuda import GraphedTower, Uploader
 from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.errors import one_line
 from scclip.segmentation import windows
 from scclip.segmentation.lanes import Lanes
 from scclip.segmentation.refinement import refine
-from scclip.segmentation.scoring import PixelScores, QueryScorer, Tile
+from scclip.segmentation.scoring import ENTROPY_STEP, PixelScores, QueryScorer, Tile
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 from scclip.segmentation.windows import AxisWindows, Band
 
+if TYPE_CHECKING:
+    from scclip.segmentation.fused import FusedSegmenter
+
 BAND_PIXELS = 56  # of the resized image in a column band: a tile then reads 5 to 12 of 42 grid columns at 640 x 480
 GPU_TILES = 64  # times tile_mib: a GPU wants few large tiles
-ENTROPY_STEP = 8  # the entropy is a mean over every 8th row and column: it needs all queries' probabilities
 Sizes = Sequence[tuple[int, int]]  # height and width of each image
 Segmentations = tuple[Segmentation, ...]  # of one image, by each variant
 UNOBSERVED = contextlib.nullcontext()
@@ -96,6 +101,8 @@ class Segmenter:
         self._halo = self.config.pamr_steps * max(self.config.pamr_dilations)  # rows around a tile that PAMR reads
         self._lanes = Lanes()
         self._upload, self._forward = Uploader(model.device), GraphedTower(model, self.variants, self.config.window)
+        self._scorer = QueryScorer(self.text_features.to(model.device), self.query_category, self.config)
+        self._fused = self._find_fused() if model.device.type == "cuda" and not self.config.pamr_steps else None
         self._mean = torch.tensor(self.config.mean, device=model.device)[:, None, None]
         self._std = torch.tensor(self.config.std, device=model.device)[:, None, None]
 
@@ -118,8 +125,10 @@ class Segmenter:
 
     def segment_variants(self, images: Sequence[np.ndarray], sizes: Sizes | None = None) -> list[Segmentations]:
         """Labels images as `segment` does; returns one `Segmentation` for each image and variant."""
-        scorer = self._scorer()
+        scorer = self._scorer
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
+        if self._fused is not None:
+            return self._fused.segment(images, wanted, self.config.window_batch)
         pairs = list(zip(images, wanted, strict=True))
         results: dict[int, Segmentations] = {}
 
@@ -142,7 +151,7 @@ class Segmenter:
         Returns:
             The `Segmentation` of the first variant.
         """
-        scorer = self._scorer()
+        scorer = self._scorer
         return self._finish(self._encode_pixels(pixels, size, scorer), scorer)
 
     def cosine_logits(self, pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -155,14 +164,25 @@ class Segmenter:
         Returns:
             (Q, H, W) float32 in [-1, 1] on the model's device.
         """
-        scorer = self._scorer()
+        scorer = self._scorer
         cosines_HWU = torch.empty(*size, len(scorer.text_features), device=self.device)
         for tile in self._tiles(self._encode_pixels(pixels, size, scorer), scorer):
             cosines_HWU[tile.rows, tile.cols] = tile.logits
         return cosines_HWU.permute(2, 0, 1)[scorer.distinct_of_query]
 
-    def _scorer(self) -> QueryScorer:
-        return QueryScorer(self.text_features.to(self.device), self.query_category, self.config)
+    def _find_fused(self) -> "FusedSegmenter | None":
+        """The GPU's own path; None, with a warning, where Triton is missing or cannot compile here."""
+        try:
+            from scclip.segmentation.fused import FusedSegmenter
+
+            fused = FusedSegmenter(self.model, self._forward, self._scorer, self.config, lambda name: self.stage(name))
+            fused.compile()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            warnings.warn(f"labels are scored without the GPU's own kernels, slower: {one_line(error)}", stacklevel=3)
+            return None
+        return fused
 
     def _encode_pixels(self, pixels: Tensor, size: tuple[int, int], scorer: QueryScorer) -> _Image:
         image = self._prepare(pixels.reshape(pixels.shape[-3:]).to(self.device), size)
@@ -259,15 +279,17 @@ class Segmenter:
     def _guide(self, image: _Image) -> Tensor:
         """The resized normalised picture brought bilinearly to the original size: (3, H, W) float32."""
         sides = zip(image.size, image.pixels.shape[1:], strict=True)
-        rows, cols = (windows.whole_operator(*pair).to(self.device) for pair in sides)
+        rows, cols = (windows.bilinear_matrix(*pair).float().to(self.device) for pair in sides)
         return rows @ image.pixels.float() @ cols.T
 
     def _finish(self, image: _Image, scorer: QueryScorer, variant: int = 0) -> Segmentation:
         """Scores an encoded image and makes its maps; a second pass over the tiles if the area filter drops classes."""
         scores, entropy = self._score(image, scorer, None, variant)
-        dropped = scorer.small_categories(scores.best) if self.config.area_threshold else None
-        if dropped is not None and bool(dropped.any()):
-            scores, entropy = self._score(image, scorer, dropped, variant)
+        if self.config.area_threshold:
+            area = torch.bincount(scores.best.flatten().long(), minlength=len(scorer.categories))
+            dropped = scorer.small_categories(area)
+            if bool(dropped.any()):
+                scores, entropy = self._score(image, scorer, dropped, variant)
         anomalies = int(torch.stack([counts[variant] for counts in image.anomalies]).sum())
         with self.stage("maps"):
             maps = scorer.label_maps(scores)

@@ -79,7 +79,6 @@ def axis_windows(side: int, window: int, stride: int, patch: int) -> AxisWindows
     return AxisWindows(side, size, starts, size // patch)
 
 
-@functools.lru_cache(maxsize=64)  # at most 64 small matrices: 215 KB each for 640 pixels
 def stitch_operator(original: int, windows: AxisWindows) -> Tensor:
     """Matrix from the logits of the windows along an axis to original pixels: (original, G) float32.
 
@@ -98,10 +97,12 @@ def stitch_operator(original: int, windows: AxisWindows) -> Tensor:
     return torch.lerp(mean[low], mean[high], fraction[:, None]).float()
 
 
-@functools.lru_cache(maxsize=64)
-def whole_operator(original: int, patches: int) -> Tensor:
-    """Matrix from the grid to the original pixels in one interpolation (window 0): (original, patches) float32."""
-    return bilinear_matrix(original, patches).float()
+def axis_operator(original: int, windows: AxisWindows, whole: bool) -> Tensor:
+    """Matrix from the grid to original pixels, (original, G) float32.
+
+    It is `stitch_operator`, or with `whole` one interpolation of the only window's grid (window 0).
+    """
+    return bilinear_matrix(original, windows.patches).float() if whole else stitch_operator(original, windows)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Band:
     """(padded pixels, g) float32: the rows and columns of the axis's operator for this band."""
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)  # small: 30 to 215 KB for an axis of 640 pixels; inputs of many sizes need many
 def axis_bands(
     original: int, windows: AxisWindows, whole: bool, pixels: int, halo: int, device: torch.device
 ) -> tuple[Band, ...]:
@@ -132,8 +133,7 @@ def axis_bands(
         halo: pixels on either side that a band's refinement reads as well.
         device: where the bands are used.
     """
-    operator = whole_operator(original, windows.patches) if whole else stitch_operator(original, windows)
-    bands = []
+    operator, bands = axis_operator(original, windows, whole), []
     for start in range(0, original, pixels):
         inner = slice(start, min(start + pixels, original))
         padded = slice(max(0, inner.start - halo), min(original, inner.stop + halo))

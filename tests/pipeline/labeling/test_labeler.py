@@ -13,12 +13,13 @@ from PIL import Image
 from scclip.demo.scenes import scene
 from scclip.encoder.checkpoints import find_weights, load_clip
 from scclip.encoder.config import ModelConfig
+from scclip.encoder.cuda import TowerOutOfMemory
 from scclip.errors import DeviceLost
 from scclip.pipeline.annotations.label_map import LabeledImage
 from scclip.pipeline.annotations.schemas import records_of
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
-from scclip.pipeline.labeling.labeler import LabelerSpec
+from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
@@ -60,26 +61,40 @@ class SmallGPU:
     def segment_variants(
         self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
     ) -> list[tuple[Segmentation, ...]]:
-        if self.config.window_batch > self.room or any(image.shape[1] > self.width for image in images):
-            raise torch.OutOfMemoryError("no room")
+        if self.config.window_batch > self.room:
+            raise TowerOutOfMemory("no room for the windows")
+        if any(image.shape[1] > self.width for image in images):
+            raise torch.OutOfMemoryError("no room for the maps")
         self.inner.config = self.config
         return self.inner.segment_variants(images, sizes)
 
 
-def test_what_does_not_fit_the_memory_is_one_image_not_the_job(spec: LabelerSpec) -> None:
-    """The batch is halved until it fits, from several threads too; the others' labels are those of a larger memory."""
+@pytest.mark.parametrize("room", [1, 2])
+def test_what_does_not_fit_the_memory_is_one_image_not_the_job(spec: LabelerSpec, room: int) -> None:
+    """The batch is halved until it fits, from several threads too, and no image's maps halve it further.
+
+    The others' labels are those of a larger memory.
+    """
     labeler = spec.start()
     images = [scene(seed, 96, width)[0] for seed, width in enumerate((128, 160, 128))]
     sizes = [image.shape[:2] for image in images]
     whole = labeler.segment(images, sizes)
-    labeler.segmenter = small = SmallGPU(labeler.segmenter, room=1, width=140)  # type: ignore[assignment]
+    labeler.segmenter = small = SmallGPU(labeler.segmenter, room=room, width=140)  # type: ignore[assignment]
     with ThreadPoolExecutor(2) as threads:
         first, second = (each.result() for each in [threads.submit(labeler.segment, images, sizes) for _ in range(2)])
-    assert small.config.window_batch == 1
+    assert small.config.window_batch == room
     for outcomes in (first, second):
         assert isinstance(outcomes[1], torch.OutOfMemoryError) and outcomes[1].__traceback__ is None
         for place in (0, 2):
             np.testing.assert_array_equal(outcomes[place][0].labels, whole[place][0].labels)  # type: ignore[index]
+
+
+def test_a_gpu_that_cannot_label_one_image_starts_no_actor(spec: LabelerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = SmallGPU(spec.build(), room=0, width=140)
+    small.device = torch.device("cuda")
+    monkeypatch.setattr(Labeler, "device_lost", lambda self: False)
+    with pytest.raises(TowerOutOfMemory):
+        Labeler(small)  # type: ignore[arg-type]
 
 
 def test_a_lost_gpu_is_no_image_s_fault(spec: LabelerSpec, monkeypatch: pytest.MonkeyPatch) -> None:
