@@ -22,9 +22,9 @@ from torch import Tensor
 from scclip.segmentation.scoring import ENTROPY_STEP, QueryScorer
 from scclip.segmentation.windows import RESIZE_BITS, AxisWindows, axis_operator, fixed_point_taps
 
-STRIP = 32  # pixels of a row in one program
-TAPS = 16  # grid columns that one product takes in
-MOST_MEMBERS = 128  # members whose logits a program holds at once
+STRIP = 32  # pixels of a row in one program: one for each thread, so that nothing is exchanged between threads
+BLOCK = 32  # members whose logits a thread holds at once
+WARPS = 1
 CROP_ROWS, CROP_COLS = 16, 64  # pixels of a window in one program
 
 
@@ -57,7 +57,7 @@ class Strips:
     column: Tensor
     """(strips, T) int32 grid column, padded with 0."""
     weight: Tensor
-    """(strips · STRIP, T) float32, padded with 0."""
+    """(strips, T, STRIP) float32, padded with 0."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -66,12 +66,11 @@ def strips(width: int, windows: AxisWindows, whole: bool, device: torch.device) 
     operator = axis_operator(width, windows, whole)
     groups = operator.split(STRIP)
     used = [group.any(0).nonzero().flatten() for group in groups]
-    taps = -(-max(map(len, used)) // TAPS) * TAPS
-    column = torch.zeros(len(groups), taps, dtype=torch.int32)
-    weight = torch.zeros(len(groups) * STRIP, taps)
+    taps = max(map(len, used))
+    column, weight = torch.zeros(len(groups), taps, dtype=torch.int32), torch.zeros(len(groups), taps, STRIP)
     for number, (group, columns) in enumerate(zip(groups, used, strict=True)):
         column[number, : len(columns)] = columns
-        weight[number * STRIP : number * STRIP + len(group), : len(columns)] = group[:, columns]
+        weight[number, : len(columns), : len(group)] = group[:, columns].T
     return Strips(column.to(device), weight.to(device))
 
 
@@ -89,7 +88,8 @@ class Members:
         self.value, self.threshold = scorer.category_index.int(), scorer.thresholds
         self.fallback = 0 if scorer.categories[0] == 0 else scorer.ignore
         self.ignore = scorer.ignore
-        self.block = max(16, min(MOST_MEMBERS, 1 << (len(self.query) - 1).bit_length()))
+        self.plain = scorer.direct and not scorer.repeated
+        """Whether each query is a category of its own."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def write_maps(down: Tensor, strips: Strips, members: Members, allowed: Tensor, 
         members.value, members.threshold, labels, argmax, runner_up, confidence, margin, planes.entropy,
         row, width, down.stride(0), down.stride(1), strips.column.shape[1], len(members.query),
         members.fallback, members.ignore,
-        STRIP=STRIP, TAPS=TAPS, BLOCK=members.block, STEP=ENTROPY_STEP, num_warps=4,
+        PLAIN=members.plain and allowed is members.all_allowed, STRIP=STRIP, BLOCK=BLOCK, STEP=ENTROPY_STEP,
+        num_warps=WARPS,
     )  # fmt: skip
 
 
@@ -188,11 +189,12 @@ def _score_kernel(  # type: ignore[no-untyped-def]
     down, column, weight, member_query, member_category, share, allowed, category_value, threshold,
     labels, argmax, runner_up, confidence, margin, entropy,
     first_row, width, row_stride, grid_stride, taps, members, fallback, ignore,
-    STRIP: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
+    PLAIN: tl.constexpr, STRIP: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     row, strip = tl.program_id(0), tl.program_id(1)
-    pixel, tap = tl.arange(0, STRIP), tl.arange(0, TAPS)
+    pixel, grid = tl.arange(0, STRIP), down + row * row_stride
     far: tl.constexpr = 2147483647
+    never: tl.constexpr = -1e30  # below every logit, and finite: its product with 0 is 0
     highest = tl.full([STRIP], -float("inf"), tl.float32)  # of the logits so far: the softmax is summed relative to it
     total, moment = tl.zeros([STRIP], tl.float32), tl.zeros([STRIP], tl.float32)
     top = tl.full([STRIP], -float("inf"), tl.float32)
@@ -201,31 +203,30 @@ def _score_kernel(  # type: ignore[no-untyped-def]
     for start in range(0, members, BLOCK):
         member = start + tl.arange(0, BLOCK)
         inside = member < members
-        query = tl.load(member_query + member, mask=inside, other=0)
-        logits = tl.zeros([STRIP, BLOCK], tl.float32)
-        for step in range(0, taps, TAPS):
-            columns = tl.load(column + strip * taps + step + tap)
-            weights = tl.load(weight + (strip * STRIP + pixel)[:, None] * taps + step + tap[None, :])
-            values = tl.load(
-                down + row * row_stride + columns[:, None] * grid_stride + query[None, :],
-                mask=inside[None, :], other=0.0,
-            )  # fmt: skip
-            logits = tl.dot(weights, values, logits, input_precision="ieee")
-        counted = tl.load(share + member, mask=inside, other=0.0)[None, :]
-        bound = tl.maximum(highest, tl.max(tl.where(counted > 0, logits, -float("inf")), 1))
-        part = tl.where(counted > 0, counted * tl.exp(logits - bound[:, None]), 0.0)
-        keep = tl.exp(highest - bound)
-        total = total * keep + tl.sum(part, 1)
-        moment = moment * keep + tl.sum(part * logits, 1)
+        query, category = member, member
+        if not PLAIN:
+            query = tl.load(member_query + member, mask=inside, other=0)
+            category = tl.load(member_category + member, mask=inside, other=far)
+        logits = tl.zeros([BLOCK, STRIP], tl.float32)
+        for tap in range(taps):
+            weights = tl.load(weight + (strip * taps + tap) * STRIP + pixel)
+            values = tl.load(grid + tl.load(column + strip * taps + tap) * grid_stride + query, mask=inside, other=0.0)
+            logits += values[:, None] * weights[None, :]
+        logits = tl.where(inside[:, None], logits, never)
+        bound = tl.maximum(highest, tl.max(logits, 0))
+        part, keep = tl.exp(logits - bound[None, :]), tl.exp(highest - bound)
+        contest = logits
+        if not PLAIN:
+            part *= tl.load(share + member, mask=inside, other=0.0)[:, None]
+            contest = tl.where((tl.load(allowed + member, mask=inside, other=0) != 0)[:, None], logits, never)
+        total = total * keep + tl.sum(part, 0)
+        moment = moment * keep + tl.sum(part * logits, 0)
         highest = bound
-        category = tl.load(member_category + member, mask=inside, other=far)[None, :]
-        may_win = tl.load(allowed + member, mask=inside, other=0) != 0
-        contest = tl.where(may_win[None, :], logits, -float("inf"))
-        first = tl.max(contest, 1)
-        first_category = tl.min(tl.where(contest == first[:, None], category, far), 1)  # of equals the lowest
-        rest = tl.where(category == first_category[:, None], -float("inf"), contest)
-        other = tl.max(rest, 1)
-        other_category = tl.min(tl.where(rest == other[:, None], category, far), 1)
+        first = tl.max(contest, 0)
+        first_category = tl.min(tl.where(contest == first[None, :], category[:, None], far), 0)  # of equals the lowest
+        rest = tl.where(category[:, None] == first_category[None, :], never, contest)
+        other = tl.max(rest, 0)
+        other_category = tl.min(tl.where(rest == other[None, :], category[:, None], far), 0)
         # The two best of both: equals of an earlier block stay in front, and a category is not its own runner-up.
         wins, same = first > top, first_category == top_category
         one = tl.where(wins & (same == 0), top, second)
