@@ -51,6 +51,8 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         raise FilesystemMissing(f"{redact(url)} is on no filesystem of fsspec: {error}; check the URL") from None
     if options:
         fs.retries = 1  # s3fs' own attempts
+    if "::" in url and not str(path).startswith(fs.root_marker):  # fsspec's memory:// takes it for a chain
+        path = fs.root_marker + path
     return fs, str(path)
 
 
