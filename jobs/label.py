@@ -63,7 +63,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(setup)
         cluster.start()
-        samples = [unit.urls[0] for unit in (new or known)[:1] if unit.size >= 0]
+        samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
         check_storage(files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)

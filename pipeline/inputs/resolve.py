@@ -190,7 +190,7 @@ def _others(name: str, listed: Listing) -> Mapping[str, str]:
             if marker.path == RUN:
                 raise InputError(f"input {redact(name)} is the output of a run; name the run's own input")
             if marker.path != EXPORT:  # an export that is the input itself is what the user asks for
-                found[marker.url.removesuffix(base)] = "files of runs" if base == RUN else "files of exports"
+                found[marker.url.removesuffix(base)] = "in a run's folder" if base == RUN else "in an export's folder"
     return found
 
 

@@ -75,11 +75,6 @@ class Unit:
         """What holds its images: the image files, or the unit itself for a shard."""
         return self.files or (self,)
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The files that it reads."""
-        return tuple(file.url for file in self.files) or (self.url,)
-
 
 PLAN_SCHEMA = pa.schema(_columns(Unit))
 _PATHS = ("url", "target")  # columns that hold names of files, which need not be UTF-8
