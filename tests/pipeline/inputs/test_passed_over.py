@@ -20,9 +20,13 @@ from odd_inputs import (
 )
 from odd_tables import CAFE, CAFE_BYTES, write_parquet
 
+from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.readers import image_files
 from scclip.pipeline.inputs.resolve import InputError
+from scclip.pipeline.inputs.units import PlannedFile, Unit
+from scclip.pipeline.storage.retries import StorageError
 
 HELPERS = Path(__file__).parents[2] / "helpers"
 
@@ -157,3 +161,21 @@ print(ascii(sorted(pictures_of(sys.argv[1] + "/in"))), len(rows_of(plan_units([s
         command = [sys.executable, "-c", code, str(tmp_path), encoding]
         said.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert said[0] == said[1] == f"{sorted(['é', CAFE])!a} 2\n"
+
+
+def test_a_web_server_that_fails_costs_a_row_and_a_store_ends_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(url: str, **options: int) -> bytes:
+        raise StorageError(f"cannot read {url}: 403")
+
+    monkeypatch.setattr(image_files, "difference", lambda file: None)
+    monkeypatch.setattr(image_files, "read_bytes", fail)
+
+    def read(url: str) -> list[EncodedImage]:
+        files = (PlannedFile(url, 3, "", "a", "a.png"),)
+        unit = Unit(kind="files", url="", size=3, version="", files=files)
+        return list(image_files.ImageFilesReader().read(unit, ResumePoint(), None))
+
+    (image,) = read("https://host/a.png")
+    assert image.status == "unreadable" and "403" in str(image.error)
+    with pytest.raises(StorageError):
+        read("s3://bucket/a.png")
