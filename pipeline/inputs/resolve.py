@@ -66,7 +66,7 @@ def resolve(name: str, search: Search) -> list[Unit]:
         InputError: the input does not exist, holds nothing to label, or is of an unknown kind.
     """
     names = _alternatives(name)
-    if len(names) > 1:
+    if names != [name]:
         return [draft for each in names for draft in resolve(each, search)]
     url = canonical(name)
     ending = _path(url).lower()
@@ -102,14 +102,21 @@ def canonical(name: str) -> str:
 
 
 def _alternatives(name: str) -> list[str]:
-    """What the braces in a name stand for; the name itself where a file has it."""
+    """What the braces in a name stand for, behind the part of it that is the name of a file or folder."""
+    start = 0
+    while (close := name.find("}", start)) >= 0:
+        slash = name.find("/", close)
+        end = slash if slash >= 0 else len(name)
+        if not storage.exists(canonical(name[:end])):
+            break
+        start = end
     try:
-        names = list(itertools.islice(expand_braces(name), MAX_NAMES + 1))
+        names = list(itertools.islice(expand_braces(name[start:]), MAX_NAMES + 1))
     except ValueError as error:
         raise InputError(f"input {redact(name)}: {error}; give a text list") from None
     if len(names) > MAX_NAMES:
         raise InputError(f"input {redact(name)}: its braces stand for more than {MAX_NAMES:,} names; give a text list")
-    return names if len(names) > 1 and not storage.exists(canonical(name)) else [name]
+    return [name[:start] + each for each in names]
 
 
 def _path(url: str) -> str:
