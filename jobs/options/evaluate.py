@@ -36,6 +36,8 @@ class EvaluateOptions:
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
     exif: Literal["ignore", "apply"] = "ignore"
     """Leave pictures as they are stored, as their truth is, or turn them as their EXIF orientation says."""
+    image_column: str | None = option(None, travels="word")
+    """Column of Parquet files that holds the images [image, jpg, png, … whichever there is]."""
     limit: int | None = None
     """Evaluate the first N images only."""
     chunk_size: int | None = None
@@ -79,7 +81,10 @@ class EvaluateOptions:
 
     def as_label(self) -> LabelOptions:
         """What labeling calls the same options."""
-        same = {name: getattr(self, name) for name in ("output", "exif", "limit", "chunk_size", "max_failed")}
+        same = {
+            name: getattr(self, name)
+            for name in ("output", "exif", "image_column", "limit", "chunk_size", "max_failed")
+        }
         return LabelOptions(inputs=self.shards, **same)
 
 

@@ -11,8 +11,18 @@ extension.
 """
 
 import functools
+import importlib.util
+import re
+from collections.abc import Iterator
 
-IMAGE_EXTENSIONS = frozenset(["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif"])
+from PIL import features
+
+IMAGE_EXTENSIONS = frozenset(
+    ["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif"]
+    + (["avif"] if features.check("avif") else [])
+    + (["heic", "heif"] if importlib.util.find_spec("pillow_heif") else [])
+)
+MAX_NAMES = 10**6  # that braces may stand for
 SIDECAR_TAGS = frozenset(["seg", "mask", "label", "depth", "argmax", "conf"])
 METADATA_EXTENSIONS = frozenset(["json", "txt", "caption", "cls"])
 
@@ -50,3 +60,28 @@ def is_image(name: str, truth: str | None = None) -> bool:
     """True for the name of an image that is to be labeled, False for ground truth with extension `truth`."""
     extension = split_name(name, truth)[1]
     return extension in IMAGE_EXTENSIONS and not (truth and extension == normalize_extension(truth))
+
+
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+def expand_braces(name: str) -> Iterator[str]:
+    """The names that braces stand for, as WebDataset writes them: `{00000..00009}.tar`, `{a,b}/c.png`.
+
+    Raises:
+        ValueError: they are more than MAX_NAMES.
+    """
+    match = _BRACES.search(name)
+    if not match:
+        yield name
+        return
+    first, last, words = match.groups()
+    if words is None:
+        if abs(int(last) - int(first)) >= MAX_NAMES:
+            raise ValueError(f"{match[0]} stands for more than {MAX_NAMES:,} names")
+        step = 1 if int(first) <= int(last) else -1
+        choices = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + step, step)]
+    else:
+        choices = words.split(",")
+    for choice in choices:
+        yield from expand_braces(name[: match.start()] + choice + name[match.end() :])

@@ -13,7 +13,8 @@ from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.units import PlannedFile, Unit, difference
-from scclip.pipeline.storage.files import read_bytes
+from scclip.pipeline.storage.files import is_http, read_bytes
+from scclip.pipeline.storage.retries import StorageError
 
 FILES_PER_UNIT = 256
 FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
@@ -52,12 +53,16 @@ class ImageFilesReader:
 
 def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
     image = EncodedImage(index=index, key=file.key, file_name=file.file_name)
-    problem = difference(file)
-    if not problem:
-        try:
+    try:
+        problem = difference(file)
+        if not problem:
             image.data = read_bytes(file.url, expected_size=file.size)
-        except PermissionError as error:
-            problem = Status.UNREADABLE, str(error)
+    except PermissionError as error:
+        problem = Status.UNREADABLE, str(error)
+    except StorageError as error:
+        if not is_http(file.url):  # every file of a web server has faults of its own, those of a store are of all files
+            raise
+        problem = Status.UNREADABLE, str(error)
     if problem:
         image.status, image.error = problem
     elif truth:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scclip.pipeline.inputs.names import split_name
+from scclip.pipeline.inputs.names import expand_braces, split_name
 from scclip.pipeline.inputs.plan import count_images, plan_units
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.inputs.units import Unit, plan_from_table, plan_to_table
@@ -169,3 +169,27 @@ def test_the_rule_of_names() -> None:
         "a/x",
         "gt.tif",
     )
+
+
+def test_braces_stand_for_names_unless_a_file_or_folder_has_them(tmp_path: Path) -> None:
+    expected = {
+        "{00008..00011}": ["00008", "00009", "00010", "00011"],
+        "{3..1}x": ["3x", "2x", "1x"],
+        "{7..7}": ["7"],
+        "{a,b}{1,2}": ["a1", "a2", "b1", "b2"],
+        "{a,}/c": ["a/c", "/c"],
+        "{a}": ["{a}"],
+        "a{1..b}": ["a{1..b}"],
+    }
+    assert {name: list(expand_braces(name)) for name in expected} == expected
+    for folder in ("{a,b}", "a", "b"):
+        storage.create(f"{tmp_path}/{folder}/1.jpg", b"x")
+    assert [unit.url for unit in plan_units([f"{tmp_path}/{{a,b}}/*.jpg"])] == [f"{tmp_path}/{{a,b}}"]
+    (unit,) = plan_units([f"{tmp_path}/{{a,b}}/{{1..1}}.jpg"])
+    assert unit.url == f"{tmp_path}/{{a,b}}"
+    storage.remove([f"{tmp_path}/{{a,b}}/1.jpg"], prune=True)
+    (unit,) = plan_units([f"{tmp_path}/{{a,b}}/{{1..1}}.jpg"])
+    assert [file.url for file in unit.files] == [f"{tmp_path}/a/1.jpg", f"{tmp_path}/b/1.jpg"]
+    for name in ("{0..1000000}", "{0..999}{0..999}{0..1}"):
+        with pytest.raises(InputError, match="more than 1,000,000 names"):
+            plan_units([name])
