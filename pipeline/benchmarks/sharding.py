@@ -25,6 +25,7 @@ from scclip.pipeline.benchmarks.label_ids import convert
 from scclip.pipeline.benchmarks.shapes import paint
 from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.cluster.ray_data import configure_ray_data
+from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.headers import header_size
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.storage import files as storage
@@ -117,6 +118,10 @@ def members(sample: Sample, skipped: Skipped | None = None) -> dict[str, bytes]:
     truth = storage.read_bytes(sample.truth) if sample.shapes is None else b""
     try:
         size = header_size(image) or Image.open(io.BytesIO(image)).size
+        if size[0] * size[1] > DecodeConfig.max_pixels:
+            raise ValueError(
+                f"{size[0]} × {size[1]} pixels by its header; at most {DecodeConfig.max_pixels:,} are read"
+            )
         annotation = draw(sample, truth, size, Skipped() if skipped is None else skipped)
     except Exception as error:  # Pillow's plugins raise anything on bad bytes
         raise UnusableSample(f"{sample.key}: {one_line(error)}") from None
