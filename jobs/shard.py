@@ -37,7 +37,7 @@ def shard(options: ShardOptions) -> int:
             try:
                 for done in write_shards(samples, output, prefix, options.images):
                     written += done.samples
-                    skipped.include(done.skipped.kinds)
+                    skipped.update(done.skipped)
                     bar.update(done.samples + done.skipped.count(UNUSABLE))
             except ray.exceptions.RayError as error:
                 raise JobFailed(f"{cause(error)}; finished shards are kept, the same command again goes on") from error

@@ -117,12 +117,12 @@ def identity(value: object) -> Identity | None:
 
     None for whatever else.
     """
+    if type(value) is int:
+        return value
     if isinstance(value, str):
         number = re.fullmatch(r"(-?[0-9]{1,18})(?:\.0*)?", value.strip())
         return int(number[1]) if number else value.strip() or None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def by_id(entry: CocoEntry) -> tuple[bool, Identity | None]:

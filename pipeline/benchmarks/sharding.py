@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scclip.errors import one_line
 from scclip.pipeline.annotations.png import png, read_plane, read_samples
@@ -124,7 +124,8 @@ def members(sample: Sample, skipped: Skipped | None = None) -> dict[str, bytes]:
             )
         annotation = draw(sample, truth, size, Skipped() if skipped is None else skipped)
     except Exception as error:  # Pillow's plugins raise anything on bad bytes
-        raise UnusableSample(f"{sample.key}: {one_line(error)}") from None
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+        raise UnusableSample(f"{sample.key}: {reason}") from None
     metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
     return {
         f"{sample.key}.{suffix}": image,

@@ -6,13 +6,12 @@
 'skipped: annotations without a shape: 1 (id 9001)'
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Skipped:
-    """Kinds of things that were left out. What several tasks skipped is added up by `include`."""
+    """Kinds of things that were left out. What several tasks skipped is added up by `update`."""
 
     kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Kind → how many, and the first of them."""
@@ -22,9 +21,9 @@ class Skipped:
         known, first = self.kinds.get(kind, (0, example))
         self.kinds[kind] = known + count, first
 
-    def include(self, kinds: Mapping[str, tuple[int, str]]) -> None:
-        """Counts what another one has, given as its `kinds`."""
-        for kind, (count, example) in kinds.items():
+    def update(self, other: "Skipped") -> None:
+        """Counts what another one has, which comes after this."""
+        for kind, (count, example) in other.kinds.items():
             self.add(kind, example, count)
 
     def count(self, kind: str) -> int:
