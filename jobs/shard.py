@@ -26,7 +26,7 @@ from scclip.vocabulary.vocabulary import Vocabulary
 
 
 def shard(options: ShardOptions) -> int:
-    """Writes the shards; returns 0. What the ground truth holds beyond its images and classes is skipped and said."""
+    """Writes the shards; returns 0. What cannot be used is skipped, and one line says how much of which kind."""
     source, output, skipped = options.source.rstrip("/"), options.output.rstrip("/"), Skipped()
     samples = find_samples(options, source, output, skipped)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
@@ -57,10 +57,10 @@ def find_samples(options: ShardOptions, source: str, output: str, skipped: Skipp
         return list_samples(options.dataset, source)
     background = options.unlabelled == "background"
     samples, classes = coco_samples(source, str(options.truth), background=background, skipped=skipped)
-    url, vocabulary = join(output, "classes.txt"), write_text(classes).encode("utf-8", "replace")
-    create_anew(url, vocabulary)
+    vocabulary = write_text(classes).encode("utf-8", "replace")
+    create_anew(join(output, "classes.txt"), vocabulary)
     try:
-        Vocabulary.parse(vocabulary, url)
+        Vocabulary.parse(vocabulary, "classes.txt")
     except VocabularyError as error:
         warn([f"{error}; before it is used as a vocabulary, rename this category in {options.truth}"], "shard")
     return samples

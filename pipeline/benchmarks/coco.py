@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from scclip.pipeline.benchmarks.downloads import Sample, refuse_missing
 from scclip.pipeline.benchmarks.label_ids import table
-from scclip.pipeline.benchmarks.shapes import Shape
+from scclip.pipeline.benchmarks.shapes import SHAPELESS, Shape
 from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.inputs.names import split_name
 from scclip.pipeline.inputs.resolve import InputError
@@ -53,7 +53,7 @@ def coco_samples(
         annotations: the JSON, instances or panoptic.
         background: True makes pixels without annotation class 0, and the classes count from 1; False ignores these
             pixels, and the classes count from 0.
-        skipped: here the annotations of no image and of no category are counted.
+        skipped: here the annotations that cannot be used are counted.
 
     Raises:
         InputError: the file is neither instances nor panoptic, names files that are missing, or none of its
@@ -133,13 +133,15 @@ def by_id(entry: CocoEntry) -> tuple[bool, Identity | None]:
 def group(
     document: CocoDocument, indices: Container[Identity | None], skipped: Skipped
 ) -> dict[Identity | None, list[CocoEntry]]:
-    """The annotations of each image, by its id; those of no image and of no category are skipped."""
+    """The annotations of each image, by its id; those of no image, of no category and without a shape are skipped."""
     by_image: dict[Identity | None, list[CocoEntry]] = {image["id"]: [] for image in document["images"]}
     for entry in document["annotations"]:
         if entry["image_id"] not in by_image:
             skipped.add("annotations of no image", f"id {entry['id']}")
         elif "segments_info" not in entry and entry["category_id"] not in indices:
             skipped.add("annotations of no category", f"id {entry['id']} has an unknown {entry['category_id']}")
+        elif "segments_info" not in entry and not entry.get("segmentation"):  # as where there are only boxes
+            skipped.add(SHAPELESS, f"id {entry['id']}")
         else:
             by_image[entry["image_id"]].append(entry)
     return by_image

@@ -18,6 +18,7 @@ from scclip.pipeline.annotations.rle import decode, unpack_counts
 from scclip.pipeline.annotations.schemas import RLE
 from scclip.pipeline.benchmarks.skipped import Skipped
 
+SHAPELESS = "annotations without a shape"  # a kind of what is skipped
 FARTHEST = 10  # a polygon's points in image sides: pycocotools takes memory for each pixel of its outline
 
 
@@ -55,7 +56,7 @@ def encode(shape: Shape, height: int, width: int, skipped: Skipped) -> RLE | Non
     parts = segmentation if isinstance(segmentation, list) else []
     polygons = [part for part in parts if is_polygon(part, FARTHEST * max(height, width))]
     if not polygons:
-        skipped.add("annotations without a shape", name)
+        skipped.add(SHAPELESS, name)
         return None
     if len(polygons) < len(parts):
         skipped.add("parts of annotations that are no polygon", name)

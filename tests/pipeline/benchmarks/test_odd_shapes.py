@@ -13,12 +13,13 @@ from odd_inputs import SQUARE, coco_file, write_bytes
 from pictures import encoded
 from pycocotools import mask as coco_mask
 
+from scclip.pipeline.annotations.png import png, read_plane
 from scclip.pipeline.annotations.rle import decode, unpack_counts
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample
 from scclip.pipeline.benchmarks.label_ids import TRAIN_IDS
 from scclip.pipeline.benchmarks.shapes import Shape, encode, paint
-from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shard
+from scclip.pipeline.benchmarks.sharding import UNUSABLE, members, write_shard
 from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.inputs.resolve import InputError
 
@@ -133,6 +134,10 @@ def test_annotations_of_no_image_and_no_category_are_counted(tmp_path: Path) -> 
     folder, file = tree(tmp_path, *odd[:2])
     with pytest.raises(InputError, match=r"no annotation can be used.*no image: 2 \(id 2\)"):
         coco_samples(folder, file, background=False)
+    boxes = [{**entry(6), "bbox": [1, 2, 3, 4], "segmentation": []}, entry(7, segmentation=None)]
+    folder, file = tree(tmp_path, *boxes)
+    with pytest.raises(InputError, match=r"no annotation can be used.*without a shape: 2 \(id 6\)"):
+        coco_samples(folder, file, background=True)
 
 
 def test_entries_that_are_none_are_named_or_counted(tmp_path: Path) -> None:
@@ -192,3 +197,22 @@ def test_a_sample_that_cannot_be_used_costs_itself(tmp_path: Path) -> None:
     assert write_shard(str(tmp_path / "y.tar"), [broken]).samples == 0 and not (tmp_path / "y.tar").exists()
     with pytest.raises(FileNotFoundError):
         write_shard(str(tmp_path / "y.tar"), [Sample("c", str(tmp_path / "none.jpg"), truth, TRAIN_IDS)])
+
+
+def test_panoptic_segments_that_cannot_be_used_cost_themselves(tmp_path: Path) -> None:
+    segments = [{"id": "300", "category_id": "44"}, {"id": 301, "category_id": 5}, {"category_id": 44}, None]
+    annotation = {"id": 1, "image_id": "7", "file_name": "a.png", "segments_info": segments}
+    folder, file = tree(tmp_path, annotation, {"id": 2, "image_id": 8, "segments_info": None})
+    colours = np.zeros((*SIZE, 3), np.uint8)
+    colours[:10, :, :2], colours[10:20, :, :2] = (300 % 256, 300 // 256), (301 % 256, 301 // 256)
+    for name in ("a", "sub/b"):
+        write_bytes(tmp_path / f"val/{name}.png", png(colours))
+    document = json.loads(Path(file).read_text())
+    document["images"][1]["file_name"] = "sub/b.jpg"
+    Path(file).write_text(json.dumps(document))
+    skipped = Skipped()
+    first, second = coco_samples(folder, file, background=False, skipped=skipped)[0]
+    plane = read_plane(members(first)["a.seg.png"])
+    assert (plane[:10] == 1).all() and (plane[10:] == 255).all()
+    assert (read_plane(members(second)["sub/b.seg.png"]) == 255).all()
+    assert skipped.count("segments of no category") == 2 and "(id 301 has an unknown 5)" in skipped.line()
