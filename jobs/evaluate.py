@@ -97,6 +97,7 @@ def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], s
     """Adds up the committed matrices and writes results.json, results.md and report.html."""
     totals, matrices = read_scores(files, [unit.number for unit in units], setup.scoring)
     evaluation = setup.evaluation(totals, matrices)
+    warn(evaluation.warnings, "evaluate")
     create_anew(join(files.output, "results.json"), as_json(evaluation))
     create_anew(join(files.output, "results.md"), as_markdown(evaluation).encode())
     write_page(files, units, setup.scoring, evaluation, truth=options.truth_extension, pictures=options.pictures)

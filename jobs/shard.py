@@ -12,41 +12,55 @@ from tqdm import tqdm
 
 from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
-from scclip.jobs.cli.errors import cause
+from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.options.shard import ShardOptions
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_samples
-from scclip.pipeline.benchmarks.sharding import write_shards
+from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shards
+from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.storage.files import join
+from scclip.vocabulary.files import write_text
+from scclip.vocabulary.lint import VocabularyError
+from scclip.vocabulary.vocabulary import Vocabulary
 
 
 def shard(options: ShardOptions) -> int:
-    """Writes the shards; returns 0."""
-    source, output = options.source.rstrip("/"), options.output.rstrip("/")
-    samples = find_samples(options, source, output)
+    """Writes the shards; returns 0. What cannot be used is skipped, and one line says how much of which kind."""
+    source, output, skipped = options.source.rstrip("/"), options.output.rstrip("/"), Skipped()
+    samples = find_samples(options, source, output, skipped)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     with local_or_cluster(options.address) as cluster:
         cluster.start()
         with tqdm(total=len(samples), unit=" images", disable=not sys.stderr.isatty(), leave=False) as bar:
             written = 0
             try:
-                for count in write_shards(samples, output, prefix, options.images):
-                    written += count
-                    bar.update(count)
+                for done in write_shards(samples, output, prefix, options.images):
+                    written += done.samples
+                    skipped.update(done.skipped)
+                    bar.update(done.samples + done.skipped.count(UNUSABLE))
             except ray.exceptions.RayError as error:
                 raise JobFailed(f"{cause(error)}; finished shards are kept, the same command again goes on") from error
-    shards = -(-len(samples) // options.images)
-    print(f"{len(samples):,} images in {shards:,} shards ({written:,} written now): {output}")
+    shards, unusable = -(-len(samples) // options.images), skipped.count(UNUSABLE)
+    if unusable and not written:
+        raise JobFailed(f"no image could be used; {skipped.line()}")
+    warn([skipped.line()] if skipped.kinds else [], "shard")
+    print(f"{len(samples) - unusable:,} images in {shards:,} shards ({written:,} written now): {output}")
     return 0
 
 
-def find_samples(options: ShardOptions, source: str, output: str) -> list[Sample]:
+def find_samples(options: ShardOptions, source: str, output: str, skipped: Skipped | None = None) -> list[Sample]:
     """The images and their truth; for COCO also writes the classes, in order, into OUTPUT."""
     if options.dataset == "folders":
         return folder_pair(source, str(options.truth))
     if options.dataset != "coco":
         return list_samples(options.dataset, source)
-    samples, classes = coco_samples(source, str(options.truth), background=options.unlabelled == "background")
-    create_anew(join(output, "classes.txt"), "".join(f"{name}\n" for name in classes).encode())
+    background = options.unlabelled == "background"
+    samples, classes = coco_samples(source, str(options.truth), background=background, skipped=skipped)
+    vocabulary = write_text(classes).encode("utf-8", "replace")
+    create_anew(join(output, "classes.txt"), vocabulary)
+    try:
+        Vocabulary.parse(vocabulary, "classes.txt")
+    except VocabularyError as error:
+        warn([f"{error}; before it is used as a vocabulary, rename this category in {options.truth}"], "shard")
     return samples

@@ -25,7 +25,7 @@ from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, divide
 from scclip.pipeline.evaluation.predictions import find_labels
 from scclip.pipeline.evaluation.results import Evaluation
-from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores
+from scclip.pipeline.evaluation.scoring import IntArray, Scoring, commit_scores, finish_scores, truth_warnings
 from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
 from scclip.pipeline.inputs.decoding import DecodeConfig
@@ -96,6 +96,7 @@ class EvaluationSetup:
             statuses=dict(totals.statuses),
             published=self.published,
             deviations=deviations,
+            warnings=truth_warnings(totals, matrices[0], self.scoring.truth),
         )
 
 

@@ -6,21 +6,11 @@ samples = list_samples("ade20k", "ADEChallengeData2016")     # pairs of image an
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from scclip.pipeline.benchmarks.label_ids import LABEL_TABLES, TRAIN_IDS, Table
+from scclip.pipeline.benchmarks.shapes import Shape
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.storage import files as storage
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One annotation of a COCO instances file."""
-
-    value: int
-    """Index of its category, from 1."""
-    segmentation: Any
-    """Polygons or RLE."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class Sample:
     labels: Table
     """What its values mean."""
     shapes: tuple[Shape, ...] | None = None
-    """COCO instances to paint, the first below the others; the values are `Shape.value`, 0 elsewhere."""
+    """COCO instances to paint, the larger below the smaller; the values are `Shape.value`, 0 elsewhere."""
     segments: tuple[tuple[int, int], ...] | None = None
     """COCO panoptic: the PNG's colours as numbers, and the value of each; 0 for others."""
 

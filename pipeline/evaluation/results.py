@@ -41,6 +41,8 @@ class Evaluation:
     """Published mIoU in percent, where this model and benchmark have one."""
     deviations: tuple[str, ...] | None = None
     """In what this is not the benchmark's protocol; None: there is no benchmark."""
+    warnings: tuple[str, ...] = ()
+    """What makes the figures doubtful."""
 
     @property
     def images(self) -> int:
@@ -156,6 +158,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     """results.md: the same table, IoU in percent."""
     head, *rows = table(evaluation)
     lines = [f"# {cell(evaluation.title)}", "", *(f"{line}.\n" for line in head_lines(evaluation))]
+    lines += [f"{line}.\n" for line in evaluation.warnings]
     lines += [f"| {' | '.join(cell(text) for text in ['class', *head[1:]])} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     lines += [f"| {' | '.join(cell(text) for text in row)} |" for row in rows]
     lines += ["", f"Largest confusions of {next(iter(evaluation.matrices))}, truth → label:", ""]

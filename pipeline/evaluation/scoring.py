@@ -150,6 +150,22 @@ def read_scores(files: RunFiles, units: Iterable[int], scoring: Scoring) -> tupl
     return totals, matrices
 
 
+def truth_warnings(totals: Totals, matrix: IntArray, truth: TruthConfig) -> tuple[str, ...]:
+    """One warning where all truth is 0 or the highest value, as masks of a single object have it; else none.
+
+    Args:
+        totals: of all images.
+        matrix: int64 (C, C + 1) of one variant over the same images.
+        truth: what the values mean.
+    """
+    counted = int(matrix.sum())
+    if truth.ignore or counted == totals.pixels or counted != matrix[truth.offset].sum():
+        return ()
+    share = f"{100 * (1 - counted / totals.pixels):.1f} % of the pixels are in no figure"
+    values = "0 and 255 (in 16 bits 65535), and the highest value is ignored"
+    return (f"the ground truth holds only {values}: {share}; write the classes as 0, 1, …",)
+
+
 def pack(matrices: IntArray) -> bytes:
     """Matrices as text: mostly zeros, they shrink to the pairs that occur."""
     return base64.b64encode(zlib.compress(matrices.astype("<i8").tobytes()))

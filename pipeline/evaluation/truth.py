@@ -16,7 +16,10 @@ from scclip.categories import Labels, ignore_value, label_dtype
 from scclip.errors import one_line
 from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import ImageError, Status
+from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.headers import header_size
 
+HEADER = 64  # bytes that hold a PNG's size
 SHOWN = 5  # wrong values in a message
 
 
@@ -40,14 +43,21 @@ def read_truth(
     """The truth of an image of `shape` (H, W) as category indices and the dtype's ignore value; else TruthError."""
     if not data:
         raise TruthError(Status.NO_TRUTH, "the shard holds no ground truth for this image")
+    width, height = header_size(bytes(data[:HEADER])) or (1, 1)
+    if width * height > DecodeConfig.max_pixels:  # undecoded: a header may ask for any memory
+        _check_size((height, width), shape)
     try:
         plane = read_plane(data)
     except Exception as error:  # Pillow's plugins raise anything on bad bytes
         raise TruthError(Status.BAD_TRUTH, one_line(error)) from None
-    if plane.shape != shape:
-        sizes = " × ".join(map(str, plane.shape[::-1])), " × ".join(map(str, shape[::-1]))
-        raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
+    _check_size(plane.shape, shape)
     return categories(plane, config, known)
+
+
+def _check_size(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    if found != shape:
+        sizes = " × ".join(map(str, found[::-1])), " × ".join(map(str, shape[::-1]))
+        raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
 
 
 def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Labels:

@@ -237,6 +237,19 @@ def test_bad_images_become_rows(
     assert results(tmp_path / "ignored")["images_evaluated"] == 2
 
 
+def test_truth_of_0_and_255_alone_is_said(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    members = {}
+    for seed in range(2):
+        buffer = io.BytesIO()
+        Image.fromarray(np.triu(np.full(SIZES[seed], 255, np.uint8))).save(buffer, "PNG")
+        members |= {f"{seed}.png": encoded(seed), f"{seed}.seg.png": buffer.getvalue()}
+    (tmp_path / "masks.tar").write_bytes(tar_bytes(members))
+    assert evaluate(tmp_path / "masks.tar", tmp_path / "out", *flags) == 0
+    assert "scclip evaluate: the ground truth holds only 0 and 255" in capsys.readouterr().err
+    for name in ("results.md", "report.html"):
+        assert "the ground truth holds only 0 and 255" in (tmp_path / "out" / name).read_text()
+
+
 def test_equal_queries_give_the_lower_class(shards: Path, small_model: str, tmp_path: Path) -> None:
     """As in coco_object, "bed" is a query of the background and a class: no pixel is ever labeled a bed."""
     names = "".join(f"  - {name}\n" for name in ("car", "bed", "person", "tree"))

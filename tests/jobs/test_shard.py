@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_inputs import SQUARE, coco_file, write_bytes
 from pictures import encoded
 from PIL import Image
 
@@ -45,6 +46,29 @@ def test_shards_hold_the_images_and_the_protocols_indices(tmp_path: Path, capsys
     (tmp_path / "shards" / "ade20k-val-000001.tar").unlink()
     assert main(words) == 0
     assert "(3 written now)" in capsys.readouterr().out
+
+
+def test_what_cannot_be_used_is_skipped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bytes(tmp_path / "val/a.jpg", encoded(1, (40, 60), "JPEG"))
+    write_bytes(tmp_path / "val/b.jpg", b"<html>")
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    shape = {"image_id": 1, "category_id": 44, "segmentation": [SQUARE]}
+    odd = [{**shape, "id": 2, "segmentation": [[]]}, {**shape, "id": 3, "image_id": "9"}]
+    truth = coco_file(tmp_path / "val.json", images, [{**shape, "id": 1}, *odd])
+    words = ["shard", "coco", str(tmp_path / "val"), "--truth", str(truth)]
+    assert main([*words, str(tmp_path / "shards")]) == 0
+    captured = capsys.readouterr()
+    kinds = (
+        "annotations of no image: 1 (id 3)",
+        "annotations without a shape: 1 (id 2)",
+        "ground truth: 1 (b: no image)",
+    )
+    assert "1 images in 1 shards (1 written now)" in captured.out
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("scclip shard: ")]
+    assert all(kind in line for kind in kinds)
+    write_bytes(tmp_path / "val/a.jpg", b"")
+    assert main([*words, str(tmp_path / "none")]) == 1
+    assert "no image could be used; skipped: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

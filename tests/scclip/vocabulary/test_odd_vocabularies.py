@@ -8,6 +8,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from scclip.vocabulary.files import read_text, write_text
 from scclip.vocabulary.lint import VocabularyError
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -139,3 +140,13 @@ def test_what_a_csv_writer_quotes_reads_back(rows: list[list[str]]) -> None:
     assert [[" ".join(word.split()) for word in found] for found in synonyms(buffer.getvalue())] == [
         [" ".join(word.split()) for word in row] for row in rows
     ]
+
+
+@settings(derandomize=True, max_examples=200, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(st.one_of(st.text(max_size=9), st.text(',"# \n\r\t\u00a0\u2028ab', max_size=9)), max_size=5))
+@example(["", "a\nb", '"', '"a" b', "# a", "a #b", "a,b", "c#", '12" pipe', "\x1f", "\ud800"])
+def test_no_name_moves_the_classes_after_it(names: list[str]) -> None:
+    """Whatever the names are, the file has a class for each; only white space changes."""
+    classes = read_text(write_text(names), "a.txt")["classes"]
+    spaced = ["".join(" " if letter.isspace() else letter for letter in name).strip() for name in names]
+    assert [entry.synonyms for entry in classes] == [(name,) for name in spaced]
