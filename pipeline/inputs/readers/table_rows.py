@@ -19,14 +19,18 @@ ROWS_PER_UNIT = 10_000
 BYTES_PER_UNIT = 128 * 2**20
 
 
+class NoImageColumn(ValueError):
+    """A table without a column of images."""
+
+
 def image_column(schema: pa.Schema) -> str:
-    """The name of the column that holds the images; ValueError naming the columns that there are."""
+    """The name of the column that holds the images; NoImageColumn naming the columns that there are."""
     for name in IMAGE_COLUMNS:
         if name in schema.names and _holds_bytes(schema.field(name).type):
             return name
     columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
     expected = f"binary or struct<bytes, path> named {', '.join(IMAGE_COLUMNS)}"
-    raise ValueError(f"no image column; expected {expected}; found {columns}")
+    raise NoImageColumn(f"no image column; expected {expected}; found {columns}")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
