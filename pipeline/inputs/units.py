@@ -60,6 +60,8 @@ class Unit:
     """The image files; empty for a shard."""
     image_limit: Annotated[int | None, pa.int64()] = None
     """Read only so many images (--limit)."""
+    image_column: Annotated[str | None, pa.string()] = None
+    """The column of a table that holds the images (--image-column); None: one of the usual names."""
 
     @property
     def urls(self) -> tuple[str, ...]:
