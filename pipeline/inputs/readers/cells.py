@@ -8,8 +8,7 @@ image struct, or lists of these, of which the first item is the picture.
 
 import contextlib
 import struct
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -25,7 +24,8 @@ def column_values(array: pa.Array) -> list[Any]:
     Bytes in a text column that are no UTF-8 stand as `\\xe9`, as they do in names of tar members.
     """
     try:
-        return list(array.to_pylist())
+        values: list[Any] = array.to_pylist()
+        return values
     except Exception:  # OverflowError of dates, KeyError of time zones, UnicodeDecodeError, ArrowException, …
         return [_value(scalar) for scalar in array]
 
@@ -82,8 +82,7 @@ def holds_pictures(kind: pa.DataType) -> bool:
     return holds_bytes(kind) or (spark and is_bytes(kind.field("data").type))
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """What a cell of an image column holds."""
 
     data: bytes | None = None
@@ -92,19 +91,19 @@ class Picture:
     """Its name, "" where the cell has none."""
     problem: ImageError | None = None
     """Why there is no data."""
-    count: int = 1
-    """Pictures in the cell; the others are not read."""
+    pictures: int = 1
+    """How many the cell holds; those after the first are not read."""
 
 
 def cell_picture(value: object) -> Picture:
     """The picture in a cell; an ImageError in the place of a value is its problem."""
-    if isinstance(value, list):
-        empty = Picture(problem=ImageError(Status.UNREADABLE, "the list of images is empty"))
-        return replace(cell_picture(value[0]), count=len(value)) if value else empty
-    if isinstance(value, ImageError):
-        return Picture(problem=value)
     if isinstance(value, bytes):
         return Picture(value)
+    if isinstance(value, ImageError):
+        return Picture(problem=value)
+    if isinstance(value, list):
+        empty = Picture(problem=ImageError(Status.UNREADABLE, "the list of images is empty"))
+        return cell_picture(value[0])._replace(pictures=len(value)) if value else empty
     entry = value if isinstance(value, dict) else {}
     path = as_text(entry.get("path") or entry.get("origin"))
     try:

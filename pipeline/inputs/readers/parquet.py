@@ -1,6 +1,7 @@
 """Parquet files with an image column: one image for each row, whatever the other columns hold.
 
-Every column of a row group is read for itself, so that one that cannot be read costs its own values and no others.
+Where a row group cannot be read whole, each of its columns is read for itself: one that is broken costs its own values
+and no others.
 
 >>> for image in ParquetReader().read(unit, ResumePoint(), truth="mask"): ...
 """
@@ -8,7 +9,7 @@ Every column of a row group is read for itself, so that one that cannot be read 
 import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations.schemas import ImageError, Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.readers.cells import column_values
-from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_image, row_ranges
+from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_ranges
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import open_stream
 from scclip.pipeline.storage.retries import StorageError
@@ -84,22 +85,30 @@ class _ParquetFile(pq.ParquetFile):
 
 def _group_images(table: _ParquetFile, group: int, rows: range, columns: TableColumns) -> Iterator[EncodedImage]:
     """The images of one row group, one for each of its rows, which are numbered in the file."""
-    nothing = itertools.repeat(None)
-    pictures = _cells(table, group, rows, columns.image)
-    labels = nothing if columns.truth is None else _cells(table, group, rows, columns.truth)
-    others = [_cells(table, group, rows, place) for place in columns.others]
-    for row, picture, label, *values in zip(rows, pictures, labels, *others, strict=False):
-        named = zip(columns.others.values(), values, strict=True)
-        yield row_image(row, picture, label, {name: each for name, each in named if not isinstance(each, ImageError)})
+    row, stored = rows.start, sorted(columns.places)
+    slots = [stored.index(place) for place in columns.places]
+    try:
+        for batch in _batches(table, group, stored):
+            values = [column_values(batch.column(slot)) for slot in slots]
+            yield from columns.images(row, values)
+            row += len(batch)
+    except _STORAGE:
+        raise
+    except _DATA:
+        pass
+    if row < rows.stop:
+        pictures, *others = (
+            itertools.islice(_cells(table, group, rows, place), row - rows.start, len(rows)) for place in columns.places
+        )
+        known = [(None if isinstance(cell, ImageError) else cell for cell in cells) for cells in others]
+        yield from columns.images(row, [pictures, *known])
 
 
 def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator[Any]:
     """The values of one column in these rows; from the first that cannot be read on, an ImageError that says why."""
-    first = sum(_leaves(field.type) for field in itertools.islice(table.schema_arrow, place))
-    leaves = list(range(first, first + _leaves(table.schema_arrow.field(place).type)))
     row, reason = rows.start, "the column ends before them"
     try:
-        for batch in table.reader.iter_batches(BATCH, [group], column_indices=leaves, use_threads=False):
+        for batch in _batches(table, group, [place]):
             values = column_values(batch.column(0))
             yield from values
             row += len(values)
@@ -109,6 +118,13 @@ def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator
         reason = _line(error)
     failure = ImageError(Status.BAD_SHARD, f"rows {row} to {rows.stop - 1} cannot be read: {reason}")
     yield from itertools.repeat(failure, rows.stop - row)
+
+
+def _batches(table: _ParquetFile, group: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """The columns at these places, in ascending order, BATCH rows at a time."""
+    ends = [0, *itertools.accumulate(_leaves(field.type) for field in table.schema_arrow)]
+    leaves = [leaf for place in places for leaf in range(ends[place], ends[place + 1])]
+    yield from table.reader.iter_batches(BATCH, [group], column_indices=leaves, use_threads=False)
 
 
 def _leaves(kind: pa.DataType) -> int:

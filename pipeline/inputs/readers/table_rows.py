@@ -4,8 +4,10 @@
 >>> image = row_image(0, cell=b"…", truth=None, values={"id": 7, "caption": "a cat"})
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -56,6 +58,24 @@ class TableColumns:
             if place not in (pictures, labels) and (name in KEY_COLUMNS or not _only_bytes(schema.field(place).type))
         }
         return TableColumns(pictures, labels, others)
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The positions of all columns that are read: image, truth if there is one, others."""
+        return (self.image, *([] if self.truth is None else [self.truth]), *self.others)
+
+    def images(self, first: int, values: Sequence[Iterable[Any]]) -> Iterator[EncodedImage]:
+        """Rows as images.
+
+        Args:
+            first: number of the first row.
+            values: the rows' values for each of `places`; an ImageError stands for a picture that cannot be read.
+        """
+        pictures, *rest = values
+        truths = itertools.repeat(None) if self.truth is None else rest.pop(0)
+        names = list(self.others.values())
+        for row, picture, truth, *cells in zip(itertools.count(first), pictures, truths, *rest, strict=False):
+            yield row_image(row, picture, truth, dict(zip(names, cells, strict=True)))
 
 
 def column_names(schema: pa.Schema) -> list[str]:
@@ -155,14 +175,16 @@ def row_image(row: int, cell: object, truth: object, values: dict[str, object]) 
         values: column → value of all other columns.
     """
     picture = cell_picture(cell)
-    name = as_text(values.get("file_name")) or picture.path
-    key = next((key for column in KEY_COLUMNS if (key := as_text(values.get(column)))), "")
-    if not key or key == as_text(values.get("file_name")):
+    file_name = as_text(values.get("file_name"))
+    name = file_name or picture.path
+    keys = (as_text(values[column]) for column in KEY_COLUMNS if column in values)
+    key = next(filter(None, keys), file_name)
+    if key == file_name:
         key = split_name(name)[0] or name or f"{row:09d}"
     image = EncodedImage(index=row, key=key, file_name=name or key, data=picture.data)
     image.truth = None if truth is None else cell_picture(truth).data
-    if picture.count > 1:
-        values = values | {"images_in_row": picture.count}
+    if picture.pictures > 1:
+        values = values | {"images_in_row": picture.pictures}
     image.metadata = row_metadata(values)
     if picture.problem:
         image.status, image.error = picture.problem.status, str(picture.problem)
