@@ -19,6 +19,7 @@ from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_sampl
 from scclip.pipeline.benchmarks.sharding import write_shards
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.storage.files import join
+from scclip.vocabulary.files import write_text
 
 
 def shard(options: ShardOptions) -> int:
@@ -48,5 +49,5 @@ def find_samples(options: ShardOptions, source: str, output: str) -> list[Sample
     if options.dataset != "coco":
         return list_samples(options.dataset, source)
     samples, classes = coco_samples(source, str(options.truth), background=options.unlabelled == "background")
-    create_anew(join(output, "classes.txt"), "".join(f"{name}\n" for name in classes).encode())
+    create_anew(join(output, "classes.txt"), write_text(classes).encode("utf-8", "replace"))
     return samples

@@ -1,4 +1,4 @@
-"""Planes of label indices or scores as greyscale PNG.
+"""Planes of label indices or scores as PNG.
 
 >>> read_plane(png(labels))     # the same (H, W) again
 """
@@ -10,6 +10,9 @@ from PIL import Image
 
 from scclip.categories import Labels
 
+MAGIC = b"\x89PNG\r\n\x1a\n"
+PIXEL_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+
 
 def png(plane: np.ndarray) -> bytes:
     """A uint8 or uint16 plane (H, W) as greyscale PNG of 8 or 16 bits, or a uint8 picture (H, W, 3)."""
@@ -19,9 +22,47 @@ def png(plane: np.ndarray) -> bytes:
 
 
 def read_plane(data: bytes | memoryview) -> Labels:
-    """The values (H, W) of a PNG of indices, uint8 or uint16. OSError for no image, ValueError for one in colours."""
-    with Image.open(io.BytesIO(data)) as image:
-        plane = np.asarray(image)
+    """The stored values (H, W) of a PNG of indices of any depth, uint8 or uint16, palette or grey.
+
+    Raises:
+        ValueError: a picture in colours.
+        Exception: no picture, or a broken one; Pillow raises OSError, SyntaxError and others.
+    """
+    plane = read_samples(data)
     if plane.ndim != 2 or plane.dtype.kind not in "ui" or (plane.size and not 0 <= plane.min() <= plane.max() < 2**16):
         raise ValueError(f"ground truth must be one plane of indices, not {plane.shape} {plane.dtype}")
     return plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
+
+
+def read_samples(data: bytes | memoryview) -> np.ndarray:
+    """The stored samples of a picture, (H, W) or (H, W, C): bits of any depth as they are, indices of a palette.
+
+    Raises what Pillow does: OSError, SyntaxError and others.
+    """
+    try:
+        return _samples(data)
+    except Exception:
+        if data[: len(MAGIC)] != MAGIC:
+            raise
+        return _samples(pixels_only(bytes(data)))
+
+
+def _samples(data: bytes | memoryview) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        plane, is_png = np.asarray(image), image.format == "PNG"
+    if plane.dtype == bool:
+        return plane.astype(np.uint8)
+    depth, colour = data[24:26] if is_png else (8, 0)
+    grey = colour == 0 and depth < 8  # Pillow stretches these to 0..255
+    return plane // (255 // (2**depth - 1)) if grey else plane
+
+
+def pixels_only(data: bytes) -> bytes:
+    """A PNG without the parts that hold no pixels: Pillow refuses some for their size or errors. A cut part is kept."""
+    kept, place = [data[: len(MAGIC)]], len(MAGIC)
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")  # length, name, content, checksum
+        if data[place + 4 : place + 8] in PIXEL_PARTS or end > len(data):
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)

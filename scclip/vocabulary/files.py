@@ -4,12 +4,13 @@ A text file has one class per line, with synonyms after commas. A YAML file is r
 of it, so that nothing in it is executed and every value has a line number.
 
     fields = read_yaml(Path("street.yaml").read_text(), "street.yaml")
+    text = write_text(["road", "traffic light, red"])      # a text file that read_text gives back
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn, TypedDict, cast
@@ -21,6 +22,9 @@ from scclip.vocabulary.lint import VocabularyError, Word, check_number, check_pr
 CLASS_KEYS = ("name", "synonyms", "thing", "threshold")
 KEYS = ("name", "background", "classes", "templates", "logit_scale", "threshold", "area_threshold")
 NUMBERS = ("logit_scale", "threshold", "area_threshold")
+# A field of a text file's line and what ends it. A # is a comment where the line begins or behind white space.
+_FIELD = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?![\s"])(?:[^,#]|(?<=\S)#)*))(,|(?<!\S)#.*|\Z)')
+_QUOTED = re.compile(r'["#]|.*(?:,|\s#)|\Z')  # names that are other names without quotes
 _KINDS = {"bool": "a yes/no value", "int": "a number", "float": "a number", "timestamp": "a date"}
 
 
@@ -48,20 +52,44 @@ class VocabularyFields(TypedDict, total=False):
 def read_text(text: str, source: str) -> VocabularyFields:
     """Reads a vocabulary with one class per line, `name[, synonym …]`; `#` starts a comment.
 
+    A word that begins with `"` goes on to the next `"`, commas and `#` included; `""` in it is one `"`.
+
     Args:
         text: content of the file.
         source: path or URL of the file; its stem becomes the name of the vocabulary.
 
     Returns:
         The fields `name` and `classes`.
+
+    Raises:
+        VocabularyError: a quote is not closed, or more than a comma or a comment follows it.
     """
     classes = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = re.sub(r"(^|\s)#.*", "", line).strip()
-        if line:
-            words = tuple(Word.at(part, number) for part in line.split(","))
+    for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
+        if line and not line.startswith("#"):
+            words = tuple(_words(line, number, source))
             classes.append(ClassEntry(words[0], words))
     return {"name": Path(source).stem, "classes": tuple(classes)}
+
+
+def _words(line: str, number: int, source: str) -> Iterator[Word]:
+    """The words of a line that is neither empty nor a comment."""
+    place, end = 0, ","
+    while end == ",":
+        field = _FIELD.match(line, place)
+        if field is None:
+            remedy = 'close it before the next comma, and write "" for a quote in a word'
+            raise VocabularyError(f"{source} line {number}: a quote is not closed, or text follows it; {remedy}")
+        quoted, plain, end = field.groups()
+        yield Word.at(plain if quoted is None else quoted.replace('""', '"'), number)
+        place = field.end()
+
+
+def write_text(names: Iterable[str]) -> str:
+    """The text of a vocabulary with these classes, as `read_text` reads it; any white space becomes blanks."""
+    lines = ["".join(" " if letter.isspace() else letter for letter in name).strip() for name in names]
+    quoted = (f'"{line.replace(chr(34), chr(34) * 2)}"' if _QUOTED.match(line) else line for line in lines)
+    return "".join(f"{line}\n" for line in quoted)
 
 
 def read_yaml(text: str, source: str) -> VocabularyFields:

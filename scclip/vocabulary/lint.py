@@ -8,6 +8,8 @@ A string that was read from a file is a `Word`, which knows its line; plain stri
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NoReturn, Protocol
@@ -17,6 +19,8 @@ from scclip.errors import UserError
 MAX_CLASSES = 4095  # annotation_id = image_id · 2^12 + category_id
 MANY_CLASSES = 200
 MAX_TOKENS = 77  # context length of OpenAI's text towers, start and end token included
+# Zero-width joiners and non-joiners: inside a word they are letters of Persian and Indian scripts, and parts of emoji.
+_JOINER = re.compile(r"(?<=[^\s\u200c\u200d])[\u200c\u200d](?=[^\s\u200c\u200d])")
 
 
 class VocabularyError(UserError):
@@ -33,8 +37,8 @@ class Word(str):
 
     @classmethod
     def at(cls, text: str, line: int) -> Word:
-        """The `text` of a line, without white space around it."""
-        word = cls(text.strip())
+        """The `text` of a line, without white space around it; spaces of any width become plain ones."""
+        word = cls("".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in text).strip())
         word.line = line
         return word
 
@@ -160,7 +164,7 @@ def check_printable(source: str, text: str, what: str) -> None:
     """Raises `VocabularyError` for text that is empty or holds control, zero-width or odd space characters."""
     if not text.strip():
         _fail(source, text, f"empty {what}; write a word or remove the entry")
-    for character in text:
+    for character in _JOINER.sub("", text):
         if not character.isprintable():
             _fail(source, text, f"{what} holds the unprintable character U+{ord(character):04X}; remove it")
 
