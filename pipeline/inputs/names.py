@@ -11,8 +11,17 @@ extension.
 """
 
 import functools
+import importlib.util
 
-IMAGE_EXTENSIONS = frozenset(["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif"])
+from PIL import features
+
+AVIF = "avif" in features.modules and bool(features.check("avif"))
+HEIF = importlib.util.find_spec("pillow_heif") is not None
+IMAGE_EXTENSIONS = frozenset(
+    ["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif"]
+    + ["avif"] * AVIF  # like those of HEIC only where they can be read: files of no use are counted instead
+    + ["heic", "heif"] * HEIF
+)
 SIDECAR_TAGS = frozenset(["seg", "mask", "label", "depth", "argmax", "conf"])
 METADATA_EXTENSIONS = frozenset(["json", "txt", "caption", "cls"])
 
