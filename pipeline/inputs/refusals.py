@@ -47,14 +47,10 @@ def refusal(data: bytes) -> tuple[Status, str]:
         return Status.UNSUPPORTED, f"{described} is not supported; convert it to RGB or grey of 8 or 16 bits"
     if header_size(data) or is_tiff(data) or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
-    before = len(data[:256]) - len(head)
     format = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), "")
-    if before and format:
+    if format and not data.startswith(head):
         what = "a byte order mark" if data.startswith(_BYTE_ORDER_MARK) else "white space"
-        return (
-            Status.UNDECODABLE,
-            f"{before} {'byte' if before == 1 else 'bytes'} of {what} before the {format}'s first byte; remove them",
-        )
+        return Status.UNDECODABLE, f"{what} stands before the first byte of a {format}; remove it"
     kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
     return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"{start}: {kind or 'not an image'}"
 
