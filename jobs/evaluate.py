@@ -22,6 +22,7 @@ from scclip.jobs.setup.labeling import create_run, known_units, with_failures
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
 from scclip.pipeline.evaluation.scoring import read_scores
+from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.commit import create_anew, tidy, uncommit
@@ -61,9 +62,16 @@ def run_evaluation(
         warn(setup.warnings, "evaluate")
         known = known_units(files, setup.manifest)
         plan_more = functools.partial(
-            plan_units, options.shards, truth=options.truth_extension, limit=options.limit, exclude=[files.output]
+            plan_units,
+            options.shards,
+            truth=options.truth_extension,
+            limit=options.limit,
+            exclude=[files.output],
+            image_column=options.image_column,
         )
-        new = plan_more(known)
+        passed = PassedOver()
+        new = plan_more(known, passed=passed)
+        warn(passed.lines(), "evaluate")
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))

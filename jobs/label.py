@@ -21,6 +21,7 @@ from scclip.jobs.setup.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
@@ -51,7 +52,9 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         setup = LabelingSetup.of(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
         files, manifest = setup.files, setup.manifest()
         known = known_units(files, manifest)
-        new = setup.new_units(known)
+        passed = PassedOver()
+        new = setup.new_units(known, passed)
+        warn(passed.lines())
         again = with_failures(files) if options.retry_failed else set()
         if not options.dry_run:
             tidy(files, files.finished())
@@ -60,7 +63,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         if not new and all(unit.number in finished for unit in known):
             return report_nothing_to_do(setup)
         cluster.start()
-        samples = [unit.urls[0] for unit in (new or known)[:1] if unit.size >= 0]
+        samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
         check_storage(files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
@@ -74,7 +77,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     stages = stage_summary(faults["stage_seconds"], job.resources, progress.seconds)
     summary |= {"units": len(units), "worker_deaths": faults["worker_deaths"]}
     summary |= {"stages": stages["stages"], "bottleneck": stages["bottleneck"]}
-    summary |= {"storage_retries": faults["storage_retries"] + retries_used()}
+    summary |= {"storage_retries": faults["storage_retries"] + retries_used(), "passed_over": passed.to_json()}
     write_summary(files, summary)
     print(
         f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed, "

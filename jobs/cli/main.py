@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the use
 
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(VERBS)}"
         return fail("scclip", f"unknown verb {verb!r}; {hint}", 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of a C locale cannot show every name
     signal.signal(signal.SIGTERM, interrupt)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return run(verb, words)
@@ -62,7 +65,7 @@ def run(verb: str, words: Sequence[str]) -> int:
         if os.environ.get("SCCLIP_TRACEBACK"):
             raise
         if isinstance(error, UserError):
-            return fail(f"scclip {verb}", one_line(error), 2)
+            return fail(f"scclip {verb}", str(error), 2)  # in full: the remedy comes last
         return fail(f"scclip {verb}", f"{one_line(error)} (SCCLIP_TRACEBACK=1 shows the traceback)", 1)
 
 

@@ -36,6 +36,8 @@ class EvaluateOptions:
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
     exif: Literal["ignore", "apply"] = "ignore"
     """Leave pictures as they are stored, as their truth is, or turn them as their EXIF orientation says."""
+    image_column: str | None = option(None, travels="word")
+    """Column of Parquet files that holds the images [image, jpg, png, … whichever there is]."""
     limit: int | None = None
     """Evaluate the first N images only."""
     chunk_size: int | None = None
@@ -83,6 +85,7 @@ class EvaluateOptions:
             inputs=self.shards,
             output=self.output,
             exif=self.exif,
+            image_column=self.image_column,
             limit=self.limit,
             chunk_size=self.chunk_size,
             max_failed=self.max_failed,

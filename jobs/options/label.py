@@ -29,6 +29,8 @@ class LabelOptions:
     """Turn pictures as their EXIF orientation says, or leave them as stored."""
     reduced_decode: bool = False
     """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
+    image_column: str | None = None
+    """Column of Parquet files that holds the images [image, jpg, png, … whichever there is]."""
     limit: int | None = None
     """Label the first N images only."""
     chunk_size: int | None = option(None, recorded=False)  # recorded among the chunk limits

@@ -74,10 +74,12 @@ def facts(content: ReportContent) -> dict[str, str]:
     method += [f"attention {model.attention}"] if model.attention else []
     method += [f"without {', '.join(model.without)}"] if model.without else []
     window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
+    passed = content.passed_over.lines()
     queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     return {
         "Output": redact(content.run.files.output),
         "Input": inputs(content),
+        **({"Passed over": passed[0]} if passed else {}),
         "Method": "; ".join(method),
         "Calibration": named_values(sorted(model.calibration.items())) or "published settings",
         "Model": f"{model.model}, {model.precision}{', QuickGELU' if model.quick_gelu else ''}",

@@ -147,14 +147,15 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
     source = RunFiles(str(options.labels).rstrip("/") or "/")
     run, units = finished_run(source)
     scoring = scoring_of(options, run.categories, (run.model.method,))
-    shards = plan_units(options.shards, truth=options.truth_extension, limit=options.limit)
+    truth, column = options.truth_extension, options.image_column
+    shards = plan_units(options.shards, truth=truth, limit=options.limit, image_column=column)
     digests = map_threads(lambda unit: unit_metadata(source, unit.number)[DIGESTS_KEY], units)
     digest = hashlib.sha256(b"\n".join(digests)).hexdigest()
     labels = {"benchmark": None, "labels": source.output, "labels_sha256": digest}
     return EvaluationSetup(
         manifest=replace(
             run,
-            options=OptionsRecord(exif=run.options.exif, limit=options.limit, image_ids="plan"),
+            options=OptionsRecord(exif=run.options.exif, limit=options.limit, image_ids="plan", image_column=column),
             chunk_limits=chunk_limits(options.chunk_size, cuda=False),
             versions=library_versions(),
             evaluation=scoring_facts(scoring, options) | labels,

@@ -20,6 +20,7 @@ from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
+from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import ActorSpec, LabelJob
@@ -93,9 +94,16 @@ class LabelingSetup:
             versions=library_versions(),
         )
 
-    def new_units(self, known: Sequence[Unit]) -> list[Unit]:
-        """Returns the units that were added to the inputs since those known were planned."""
-        return plan_units(self.options.inputs, known, limit=self.options.limit, exclude=[self.files.output])
+    def new_units(self, known: Sequence[Unit], passed: PassedOver | None = None) -> list[Unit]:
+        """Returns the units that were added to the inputs since those known were planned; counts the rest."""
+        return plan_units(
+            self.options.inputs,
+            known,
+            limit=self.options.limit,
+            exclude=[self.files.output],
+            image_column=self.options.image_column,
+            passed=passed,
+        )
 
     def job(self, files: RunFiles, cluster: Cluster) -> LabelJob:
         """Starts Ray, loads the model and writes run.json: every mistake shows before anything is planned.

@@ -39,8 +39,8 @@ if HEIF:
 
 logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of bad files is raised as well
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
-FORMATS += ("AVIF",) * AVIF + ("HEIF",) * HEIF
+MORE_FORMATS = ("AVIF",) * AVIF + ("HEIF",) * HEIF
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *MORE_FORMATS)  # JPEG: also MPO, several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
 

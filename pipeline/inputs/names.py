@@ -12,6 +12,8 @@ extension.
 
 import functools
 import importlib.util
+import re
+from collections.abc import Iterator
 
 from PIL import features
 
@@ -22,6 +24,7 @@ IMAGE_EXTENSIONS = frozenset(
     + ["avif"] * AVIF  # like those of HEIC only where they can be read: files of no use are counted instead
     + ["heic", "heif"] * HEIF
 )
+MAX_NAMES = 10**6  # that braces may stand for
 SIDECAR_TAGS = frozenset(["seg", "mask", "label", "depth", "argmax", "conf"])
 METADATA_EXTENSIONS = frozenset(["json", "txt", "caption", "cls"])
 
@@ -59,3 +62,28 @@ def is_image(name: str, truth: str | None = None) -> bool:
     """True for the name of an image that is to be labeled, False for ground truth with extension `truth`."""
     extension = split_name(name, truth)[1]
     return extension in IMAGE_EXTENSIONS and not (truth and extension == normalize_extension(truth))
+
+
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
+
+
+def expand_braces(name: str) -> Iterator[str]:
+    """The names that braces stand for, as WebDataset writes them: `{00000..00009}.tar`, `{a,b}/c.png`.
+
+    Raises:
+        ValueError: they are more than MAX_NAMES.
+    """
+    match = _BRACES.search(name)
+    if not match:
+        yield name
+        return
+    first, last, words = match.groups()
+    if words is None:
+        if abs(int(last) - int(first)) >= MAX_NAMES:
+            raise ValueError(f"{match[0]} stands for more than {MAX_NAMES:,} names")
+        step = 1 if int(first) <= int(last) else -1
+        choices = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + step, step)]
+    else:
+        choices = words.split(",")
+    for choice in choices:
+        yield from expand_braces(name[: match.start()] + choice + name[match.end() :])

@@ -11,10 +11,7 @@ import numpy as np
 from scclip.pipeline.annotations.png import MAGIC, pixels_only
 
 END_OF_IMAGE = b"\xff\xd9"  # of a JPEG
-FILLINGS, FILLING_BYTES = (
-    6,
-    200,
-)  # 360 JPEGs cut by 1 to 40 bytes: none that lacks pixels decodes alike with all of them
+FILLINGS, FILLING_BYTES = 6, 200  # of 360 JPEGs cut by 1 to 40 bytes, none that lacks pixels is alike with all
 
 
 def repaired(data: bytes, reason: str, decode: Callable[[bytes], np.ndarray]) -> bytes | None:

@@ -5,6 +5,8 @@
 """
 
 import dataclasses
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,12 +27,15 @@ class PlannedFile:
 
     url: Annotated[str, pa.string()]
     size: Annotated[int, pa.int64()]
-    """Bytes; -1 where a COCO JSON names a file that does not exist."""
+    """Bytes; -1 where a COCO JSON or a list names a file that does not exist."""
     version: Annotated[str, pa.string()]
+    """ETag or modification time when it was planned; for a size of -1 why it cannot be read ("": it did not exist)."""
     key: Annotated[str, pa.string()]
     """Path below the input folder without extension; the decimal id for COCO."""
     file_name: Annotated[str, pa.string()]
     """Path below the input folder; COCO's own file_name."""
+    target: Annotated[str, pa.string()] = ""
+    """The file that is read, where `url` is a link to it."""
 
 
 def _columns(record: type) -> list[pa.Field]:
@@ -62,32 +67,68 @@ class Unit:
     """Read only so many images (--limit)."""
     image_column: Annotated[str | None, pa.string()] = None
     """The column of a table that holds the images (--image-column); None: one of the usual names."""
+    target: Annotated[str, pa.string()] = ""
+    """The shard that is read, where `url` is a link to it."""
 
     @property
-    def urls(self) -> tuple[str, ...]:
-        """The files that it reads."""
-        return tuple(file.url for file in self.files) or (self.url,)
+    def sources(self) -> "tuple[PlannedFile, ...] | tuple[Unit]":
+        """What holds its images: the image files, or the unit itself for a shard."""
+        return self.files or (self,)
 
 
 PLAN_SCHEMA = pa.schema(_columns(Unit))
+_PATHS = ("url", "target")  # columns that hold names of files, which need not be UTF-8
 
 
 def plan_to_table(units: Sequence[Unit]) -> pa.Table:
-    """The units as a table of PLAN_SCHEMA, one row each, without loss."""
-    return pa.Table.from_pylist([dataclasses.asdict(unit) for unit in units], schema=PLAN_SCHEMA)
+    """The units as a table of PLAN_SCHEMA, one row each, without loss: names of files that are no UTF-8 as they are."""
+    rows = [dataclasses.asdict(unit) for unit in units]
+    try:
+        return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA)
+    except UnicodeEncodeError:
+        for record in (record for row in rows for record in (row, *row["files"])):
+            record.update({name: os.fsencode(record[name]) for name in _PATHS})
+        return _viewed(pa.Table.from_pylist(rows, schema=_as_bytes(PLAN_SCHEMA)), PLAN_SCHEMA)
 
 
 def plan_from_table(table: pa.Table) -> list[Unit]:
-    """The units of a table that `plan_to_table` made."""
-    rows = table.select(PLAN_SCHEMA.names).to_pylist()
+    """The units of a table that `plan_to_table` made; what an older table lacks has its default."""
+    table = table.select([name for name in PLAN_SCHEMA.names if name in table.column_names])
+    try:
+        rows = table.to_pylist() if sys.getfilesystemencoding() == "utf-8" else None
+    except UnicodeDecodeError:
+        rows = None
+    if rows is None:
+        rows = _viewed(table, _as_bytes(table.schema)).to_pylist()
+        for record in (record for row in rows for record in (row, *row["files"])):
+            record.update({name: os.fsdecode(record[name]) for name in _PATHS if name in record})
     return [Unit(**{**row, "files": tuple(PlannedFile(**file) for file in row["files"])}) for row in rows]
+
+
+def _as_bytes(schema: pa.Schema) -> pa.Schema:
+    """The schema of a plan with bytes in place of text for names of files."""
+
+    def changed(field: pa.Field) -> pa.Field:
+        if pa.types.is_list(field.type):
+            return field.with_type(pa.list_(pa.struct([changed(inner) for inner in field.type.value_type])))
+        return field.with_type(pa.binary()) if field.name in _PATHS else field
+
+    return pa.schema([changed(field) for field in schema])
+
+
+def _viewed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The same buffers under another schema."""
+    batches = (
+        [each.view(field.type) for each, field in zip(batch, schema, strict=True)] for batch in table.to_batches()
+    )
+    return pa.Table.from_batches([pa.record_batch(arrays, schema=schema) for arrays in batches], schema)
 
 
 def difference(planned: Unit | PlannedFile) -> tuple[Status, str] | None:
     """(status, reason) where a shard or file is not what was planned, None where it is."""
     url = redact(planned.url)
     if planned.size < 0:
-        return Status.MISSING, f"{url} did not exist when the run was planned"
+        return Status.MISSING, planned.version or f"{url} did not exist when the run was planned"
     was = f"planned with {planned.size:,} bytes, version {planned.version!r}"
     try:
         now = info(planned.url)

@@ -170,7 +170,7 @@ def pair_units(a: Sequence[Unit], b: Sequence[Unit]) -> list[tuple[int, int]]:
     """Numbers of the units of A and B that read the same input: the same shard and rows, or the same first file."""
 
     def identity(unit: Unit) -> tuple[str, str, int]:
-        return unit.kind, unit.urls[0], unit.row_start
+        return unit.kind, unit.sources[0].url, unit.row_start
 
     numbers = {identity(unit): unit.number for unit in b}
     return [(unit.number, numbers[identity(unit)]) for unit in a if identity(unit) in numbers]

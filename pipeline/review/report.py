@@ -8,6 +8,7 @@ that a report of ten thousand shards reads as much as one of a hundred.
 
 import io
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scclip.pipeline.annotations.schemas import labeled_rows
+from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.review.curation import (
     IMAGE_COLUMNS,
     SEGMENT_COLUMNS,
@@ -96,6 +98,8 @@ class ReportContent:
     """Why pictures are missing."""
     curation: Curation | None = None
     """What the sample's statistics say about the labels; None where nothing is finished."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """What the input holds besides shards and images, as the last start of the run found it."""
 
 
 def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
@@ -109,8 +113,11 @@ def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png")
     """
     run = ReviewedRun(files, *existing_run(files, "OUTPUT", labels=True))
     by_unit = unit_totals(files, sorted(files.finished()))
+    summary = join(files.output, "summary.json")
+    passed = json.loads(read_bytes(summary)).get("passed_over", {}) if exists(summary) else {}
     sample = sample_units({unit: totals.failed for unit, totals in by_unit.items()}, limits)
     content = ReportContent(run=run, finished=len(by_unit), sampled=len(sample), totals=sum(by_unit.values(), Totals()))
+    content.passed_over = PassedOver.from_json(passed)
     pictured = set(spread(sample, limits.picture_units))
     candidates, sums = list[Choice](), CurationSums()
     for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):

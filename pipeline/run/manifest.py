@@ -73,6 +73,7 @@ class OptionsRecord:
     masks: str | None = None
     save_confidence: bool | None = None
     reduced_decode: bool | None = None
+    image_column: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """What was recorded; `limit` also where it is null."""

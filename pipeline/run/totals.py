@@ -132,7 +132,7 @@ class ClassSummary(TypedDict):
 
 
 class Summary(TypedDict, total=False):
-    """The content of summary.json; the last five keys are those of a run that labeled something."""
+    """The content of summary.json; the last six keys are those of a run that labeled something."""
 
     images_read: int
     images_labeled: int
@@ -153,6 +153,8 @@ class Summary(TypedDict, total=False):
     stages: dict[str, dict[str, float]]
     bottleneck: str | None
     storage_retries: int
+    passed_over: dict[str, dict[str, object]]
+    """Kind → count and example of the files of the input that are neither shards nor images."""
 
 
 def summarise(totals: Totals, names: Mapping[int, str], seconds: float, labeled_now: int) -> Summary:

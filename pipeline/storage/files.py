@@ -5,31 +5,24 @@
 """
 
 import contextlib
+import dataclasses
 import datetime
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from scclip.pipeline.storage.listing import FileInfo, Listing, canonical_path, list_local, local_info, pattern_of
 from scclip.pipeline.storage.local import remove_temporaries, write_whole
 from scclip.pipeline.storage.ranges import BLOCK, RangeFile, filesystem, read_range
 from scclip.pipeline.storage.retries import StorageError, redact, response_of, with_retries
 from scclip.pipeline.storage.threads import map_threads
 
+WILDCARD = re.compile(r"[*?[]")
 SINGLE_PUT = 5 * 2**30 - 1  # S3's limit of one PUT; smaller objects must not become multipart uploads
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One file as a listing shows it."""
-
-    url: str
-    size: int
-    version: str
-    """ETag, generation or modification time; "" where the filesystem knows none."""
 
 
 def is_local(url: str) -> bool:
@@ -42,6 +35,16 @@ def join(base: str, *names: str) -> str:
     return "/".join([base.rstrip("/") if base.strip("/") else base, *(name.strip("/") for name in names)])
 
 
+def canonical(url: str) -> str:
+    """The one name of a file, folder or glob, however it is reached.
+
+    Local: a path from the root, without protocol, `..`, double slashes and linked folders; a file that is itself a link
+    keeps its name. Any other URL: as listings show it.
+    """
+    fs, path = filesystem(url)
+    return canonical_path(path) if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
+
+
 def info(url: str) -> FileInfo:
     """Size and version of one file, never from a cache.
 
@@ -50,6 +53,8 @@ def info(url: str) -> FileInfo:
         StorageError: the storage fails, or does not tell the length.
     """
     fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        return with_retries(lambda: local_info(path), "find", url)
     details = with_retries(lambda: _fresh(fs).info(path), "find", url)
     if details["type"] == "directory":
         raise IsADirectoryError(f"{redact(url)} is a folder, not a file")
@@ -68,9 +73,15 @@ def is_folder(url: str) -> bool:
     return with_retries(lambda: bool(_fresh(fs).isdir(path)), "find", url)
 
 
+def is_http(url: str) -> bool:
+    """True for a URL of a web server, where `?` begins a query."""
+    return url.startswith(("http://", "https://"))
+
+
 def is_glob(url: str) -> bool:
     """True for a path with wildcards, unless a file has that very name."""
-    return any(character in filesystem(url)[1] for character in "*?[") and not exists(url)
+    path = url.partition("?")[0] if is_http(url) else filesystem(url)[1]
+    return any(character in path for character in "*?[") and not exists(url)
 
 
 def list_files(url_or_glob: str) -> list[FileInfo]:
@@ -80,21 +91,44 @@ def list_files(url_or_glob: str) -> list[FileInfo]:
         url_or_glob: a folder, which is listed with all folders below it, a glob, or one file.
 
     Returns:
-        The files, sorted by URL; [] where there are none.
+        The files, sorted by URL; [] where there are none. Local ones with their canonical names.
+    """
+    return listing(url_or_glob).files
+
+
+def listing(url_or_glob: str, markers: Sequence[str] = ()) -> Listing:
+    """Lists as `list_files`, and tells what else there is.
+
+    Args:
+        url_or_glob: a folder, a glob, or one file.
+        markers: names of files that are listed apart, also where a glob does not match them.
     """
     fs, path = filesystem(url_or_glob)
-    glob, plain = is_glob(url_or_glob), "://" not in url_or_glob
+    glob = is_glob(url_or_glob)
+    if isinstance(fs, LocalFileSystem):
+        return with_retries(lambda: list_local(path, glob=glob, markers=markers), "list", url_or_glob)
+    root = WILDCARD.split(path, maxsplit=1)[0].rpartition("/")[0] if glob else path.rstrip("/")
+    found = with_retries(lambda: _find(_fresh(fs), path, root, glob), "list", url_or_glob)
+    wanted, endings = pattern_of(path) if glob else None, tuple(f"/{name}" for name in markers)
+    listed = Listing(str(fs.unstrip_protocol(root)))
+    for name, details in found.items():
+        chosen, marks = not wanted or wanted.match(name), bool(endings) and name.endswith(endings)
+        if details.get("type") != "directory" and (chosen or marks):
+            way = name[len(root) :].lstrip("/") if name.startswith(root) else name
+            file = dataclasses.replace(_file_info(fs.unstrip_protocol(name), details), path=way)
+            listed.files += [file] if chosen else []
+            listed.markers += [file] if marks else []
+    return listed.sort()
 
-    def listing() -> dict[str, dict[str, Any]]:
-        _fresh(fs)
-        return dict(fs.glob(path, detail=True) if glob else fs.find(path, detail=True))
 
-    files = [
-        _file_info(name if plain else fs.unstrip_protocol(name), details)
-        for name, details in with_retries(listing, "list", url_or_glob).items()
-        if details.get("type") != "directory"
-    ]
-    return sorted(files, key=lambda file: file.url)
+def _find(fs: AbstractFileSystem, path: str, root: str, glob: bool) -> dict[str, dict[str, Any]]:
+    """The files below `root`, for a glob as deep as it goes: the same requests as fsspec's own `glob` makes."""
+    if not glob:
+        return dict(fs.find(path, detail=True))
+    if "http" in fs.protocol:
+        return dict(fs.glob(path, detail=True))
+    depth = None if "**" in path else path[len(root) :].strip("/").count("/") + 1
+    return dict(fs.find(root, maxdepth=depth, detail=True))
 
 
 def _fresh(fs: AbstractFileSystem) -> AbstractFileSystem:

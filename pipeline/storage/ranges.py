@@ -11,7 +11,8 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.config import conf as fsspec_settings
 from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.local import LocalFileSystem, make_path_posix
+from fsspec.registry import get_filesystem_class
 
 from scclip.errors import UserError
 from scclip.pipeline.storage.retries import ShortReadError, StorageError, redact, with_retries
@@ -21,23 +22,37 @@ class FilesystemMissing(UserError):
     """The filesystem of a URL is unknown or not installed; one line that names the protocol or the package."""
 
 
+# protocols that read from another filesystem, whose URL follows after `::`
+CHAINED = {"zip", "tar", "libarchive", "reference", "dir", "simplecache", "filecache", "blockcache", "cached"}
 BLOCK = 4 * 2**20  # bytes per request of a stream: a 30 ms request then costs 10 % at 100 MB/s, and is fetched ahead
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """(filesystem, path in it) of an fsspec URL or plain path; FilesystemMissing where fsspec knows none."""
+    """(filesystem, path in it) of an fsspec URL or plain path; FilesystemMissing where fsspec knows none.
+
+    A `::` is part of a name, except after a protocol that reads from another filesystem (`zip://a.png::s3://b/c.zip`).
+    """
+    if url.startswith(("/", "~", ".")) or ("://" not in url and not url.startswith("file:/")):
+        path = make_path_posix(url)
+        return LocalFileSystem(), path.rstrip("/") or "/"
     options: dict[str, Any] = {}
     if url.startswith(("s3://", "s3a://")):  # an instance without botocore's hidden retries, which escape our count
         config = fsspec_settings.get("s3", {}).get("config_kwargs", {})  # and hide that a conditional PUT was repeated
         options = {"config_kwargs": {"retries": {"max_attempts": 0}, **config}}
     try:
-        fs, path = url_to_fs(url, **options)
+        if "::" in url and url.partition("::")[0].partition("://")[0] in CHAINED:
+            fs, path = url_to_fs(url)
+            return fs, str(path)
+        kind = get_filesystem_class(url.partition(":")[0])
+        fs, path = kind(**{**kind._get_kwargs_from_urls(url), **options}), kind._strip_protocol(url)
     except ImportError as error:
         raise FilesystemMissing(f"{redact(url)} needs a package that is not installed: {error}") from None
     except ValueError as error:
         raise FilesystemMissing(f"{redact(url)} is on no filesystem of fsspec: {error}; check the URL") from None
     if options:
         fs.retries = 1  # s3fs' own attempts
+    if "::" in url and not str(path).startswith(fs.root_marker):  # fsspec's memory:// takes it for a chain
+        path = fs.root_marker + path
     return fs, str(path)
 
 

@@ -4,6 +4,7 @@
 """
 
 import errno
+import os
 import random
 import re
 import threading
@@ -157,8 +158,19 @@ _SECRET = re.compile(rf"(?i)\b({_NAMES})(\s*[=:]\s*)[^\s&'\",]+")
 
 
 def redact(text: str) -> str:
-    """`text` without credentials: no user and query in URLs, no values behind names such as `token`."""
-    return _SECRET.sub(r"\1\2…", _QUERY.sub(r"\1?…", _USERINFO.sub("", text)))
+    """`text` that can be printed, without credentials: no user and query in URLs, no values behind names as `token`."""
+    return printable(_SECRET.sub(r"\1\2…", _QUERY.sub(r"\1?…", _USERINFO.sub("", text))))
+
+
+def printable(text: str) -> str:
+    """`text` as valid Unicode: bytes of a file's name that are no UTF-8 become `\\xe9`, as in the names of tars."""
+    if text.isascii():
+        return text
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:  # not from a file's name, or the system's encoding is ASCII
+        data = text.encode("utf-8", "backslashreplace")
+    return data.decode("utf-8", "backslashreplace")
 
 
 def describe(error: BaseException) -> str:

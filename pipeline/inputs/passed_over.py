@@ -1,0 +1,85 @@
+"""What an input holds besides shards and images: counted by kind, with one example each, and said.
+
+>>> passed = PassedOver()
+>>> units = plan_units(["photos/"], passed=passed)
+>>> passed.lines()                    # ['12 files passed over: 8 .json (a.json), 4 hidden (.DS_Store)']
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scclip.pipeline.inputs.names import split_name
+from scclip.pipeline.storage.retries import redact
+
+HIDDEN = "hidden"
+LABELS = "labels beside images"
+OTHER_NAMES = "other names of files already taken"
+NO_IMAGE_COLUMN = "Parquet without an image column"
+NOTHING_THERE = "lines of lists that name nothing to label"
+KINDS = 60  # at most: names may end in anything
+SHOWN = 8  # kinds in one line
+
+_SKIPPED = re.compile(r"(?:^|/)(?:(\.)[^/]*|(@eaDir|__MACOSX|_delta_log|_temporary))(?=/)")
+_EXTENSION = re.compile(r"(?=.*[a-z])[a-z0-9_+-]{1,10}")
+
+
+@dataclass
+class PassedOver:
+    """The files that are not planned."""
+
+    kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Kind → (number of files, the URL of the first one)."""
+
+    def add(self, kind: str, url: str, count: int = 1) -> None:
+        """Counts a file, without credentials in its URL."""
+        if kind not in self.kinds and len(self.kinds) >= KINDS:
+            kind = "others"
+        before, example = self.kinds.get(kind) or (0, redact(url))
+        self.kinds[kind] = (before + count, example)
+
+    def update(self, other: "PassedOver") -> None:
+        """Adds the files of another one, which come after these."""
+        for kind, (count, example) in other.kinds.items():
+            self.add(kind, example, count)
+
+    def lines(self) -> list[str]:
+        """All of it in one sentence, the largest kinds first; [] where there is nothing."""
+        kinds = sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
+        texts = [f"{count:,} {kind} ({url.rstrip('/').rpartition('/')[2]})" for kind, (count, url) in kinds[:SHOWN]]
+        texts += [f"{len(kinds) - SHOWN} more kinds"] if len(kinds) > SHOWN else []
+        total = sum(count for count, _ in self.kinds.values())
+        return [f"{total:,} file{'s' if total != 1 else ''} passed over: {', '.join(texts)}"] if total else []
+
+    def to_json(self) -> dict[str, dict[str, object]]:
+        """Kind → count and example, as summary.json keeps it."""
+        return {kind: {"count": count, "example": url} for kind, (count, url) in sorted(self.kinds.items())}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Mapping[str, object]]) -> "PassedOver":
+        """Reads what `to_json` wrote."""
+        return PassedOver({kind: (int(str(each["count"])), str(each["example"])) for kind, each in document.items()})
+
+
+def skipped(path: str) -> str | None:
+    """Why a file is left out by its path below the input: the kind, or None for a file that may be input."""
+    folder, slash, base = path.rpartition("/")
+    return HIDDEN if base.startswith(".") else _skipped_folder(folder + slash)
+
+
+@functools.lru_cache(1024)
+def _skipped_folder(folder: str) -> str | None:
+    match = _SKIPPED.search(folder)
+    return match and (HIDDEN if match[1] else match[2])
+
+
+def other_kind(path: str, truth: str | None) -> str:
+    """The kind of a file that is neither a shard nor an image, by its name."""
+    extension = split_name(path, truth)[1]
+    if "." in extension:
+        return LABELS
+    before = path.lower().removesuffix(f".{extension}").rpartition(".")[2]
+    if before == "tar" and extension:
+        return f".tar.{extension}"
+    return f".{extension}" if _EXTENSION.fullmatch(extension) else "without a usual extension"
