@@ -15,7 +15,6 @@ where pillow-heif is installed.
 import contextlib
 import io
 import logging
-import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from PIL import Image, UnidentifiedImageError
 
 from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, schema_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk, EncodedImage
-from scclip.pipeline.inputs.headers import header_size, tiff_page
+from scclip.pipeline.inputs.headers import BROKEN, header_size, tiff_page
 from scclip.pipeline.inputs.names import AVIF, HEIF
 from scclip.pipeline.inputs.refusals import refusal
 from scclip.pipeline.inputs.repairs import repaired
@@ -149,7 +148,7 @@ def _decode(data: bytes, config: DecodeConfig) -> Pixels:
 
 
 def _seek_main_page(image: Image.Image, data: bytes) -> None:
-    with contextlib.suppress(struct.error, LookupError):  # Pillow may read what the header's reader does not
+    with contextlib.suppress(*BROKEN):  # Pillow may read what the header's reader does not
         if page := tiff_page(data)[0]:
             image.seek(page)
 

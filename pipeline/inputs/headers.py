@@ -13,6 +13,7 @@ from collections.abc import Collection
 TIFF_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # the unsigned integers
 SIZE_TAGS = frozenset([254, 256, 257])  # NewSubfileType, width, height
 MAX_PAGES = 64  # of a TIFF that are looked at
+BROKEN = (struct.error, LookupError, OverflowError)  # what a header that is cut or damaged raises
 
 Tags = dict[int, tuple[int, ...]]
 
@@ -38,7 +39,7 @@ def header_size(data: bytes) -> tuple[int, int] | None:
             return tags[256][0], tags[257][0]
         if data[4:8] == b"ftyp":
             return _heif(data)
-    except (struct.error, LookupError):
+    except BROKEN:
         pass
     return None
 
@@ -111,7 +112,7 @@ def tiff_page(data: bytes, wanted: Collection[int] = SIZE_TAGS) -> tuple[int, Ta
         lie outside of the file, are left out.
 
     Raises:
-        struct.error, LookupError: the header is broken.
+        BROKEN: one of these errors, where the header is broken.
     """
     pages = list[Tags]()
     order = "<" if data[:2] == b"II" else ">"
@@ -131,10 +132,10 @@ def _tiff_tags(data: bytes, start: int, order: str, large: bool, wanted: Collect
     count_of, entry_of, offset_of = ("Q", "HHQ", "Q") if large else ("H", "HHI", "I")
     head, room = struct.calcsize("=" + entry_of), struct.calcsize("=" + offset_of)
     place = start + struct.calcsize("=" + count_of)
-    for _ in range(struct.unpack_from(order + count_of, data, start)[0]):
+    for _ in range(min(struct.unpack_from(order + count_of, data, start)[0], 2**16)):
         tag, kind, count = struct.unpack_from(order + entry_of, data, place)
         if tag in wanted and kind in TIFF_TYPES and count:
-            with contextlib.suppress(struct.error):
+            with contextlib.suppress(*BROKEN):
                 code, value = f"{order}{count}{TIFF_TYPES[kind]}", place + head
                 if struct.calcsize(code) > room:
                     value = struct.unpack_from(order + offset_of, data, value)[0]

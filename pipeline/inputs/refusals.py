@@ -4,10 +4,8 @@
 (Status.UNDECODABLE, "starts with '<!DOCTYPE html>…': an HTML page, not an image")
 """
 
-import struct
-
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.headers import SIZE_TAGS, header_size, is_tiff, tiff_page
+from scclip.pipeline.inputs.headers import BROKEN, SIZE_TAGS, header_size, is_tiff, tiff_page
 
 _IMAGES = {
     b"\xff\xd8\xff": "JPEG",
@@ -67,7 +65,7 @@ def _foreign_tiff(data: bytes) -> str:
     tags_wanted = {*SIZE_TAGS, _BITS, _COMPRESSION, _BANDS, _FORMAT, *_PLACES[0], *_PLACES[1]}
     try:
         tags = tiff_page(data, tags_wanted)[1]
-    except (struct.error, LookupError):
+    except BROKEN:
         return ""
     offsets, lengths = next(((tags[a], tags[b]) for a, b in _PLACES if a in tags and b in tags), ((), ()))
     ends = [offset + length for offset, length in zip(offsets, lengths, strict=False)]
