@@ -42,7 +42,7 @@ def refusal(data: bytes) -> tuple[Status, str]:
     if data[4:8] == b"ftyp":
         return _refused_container(data)
     if is_tiff(data) and (described := _foreign_tiff(data)):
-        return Status.UNSUPPORTED, f"{described} is not supported; convert it to RGB or grey of 8 or 16 bits"
+        return Status.UNSUPPORTED, f"{described} is not read; convert it to plain RGB or grey of 8 or 16 bits"
     if header_size(data) or is_tiff(data) or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
     format = next((name for magic, name in _IMAGES.items() if head.startswith(magic)), "")

@@ -226,3 +226,25 @@ def test_a_jpeg_without_its_end_is_labeled_at_reduced_scale_too() -> None:
     whole, cut = (decode_image(each, DecodeConfig(reduced_side=40)) for each in (data, data[:-2]))
     np.testing.assert_array_equal(cut.rgb, whole.rgb)
     assert cut.size == whole.size == (200, 300) and cut.rgb.shape == (50, 75, 3)
+
+
+JPEG_PARTS = {
+    "JFIF without a version": (0xE0, b"JFIF\0"),
+    "Photoshop's cut": (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+    "Photoshop's of a wrong length": (0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\xff\xff\xff\xff"),
+    "Adobe's without a version": (0xEE, b"Adobe\0"),
+    "a profile cut": (0xE2, b"ICC_PROFILE\0\1"),
+    "several pictures without an index": (0xE2, b"MPF\0II*\0"),
+}
+
+
+@pytest.mark.parametrize("part", JPEG_PARTS)
+def test_parts_of_a_jpeg_that_hold_no_pixels_cost_nothing(part: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data, (marker, content) = jpeg(1, (61, 97), exif=exif), JPEG_PARTS[part]
+    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    image = decode_image(data[:2] + segment + data[2:], APPLY)
+    np.testing.assert_array_equal(image.rgb, decode_image(data, APPLY).rgb)
+    assert image.orientation == 6
+    assert failure(data[:2] + segment + data[2:-700])[0] == "undecodable"

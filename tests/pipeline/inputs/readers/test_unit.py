@@ -315,3 +315,11 @@ def test_a_shard_in_memory_reads_as_on_disk(tmp_path: Path) -> None:
     local = one_unit(mixed_tar(tmp_path / "a.tar"))
     storage.create("memory://shards/a.tar", (tmp_path / "a.tar").read_bytes())
     assert rows_of(one_unit("memory://shards/*.tar"), truth="seg.png") == rows_of(local, truth="seg.png")
+
+
+@pytest.mark.parametrize("name", ["a.Seg.PNG", "a.seg.png", "a.SEG.PNG"])
+def test_truth_beside_a_file_is_found_in_its_own_case(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(png())
+    (tmp_path / name).write_bytes(b"truth")
+    (row,) = rows_of(one_unit(tmp_path, truth="Seg.PNG"), truth="Seg.PNG")
+    assert row["truth"] == b"truth"
