@@ -6,6 +6,7 @@
 
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.headers import BROKEN, SIZE_TAGS, header_size, is_tiff, tiff_page
+from scclip.pipeline.inputs.names import HEIF
 
 _IMAGES = {
     b"\xff\xd8\xff": "JPEG",
@@ -56,7 +57,8 @@ def refusal(data: bytes) -> tuple[Status, str]:
 def _refused_container(data: bytes) -> tuple[Status, str]:
     brand = data[8:12].decode("latin-1").strip()
     if brand in _HEIF_BRANDS:
-        return Status.UNSUPPORTED, f"{brand} (HEIF) cannot be read; install scclip-pipeline[heif], or convert it"
+        remedy = "" if HEIF else "install scclip-pipeline[heif], or "
+        return Status.UNSUPPORTED, f"{brand} (HEIF) cannot be read; {remedy}convert it"
     return Status.UNSUPPORTED, f"{brand} (AVIF or video) cannot be read; convert it"
 
 
