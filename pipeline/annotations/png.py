@@ -4,6 +4,7 @@
 """
 
 import io
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -58,11 +59,16 @@ def _samples(data: bytes | memoryview) -> np.ndarray:
 
 
 def pixels_only(data: bytes) -> bytes:
-    """A PNG without the parts that hold no pixels: Pillow refuses some for their size or errors. A cut part is kept."""
+    """A PNG without the parts that hold neither pixels nor a sound EXIF: Pillow refuses some for their size or errors.
+
+    A part that is cut is kept as it is.
+    """
     kept, place = [data[: len(MAGIC)]], len(MAGIC)
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")  # length, name, content, checksum
-        if data[place + 4 : place + 8] in PIXEL_PARTS or end > len(data):
+        name, checksum = data[place + 4 : place + 8], data[end - 4 : end]
+        turned = name == b"eXIf" and zlib.crc32(data[place + 4 : end - 4]).to_bytes(4, "big") == checksum
+        if name in PIXEL_PARTS or turned or end > len(data):
             kept.append(data[place:end])
         place = end
     return b"".join(kept)

@@ -5,13 +5,16 @@ alpha is dropped, not composed; palettes are looked up; CMYK and Adobe's inverte
 Deeper samples are scaled, where Pillow would clip: 16-bit ones lose their low byte; 32-bit integers are taken as 8-bit
 or 16-bit values if they fit, floats as 0..1 or 0..255 if they fit (not-a-number as 0); anything else is stretched from
 its smallest to its largest value.
-GIF, WebP and TIFF give their first frame.
+GIF and WebP give their first frame, TIFF its first page that is no thumbnail. AVIF is read where Pillow reads it, HEIC
+where pillow-heif is installed.
 
 >>> decode_image(open("photo.jpg", "rb").read(), DecodeConfig()).rgb.shape
 (480, 640, 3)
 """
 
+import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,9 +26,20 @@ from PIL import Image, UnidentifiedImageError
 
 from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, schema_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk, EncodedImage
-from scclip.pipeline.inputs.headers import header_size
+from scclip.pipeline.inputs.headers import BROKEN, header_size, tiff_page
+from scclip.pipeline.inputs.names import AVIF, HEIF
+from scclip.pipeline.inputs.refusals import refusal
+from scclip.pipeline.inputs.repairs import repaired
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes MPO, cameras' several pictures in one
+if HEIF:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of bad files is raised as well
+
+MORE_FORMATS = ("AVIF",) * AVIF + ("HEIF",) * HEIF
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *MORE_FORMATS)  # JPEG: also MPO, several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -73,13 +87,25 @@ def decode_image(data: bytes, config: DecodeConfig) -> Pixels:
         raise DecodeError(Status.EMPTY, "0 bytes")
     _refuse_bomb(header_size(data), config)
     try:
+        return _attempt(data, config)
+    except DecodeError as failure:
+        if failure.status != Status.UNDECODABLE:
+            raise
+        file = repaired(data, str(failure), lambda other: _attempt(other, config).rgb)
+        if file is None:
+            raise
+    return _attempt(file, config)
+
+
+def _attempt(data: bytes, config: DecodeConfig) -> Pixels:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and the like; what matters raises
             return _decode(data, config)
     except DecodeError:
         raise
-    except UnidentifiedImageError:
-        raise DecodeError(*_unidentified(data)) from None
+    except (UnidentifiedImageError, KeyError):  # KeyError: a TIFF of a compression that Pillow has no name of
+        raise DecodeError(*refusal(data)) from None
     except MemoryError:
         raise DecodeError(Status.TOO_LARGE, "not enough memory to decode it") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, … on bad bytes
@@ -97,22 +123,34 @@ def _refuse_bomb(size: tuple[int, int] | None, config: DecodeConfig) -> None:
 def _decode(data: bytes, config: DecodeConfig) -> Pixels:
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit warns at 89 and fails at 179 megapixels; ours is max_pixels
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.format == "TIFF":
+            _seek_main_page(image, data)
         _refuse_bomb(image.size, config)
         size = image.size[::-1]
         if config.reduced_side and image.format in ("JPEG", "MPO"):
             _reduce(image, config.reduced_side)
+        before = _orientation(image) if image.format == "TIFF" else 1
         image.load()
         orientation = _orientation(image)
         if image.mode in SCALED_MODES:
             rgb = np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
         else:
             rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if orientation == 1 and before != 1:  # Pillow has turned a TIFF while loading it
+        orientation, rgb = before, _turned(rgb, {6: 8, 8: 6}.get(before, before))
+        size = rgb.shape[:2]
     if config.exif == "apply" and orientation != 1:
         rgb = _turned(rgb, orientation)
         size = size[::-1] if orientation >= 5 else size
     if 0 in rgb.shape:
         raise DecodeError(Status.UNDECODABLE, f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
     return Pixels(np.ascontiguousarray(rgb), orientation, size)
+
+
+def _seek_main_page(image: Image.Image, data: bytes) -> None:
+    with contextlib.suppress(*BROKEN):  # Pillow may read what the header's reader does not
+        if page := tiff_page(data)[0]:
+            image.seek(page)
 
 
 def _reduce(image: Image.Image, side: int) -> None:
@@ -152,34 +190,6 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     elif low >= 0 and high <= 255:
         low, high = 0.0, 255.0
     return ((samples - low) * (255 / max(high - low, 1e-30)) + 0.5).astype(np.uint8)
-
-
-_FOREIGN = {
-    b"%PDF": "a PDF",
-    b"PK\3\4": "a ZIP archive",
-    b"\x1f\x8b": "gzip data",
-    b"8BPS": "a Photoshop file",
-    b"{": "JSON",
-    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
-    b"\x00\x00\x01\x00": "an icon file",
-}
-
-
-def _unidentified(data: bytes) -> tuple[Status, str]:
-    """(status, reason) for bytes that no decoder recognises, naming what they look like."""
-    head = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
-    lower, start = head.lower(), f"starts with {head[:15].decode('latin-1')!r}"
-    if lower.startswith((b"<svg", b"<?xml")):
-        return Status.UNSUPPORTED, "an SVG or XML document, not an image of pixels"
-    if lower.startswith((b"<!doctype", b"<html", b"<head", b"<body")):
-        return Status.UNDECODABLE, f"{start}: an HTML page, not an image"
-    if data[4:8] == b"ftyp":
-        brand = data[8:12].decode("latin-1").strip()
-        return Status.UNSUPPORTED, f"{brand} (HEIF, AVIF or video) is not supported; convert it"
-    if header_size(data) or data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n":
-        return Status.UNDECODABLE, f"the image's header is broken or cut ({len(data):,} bytes)"
-    kind = next((name for magic, name in _FOREIGN.items() if data.startswith(magic)), "")
-    return Status.UNSUPPORTED if kind else Status.UNDECODABLE, f"{start}: {kind or 'not an image'}"
 
 
 @dataclass(kw_only=True)

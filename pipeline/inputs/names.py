@@ -17,10 +17,12 @@ from collections.abc import Iterator
 
 from PIL import features
 
+AVIF = "avif" in features.modules and bool(features.check("avif"))
+HEIF = importlib.util.find_spec("pillow_heif") is not None
 IMAGE_EXTENSIONS = frozenset(
     ["jpg", "jpeg", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif"]
-    + (["avif"] if features.check("avif") else [])
-    + (["heic", "heif"] if importlib.util.find_spec("pillow_heif") else [])
+    + ["avif"] * AVIF  # like those of HEIC only where they can be read: files of no use are counted instead
+    + ["heic", "heif"] * HEIF
 )
 MAX_NAMES = 10**6  # that braces may stand for
 SIDECAR_TAGS = frozenset(["seg", "mask", "label", "depth", "argmax", "conf"])

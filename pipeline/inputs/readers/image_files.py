@@ -66,6 +66,13 @@ def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage
     if problem:
         image.status, image.error = problem
     elif truth:
-        with contextlib.suppress(FileNotFoundError):
-            image.truth = read_bytes(f"{split_name(file.url)[0]}.{normalize_extension(truth)}")
+        image.truth = _read_truth(split_name(file.url)[0], truth.lstrip("."))
     return image
+
+
+def _read_truth(stem: str, ending: str) -> bytes | None:
+    """The file beside an image, its ending as it was given or in one case; None where there is none."""
+    for each in dict.fromkeys([ending, normalize_extension(ending), ending.upper()]):
+        with contextlib.suppress(FileNotFoundError):
+            return read_bytes(f"{stem}.{each}")
+    return None

@@ -1,27 +1,36 @@
-"""Parquet files with an image column, as image bytes or Hugging Face's struct<bytes, path>.
+"""Parquet files with an image column: one image for each row, whatever the other columns hold.
+
+Where a row group cannot be read whole, each of its columns is read for itself: one that is broken costs its own values
+and no others.
 
 >>> for image in ParquetReader().read(unit, ResumePoint(), truth="mask"): ...
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scclip.pipeline.annotations.schemas import ImageError, Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
-from scclip.pipeline.inputs.readers.table_rows import image_column, row_image, row_ranges
+from scclip.pipeline.inputs.readers.cells import column_values
+from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_ranges
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import open_stream
 from scclip.pipeline.storage.retries import StorageError
 
 BLOCK = 2**16  # bytes per request: columns that are not read lie between those that are
+BATCH = 64  # rows that are Python objects at a time
 _STORAGE = (StorageError, FileNotFoundError, PermissionError)  # the store's fault, or the user's, but not the data's
 _DATA = (pa.ArrowException, OSError, ValueError)  # Arrow reports a broken page as a bare OSError
 
 
 class ParquetReader:
-    """Reads Parquet by row groups; a file or row group that cannot be read becomes one image `bad_shard`."""
+    """Reads Parquet by row groups; a file that cannot be opened is one image `bad_shard`, a broken page one a row."""
 
     endings: tuple[str, ...] = (".parquet", ".pq")
     counts_by_reading = False
@@ -29,13 +38,13 @@ class ParquetReader:
     def plan(self, draft: Unit) -> list[Unit]:
         try:
             with open_stream(draft.url, size=draft.size, block=BLOCK) as file:
-                metadata = pq.ParquetFile(file).metadata
+                metadata = _ParquetFile(file).metadata
                 schema = metadata.schema.to_arrow_schema()
         except _STORAGE:
             raise
         except _DATA:
             return [dataclasses.replace(draft, row_stop=-1)]
-        image_column(schema)
+        TableColumns.of(schema, draft.image_column, None)
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         ranges = row_ranges((group.num_rows, group.total_byte_size) for group in groups)
         return [dataclasses.replace(draft, row_start=start, row_stop=stop) for start, stop in ranges]
@@ -47,8 +56,8 @@ class ParquetReader:
         first, begin = unit.row_start + start.index, 0
         with open_stream(unit.url, size=unit.size, block=BLOCK) as file:
             try:
-                table = pq.ParquetFile(file)
-                column = image_column(table.schema_arrow)
+                table = _ParquetFile(file)
+                columns = TableColumns.of(table.schema_arrow, unit.image_column, truth)
             except _STORAGE:
                 raise
             except _DATA as error:
@@ -57,7 +66,7 @@ class ParquetReader:
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
                 if begin < unit.row_stop and end > first:
-                    for image in _group_images(table, group, begin, column, truth, unit.url):
+                    for image in _group_images(table, group, range(begin, end), columns):
                         if first <= image.index < unit.row_stop:
                             image.index -= unit.row_start
                             yield image
@@ -67,23 +76,62 @@ class ParquetReader:
         return min(1.0, point.index / max(1, unit.row_stop - unit.row_start))
 
 
-def _group_images(
-    table: pq.ParquetFile, group: int, begin: int, column: str, truth: str | None, url: str
-) -> Iterator[EncodedImage]:
-    """The images of one row group, numbered in the file; rows that cannot be read are one image that says so."""
-    row = begin
+class _ParquetFile(pq.ParquetFile):
+    """A ParquetFile that opens with any names of columns: Arrow maps them to positions, which needs UTF-8."""
+
+    def _build_nested_paths(self) -> dict[str, list[int]]:
+        return defaultdict(list)
+
+
+def _group_images(table: _ParquetFile, group: int, rows: range, columns: TableColumns) -> Iterator[EncodedImage]:
+    """The images of one row group, one for each of its rows, which are numbered in the file."""
+    row, stored = rows.start, sorted(columns.places)
+    slots = [stored.index(place) for place in columns.places]
     try:
-        for batch in table.iter_batches(batch_size=64, row_groups=[group], use_threads=False):
-            for values in batch.to_pylist():
-                yield row_image(values, row, column, truth)
-                row += 1
+        for batch in _batches(table, group, stored):
+            values = [column_values(batch.column(slot)) for slot in slots]
+            yield from columns.images(row, values)
+            row += len(batch)
+    except _STORAGE:
+        raise
+    except _DATA:
+        pass
+    if row < rows.stop:
+        pictures, *others = (
+            itertools.islice(_cells(table, group, rows, place), row - rows.start, len(rows)) for place in columns.places
+        )
+        known = [(None if isinstance(cell, ImageError) else cell for cell in cells) for cells in others]
+        yield from columns.images(row, [pictures, *known])
+
+
+def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator[Any]:
+    """The values of one column in these rows; from the first that cannot be read on, an ImageError that says why."""
+    row, reason = rows.start, "the column ends before them"
+    try:
+        for batch in _batches(table, group, [place]):
+            values = column_values(batch.column(0))
+            yield from values
+            row += len(values)
     except _STORAGE:
         raise
     except _DATA as error:
-        end = begin + table.metadata.row_group(group).num_rows
-        failed = EncodedImage.failed_shard(url, row, f"rows {row} to {end - 1} cannot be read: {_line(error)}")
-        failed.key += f":{row}"
-        yield failed
+        reason = _line(error)
+    failure = ImageError(Status.BAD_SHARD, f"rows {row} to {rows.stop - 1} cannot be read: {reason}")
+    yield from itertools.repeat(failure, rows.stop - row)
+
+
+def _batches(table: _ParquetFile, group: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """The columns at these places, in ascending order, BATCH rows at a time."""
+    ends = [0, *itertools.accumulate(_leaves(field.type) for field in table.schema_arrow)]
+    leaves = [leaf for place in places for leaf in range(ends[place], ends[place + 1])]
+    yield from table.reader.iter_batches(BATCH, [group], column_indices=leaves, use_threads=False)
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Columns that Parquet keeps for one column of this type: one for each field that is not nested."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    return sum(_leaves(kind.field(place).type) for place in range(kind.num_fields)) or 1
 
 
 def _line(error: BaseException) -> str:

@@ -192,3 +192,59 @@ def test_a_png_of_claimed_size_is_still_refused_behind_heavy_parts() -> None:
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + HEAVY["zTXt above 1 MiB"] + png_chunk(b"IDAT", zlib.compress(b""))
     assert failure(data)[0] == "too_large"
+
+
+def test_the_main_page_is_found_in_every_form_of_tiff() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(SCENE).save(buffer, "TIFF", big_tiff=True)
+    assert header_size(buffer.getvalue()) == (30, 20)
+    small = picture(9, (5, 8))
+    pages = tiff_of(small, small, SCENE, tags=[{254: 1}, {254: 1}, {254: 0}])
+    assert header_size(pages) == (30, 20) and decode_image(pages, DecodeConfig()).size == (20, 30)
+    endless = bytearray(tiff_of(small, tags=[{254: 1}]))
+    endless[-4:] = endless[4:8]  # the page after the last is the first again
+    assert header_size(bytes(endless)) == (8, 5)
+    np.testing.assert_array_equal(decode_image(bytes(endless), APPLY).rgb, small)
+
+
+def test_a_tiff_of_an_unknown_compression_is_unsupported() -> None:
+    data = tiff_of(SCENE).replace(struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 34712))
+    assert failure(data)[0] == "unsupported" and "3 bands of uint8, compression 34712" in failure(data)[1]
+    assert failure(data[:300])[0] == "undecodable"
+
+
+def test_sizes_of_avif_and_heic_are_read_from_their_headers() -> None:
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    tile, grid = (b"\0\0\0\x14ispe\0\0\0\0" + struct.pack(">II", *size) for size in ((512, 512), (4032, 3024)))
+    assert header_size(head + tile + grid + tile) == (4032, 3024)
+    assert header_size(head) is None and header_size(head + tile[:10]) is None
+    assert failure(head + grid, DecodeConfig(max_pixels=10**6))[0] == "too_large"
+
+
+def test_a_jpeg_without_its_end_is_labeled_at_reduced_scale_too() -> None:
+    data = jpeg(1, (200, 300))
+    whole, cut = (decode_image(each, DecodeConfig(reduced_side=40)) for each in (data, data[:-2]))
+    np.testing.assert_array_equal(cut.rgb, whole.rgb)
+    assert cut.size == whole.size == (200, 300) and cut.rgb.shape == (50, 75, 3)
+
+
+JPEG_PARTS = {
+    "JFIF without a version": (0xE0, b"JFIF\0"),
+    "Photoshop's cut": (0xED, b"Photoshop 3.0\x008BIM\x03\xed"),
+    "Photoshop's of a wrong length": (0xED, b"Photoshop 3.0\x008BIM\x04\x04\0\0\xff\xff\xff\xff"),
+    "Adobe's without a version": (0xEE, b"Adobe\0"),
+    "a profile cut": (0xE2, b"ICC_PROFILE\0\1"),
+    "several pictures without an index": (0xE2, b"MPF\0II*\0"),
+}
+
+
+@pytest.mark.parametrize("part", JPEG_PARTS)
+def test_parts_of_a_jpeg_that_hold_no_pixels_cost_nothing(part: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data, (marker, content) = jpeg(1, (61, 97), exif=exif), JPEG_PARTS[part]
+    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    image = decode_image(data[:2] + segment + data[2:], APPLY)
+    np.testing.assert_array_equal(image.rgb, decode_image(data, APPLY).rgb)
+    assert image.orientation == 6
+    assert failure(data[:2] + segment + data[2:-700])[0] == "undecodable"

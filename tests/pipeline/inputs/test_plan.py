@@ -138,7 +138,7 @@ def test_wrong_input_is_one_line_with_the_remedy(root: Path, tmp_path: Path) -> 
         "not.json": "not a COCO file",
         "away.json": "leaves the image folder",
         "lost.json": "nowhere.jpg is neither beside it",
-        "columns.parquet": "found picture: binary, image: string",
+        "columns.parquet": "name it with --image-column; columns: picture: binary, image: string",
     }
     for name, message in wrong.items():
         with pytest.raises(InputError, match=message) as failure:

@@ -286,8 +286,8 @@ def test_broken_parquet_is_rows_that_say_so(tmp_path: Path) -> None:
     path.write_bytes(data)
     rows = rows_of(one_unit(path))
     assert [row["index"] for row in rows if row["status"] == "ok"] == [*range(5), *range(10, 20)]
-    assert [row["index"] for row in rows if row["status"] == "bad_shard"] == [5]
-    assert rows[5]["error"].startswith("rows 5 to 9 cannot be read: ")
+    assert [row["index"] for row in rows if row["status"] == "bad_shard"] == [5, 6, 7, 8, 9]
+    assert all(row["error"].startswith("rows 5 to 9 cannot be read: ") for row in rows[5:10])
     path.write_bytes(b"PAR1 garbage PAR1")
     (row,) = rows_of(one_unit(path))
     assert row["status"] == "bad_shard" and "not a Parquet file" in row["error"]
@@ -315,3 +315,11 @@ def test_a_shard_in_memory_reads_as_on_disk(tmp_path: Path) -> None:
     local = one_unit(mixed_tar(tmp_path / "a.tar"))
     storage.create("memory://shards/a.tar", (tmp_path / "a.tar").read_bytes())
     assert rows_of(one_unit("memory://shards/*.tar"), truth="seg.png") == rows_of(local, truth="seg.png")
+
+
+@pytest.mark.parametrize("name", ["a.Seg.PNG", "a.seg.png", "a.SEG.PNG"])
+def test_truth_beside_a_file_is_found_in_its_own_case(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(png())
+    (tmp_path / name).write_bytes(b"truth")
+    (row,) = rows_of(one_unit(tmp_path, truth="Seg.PNG"), truth="Seg.PNG")
+    assert row["truth"] == b"truth"
