@@ -121,16 +121,15 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
     with open_stream(url, size=size) as stream:
         tar = iter(members(stream, size))
         for index, key in rows_of(labeled, "index", "key"):
-            # runs of before wrote the key itself
-            columns = {
-                f"{name}.{suffix}": column for name in (key, names[index]) for column, suffix in MASK_SUFFIXES.items()
-            }
+            stems = key, names[index]  # older runs wrote the key itself
+            columns = {f"{stem}.{suffix}": column for stem in stems for column, suffix in MASK_SUFFIXES.items()}
             planes: dict[str, bytes] = {}
-            while not {"argmax_png", "confidence_png"} <= planes.keys():
+            while len(planes) < 2:
                 member = next(tar, None)
                 if member is None or member.name not in columns:
                     raise ExportError(f"unit {unit}: masks/ has no argmax and confidence of {key!r}; run verify")
-                planes[columns[member.name]] = stream.read(member.size)
+                if (column := columns[member.name]) != "labels_png":
+                    planes[column] = stream.read(member.size)
             if index in wanted:
                 yield read_plane(planes["argmax_png"]), read_plane(planes["confidence_png"])
 
