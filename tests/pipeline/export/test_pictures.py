@@ -118,7 +118,7 @@ def test_copies_stay_as_they_are_where_the_run_ignored_the_orientation(folder: P
         assert (output / "images/train" / name).read_bytes() == (folder / "in" / name).read_bytes()
 
 
-# --- an input whose time has changed -----------------------------------------------------------------------------------
+# --- an input whose time has changed ----------------------------------------------------------------------------------
 
 
 def touch(path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_foreign_file_in_the_way_is_named_and_kept(
     assert sorted(READERS[kind](folder / "out")) == [(1, 1), (2, 2)]
 
 
-# --- tars --------------------------------------------------------------------------------------------------------------
+# --- tars -------------------------------------------------------------------------------------------------------------
 
 
 def test_without_pictures_a_changed_name_still_tells_its_key(folder: Path) -> None:
