@@ -148,8 +148,9 @@ def claim(output: str, wanted: Document) -> bool:
     """Writes export.json; True where it was there already. UserError where OUTPUT holds another export."""
     url, data = join(output, "export.json"), json.dumps(wanted, indent=1, sort_keys=True).encode()
     try:
+        present = exists(url)  # an equal object counts as created
         if create(url, data):
-            return False
+            return present
         before = json.loads(read_bytes(url))
     except ValueError:
         before = {}

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             print(end="", flush=True)  # at Python's end it would be too late to say nothing
     except BrokenPipeError:
-        for output in unread():
+        if not (outputs := unread()):
+            raise
+        for output in outputs:
             os.dup2(os.open(os.devnull, os.O_WRONLY), output)
         return 128 + signal.SIGPIPE
 

@@ -187,6 +187,16 @@ def test_a_foreign_file_in_the_way_is_named_and_kept(
     assert sorted(READERS[kind](folder / "out")) == [(1, 1), (2, 2)]
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_complete_export_in_an_object_store_is_not_made_again(
+    folder: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stand_in_run(folder / "run", [write_tar(folder / "in.tar", numbered(["a.png", "t 12:30.png"]))])
+    words = ["export", str(run), f"memory://{folder.name}-{kind}", "--format", kind, "--images"]
+    assert main(words) == 0 and "nothing to do" not in capsys.readouterr().out
+    assert main(words) == 0 and "nothing to do" in capsys.readouterr().out
+
+
 # --- tars -------------------------------------------------------------------------------------------------------------
 
 
