@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -25,7 +26,7 @@ from scclip.pipeline.export.chain import assemble, export_unit, export_units, un
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.filter import parse_filter
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import ExportError, repeated_values
+from scclip.pipeline.export.source import ExportError, repeated_ids, repeated_names
 from scclip.pipeline.export.transform import Rules, Target, refuse_unknown
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
@@ -34,7 +35,7 @@ from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
-NAMED_SHOWN = 3  # repeated keys in an error line
+NAMED_SHOWN = 3  # repeated ids in an error line
 
 Document = dict[str, object]  # a JSON or YAML object
 
@@ -50,13 +51,13 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if len(ready) < len(units):
         warn(f"{len(ready):,} of {len(units):,} units are finished; only these are exported")
     job = prepare(options, selection, files, run)
-    claim(job.output, fingerprint(options, selection, run, ready))
-    if exists(join(job.output, "summary.json")):
+    ours = claim(job.output, fingerprint(options, selection, run, ready))
+    if ours and exists(join(job.output, "summary.json")):
         print(f"nothing to do: {job.output} is complete")
         return 0
     refuse_repeated(job, run, ready)
-    follow(ready, job, options.address or os.environ.get("RAY_ADDRESS"))
-    conclude(assemble(ready, job), job)
+    job = with_names(job, ready)
+    conclude(follow(ready, job, options.address or os.environ.get("RAY_ADDRESS")), job)
     return 0
 
 
@@ -87,6 +88,7 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         condition=selection.filter,
         val=selection.val,
         pictures=options.images,
+        upright=run.options.exif == "apply",
         target=target,
         rules=rules,
         segmentation=options.segmentation,
@@ -142,12 +144,13 @@ def fingerprint(
     }
 
 
-def claim(output: str, wanted: Document) -> None:
-    """Writes export.json; UserError where OUTPUT holds another export."""
+def claim(output: str, wanted: Document) -> bool:
+    """Writes export.json; True where it was there already. UserError where OUTPUT holds another export."""
     url, data = join(output, "export.json"), json.dumps(wanted, indent=1, sort_keys=True).encode()
     try:
+        present = exists(url)  # an equal object counts as created
         if create(url, data):
-            return
+            return present
         before = json.loads(read_bytes(url))
     except ValueError:
         before = {}
@@ -155,7 +158,7 @@ def claim(output: str, wanted: Document) -> None:
         raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; check URL and rights") from None
     now = json.loads(data)
     if before == now:
-        return
+        return True
     was, asked = ({**document.pop("options", {}), **document} for document in (before, now))
     name = next(name for name in asked if was.get(name) != asked[name])
     raise UserError(
@@ -164,23 +167,30 @@ def claim(output: str, wanted: Document) -> None:
 
 
 def refuse_repeated(job: ExportJob, run: RunManifest, units: Sequence[Unit]) -> None:
-    """UserError where two images would have one id, or one file name; it names them."""
-    checks = [("image_id", "image ids", "label with --image-ids plan")] if run.options.image_ids == "key" else []
-    if make_exporter(job).named_by_key:
-        checks.append(("key", "keys", f"{job.format} names files by key: use png or parquet"))
-    for column, what, remedy in checks:
-        if repeated := repeated_values(job.files, units, column):
-            names = ", ".join(repeated[:NAMED_SHOWN]) + (", …" if len(repeated) > NAMED_SHOWN else "")
-            raise UserError(f"{len(repeated):,} {what} belong to several images: {names}; {remedy}")
+    """UserError where two images of a document would have one id; it names them."""
+    if run.options.image_ids == "key" and make_exporter(job).unique_ids:
+        count, named = repeated_ids(job.files, units, NAMED_SHOWN)
+        if count:
+            names = ", ".join(named) + (", …" if count > NAMED_SHOWN else "")
+            raise UserError(f"{count:,} image ids belong to several images: {names}; label with --image-ids plan")
 
 
-def follow(units: Sequence[Unit], job: ExportJob, address: str | None) -> None:
-    """Exports what is missing under a progress line; JobFailed with the reason where a unit cannot be exported."""
+def with_names(job: ExportJob, units: Sequence[Unit]) -> ExportJob:
+    """The job, which knows the names that several images would have, where its format names files by keys."""
+    exporter = make_exporter(job)
+    return (
+        replace(job, repeated=repeated_names(job.files, units, exporter.name_rules)) if exporter.named_by_key else job
+    )
+
+
+def follow(units: Sequence[Unit], job: ExportJob, address: str | None) -> Counter[str]:
+    """Exports what is missing under a progress line; all counts. JobFailed with the reason where that is impossible."""
     left = unexported(units, job)
     with tqdm(total=len(left), unit=" units", disable=not sys.stderr.isatty(), leave=False) as bar:
         try:
             for _ in exported(left, job, address):
                 bar.update()
+            return assemble(units, job)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("stopped; the same command again goes on from here") from None
         except ExportError as error:

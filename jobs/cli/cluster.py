@@ -24,6 +24,8 @@ from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
+SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 class Cluster:
@@ -105,6 +107,7 @@ def worker_paths() -> JobConfig:
 
 def start_local(**options: Any) -> None:
     """Starts a local Ray; tries again where a busy machine needs longer than the 30 s that Ray allows."""
+    refuse_long_folder()
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(address="local", **options)
@@ -113,6 +116,17 @@ def start_local(**options: Any) -> None:
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
                 raise
             ray.shutdown()
+
+
+def refuse_long_folder() -> None:
+    """UserError where the folder for temporary files is too long for the paths of Ray's sockets in it."""
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
+    folder = os.environ.get(name, "")
+    length = len(os.fsencode(os.path.join(folder, SOCKET.format(os.getpid()))))
+    if length > SOCKET_BYTES:
+        shown = folder if len(folder) <= 40 else f"{folder[:40]}…"
+        what = f"Ray's sockets in it would have paths of {length} bytes, {SOCKET_BYTES} are possible"
+        raise UserError(f"{name} {shown}: {what}; set a shorter folder, e.g. {name}=/tmp")
 
 
 @contextlib.contextmanager

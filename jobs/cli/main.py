@@ -1,12 +1,14 @@
 """`scclip VERB …` and `python -m scclip VERB …`: finds the verb's module, turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the user's input is wrong; 130 interrupted.
+Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the user's input is wrong; 130 interrupted;
+141 whatever read the output has ended (`scclip status labels/ | head -1`).
 """
 
 import difflib
 import importlib
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -35,6 +37,21 @@ READ_WORDS = ("submit", "bench")  # these read their words themselves
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return start(words)
+        finally:
+            print(end="", flush=True)  # at Python's end it would be too late to say nothing
+    except BrokenPipeError:
+        if not (outputs := unread()):
+            raise
+        for output in outputs:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        return 128 + signal.SIGPIPE
+
+
+def start(words: list[str]) -> int:
+    """Finds the verb of a command line and runs it; returns the exit code."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0 if words else 2
@@ -62,11 +79,21 @@ def run(verb: str, words: Sequence[str]) -> int:
     except JobFailed as error:
         return fail(f"scclip {verb}", str(error), 1)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
         if os.environ.get("SCCLIP_TRACEBACK"):
             raise
         if isinstance(error, UserError):
             return fail(f"scclip {verb}", str(error), 2)  # in full: the remedy comes last
         return fail(f"scclip {verb}", f"{one_line(error)} (SCCLIP_TRACEBACK=1 shows the traceback)", 1)
+
+
+def unread() -> list[int]:
+    """Those of stdout and stderr that are pipes which nobody reads any more."""
+    outputs = select.poll()
+    outputs.register(1, 0)
+    outputs.register(2, 0)
+    return [output for output, event in outputs.poll(0) if event & select.POLLERR]
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

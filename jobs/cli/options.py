@@ -133,15 +133,18 @@ class OptionParser(argparse.ArgumentParser):
             raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
-        fields = {field.name: field for group in self.groups for field in dataclasses.fields(group)}
+        fields = {each[0].name: each for group in self.groups for each in option_fields(group)}
         if not isinstance(content, dict):
             raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
         unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
         if unknown:
             remedy = f"the names are those of {self.prog} --help"
             raise UserError(f"--config {path}: unknown option {unknown[0]!r}; {remedy}")
-        pairs = [(fields[str(key).replace("-", "_")], value) for key, value in content.items()]
-        return [word for field, value in pairs for word in config_words(field, value)]
+        words = list[str]()
+        for key, value in content.items():
+            field, kind, _, choices = fields[str(key).replace("-", "_")]
+            words += config_words(field, meant(value, kind, choices, f"--config {path}: {key}"))
+        return words
 
 
 def option_fields(group: type) -> Iterator[tuple[dataclasses.Field[Any], Any, bool, tuple[str, ...]]]:
@@ -150,6 +153,25 @@ def option_fields(group: type) -> Iterator[tuple[dataclasses.Field[Any], Any, bo
     for field in dataclasses.fields(group):
         kind, many, choices = unwrap(hints[field.name])
         yield field, kind, many, field.metadata.get("choices", choices)
+
+
+def meant(value: Any, kind: Any, choices: Sequence[str], place: str) -> Any:
+    """A value of a YAML file as the option has it; to YAML `no` is a truth value, to some options the choice "none".
+
+    Args:
+        value: What YAML made of it.
+        kind: Type of the option, or of its items.
+        choices: Its values, where they are limited.
+        place: Where the value stands, for the error.
+    """
+    if isinstance(value, list):
+        return [meant(item, kind, choices, place) for item in value]
+    if kind is bool or not isinstance(value, bool):
+        return value
+    if not value and "none" in choices:
+        return "none"
+    remedy = f"choose {', '.join(choices)}" if choices else "give a number" if kind in (int, float) else "quote it"
+    raise UserError(f"{place}: {'yes' if value else 'no'} is a truth value to YAML; {remedy}")
 
 
 def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:

@@ -28,7 +28,7 @@ class ExportOptions:
     """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. yolo: text files. parquet:
     Hugging Face's layout."""
     images: bool = False
-    """Copy the pictures beside the labels, from the run's input."""
+    """Copy the pictures beside the labels, from the run's input; upright where the run turned them (--exif apply)."""
     segmentation: Literal["rle", "uncompressed", "polygons"] = "rle"
     """How coco writes masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
     components: bool = False

@@ -4,7 +4,7 @@
     predicted = spec.start()(decoded)     # the same chunk, its images as PredictedImage
 
 An image of the truth's shards finds its labels by key: in the unit of the same shard where the run was made from these
-shards, else in the whole run.
+shards, else in the whole run. There its key may also be the name that the run's image has in an exported tar.
 """
 
 import functools
@@ -25,6 +25,7 @@ from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.pipeline.run.files import RunFiles, segments_by_image
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.run.generations import read_plan
+from scclip.pipeline.run.names import tar_names
 from scclip.pipeline.storage.threads import map_threads
 
 COLUMNS = [name for name in IMAGES_SCHEMA.names if name not in ("categories", "metadata")]  # those that may be long
@@ -42,7 +43,7 @@ class LabelsSpec:
     same_shard: Mapping[int, Sequence[int]]
     """Unit of the truth → units of the run that were read from the same shard."""
     by_key: Mapping[str, Sequence[int]]
-    """Key → units of the run that have it, for units of the truth that are not in `same_shard`."""
+    """Key, or name in an exported tar → units of the run that have it, for units of the truth not in `same_shard`."""
 
     def start(self) -> "LabelsReader":
         """What an actor works with."""
@@ -59,9 +60,9 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
     same = {unit.number: by_url[unit.url] for unit in truth if not unit.files and unit.url in by_url}
     by_key: dict[str, list[int]] = defaultdict(list)
     if len(same) < len(truth):
-        tables = map_threads(lambda unit: run.table("images", unit.number, ["key"]), plan)
+        tables = map_threads(lambda unit: run.table("images", unit.number, ["key", "index", "status"]), plan)
         for unit, table in zip(plan, tables, strict=True):
-            for key in table["key"].to_pylist():
+            for key in {*table["key"].to_pylist(), *tar_names(table).values()}:
                 by_key[key].append(unit.number)
     return LabelsSpec(run=run, categories=read_run(run).categories, same_shard=same, by_key=by_key)
 
@@ -112,8 +113,11 @@ class LabelsReader:
         return [match for match in matches if match.index == image.index] if same and len(matches) > 1 else matches
 
     def load_images(self, unit: int) -> dict[str, list[ImageRecord]]:
-        """A unit's images by key."""
+        """A unit's images by key, and by their names in an exported tar."""
         images: dict[str, list[ImageRecord]] = defaultdict(list)
-        for image in records_of(self.spec.run.table("images", unit, COLUMNS), ImageRecord):
-            images[image.key].append(image)
+        table = self.spec.run.table("images", unit, COLUMNS)
+        names = tar_names(table)
+        for image in records_of(table, ImageRecord):
+            for key in {image.key, names.get(image.index, image.key)}:
+                images[key].append(image)
         return images

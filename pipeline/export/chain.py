@@ -17,10 +17,11 @@ import ray.data
 
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.exporter import make_exporter
+from scclip.pipeline.export.files import write_new
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportError, ExportImage, unit_images
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.storage.files import create, join, list_files, read_bytes, remove
+from scclip.pipeline.storage.files import join, list_files, read_bytes, remove
 from scclip.pipeline.storage.threads import map_threads
 
 EXPORT_CPUS = 0.5
@@ -57,15 +58,15 @@ def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]
 
 def export_unit(unit: Unit, job: ExportJob) -> Counter[str]:
     """Writes all that a unit adds to the export, its marker last; returns its counts."""
-    counts = Counter[str]()
+    counts, exporter = Counter[str](), make_exporter(job)
 
     def images() -> Iterator[ExportImage]:
-        for image in unit_images(job, unit):
+        for image in unit_images(job, unit, exporter.name_rules):
             counts[f"{image.split} images"] += 1
             yield image
 
-    counts.update(make_exporter(job).write(images(), unit.number))
-    create(job.marker(unit.number), json.dumps(counts, sort_keys=True).encode())
+    counts.update(exporter.write(images(), unit.number))
+    write_new(job.marker(unit.number), json.dumps(counts, sort_keys=True).encode())
     return counts
 
 
@@ -76,6 +77,6 @@ def assemble(units: Sequence[Unit], job: ExportJob) -> Counter[str]:
     make_exporter(job).finish(units)
     names = {str(category): name for category, name in sorted(job.target.categories.items())}
     summary = {"format": job.format, "categories": names, "counts": dict(sorted(counts.items())), "units": len(units)}
-    create(join(job.output, "summary.json"), json.dumps(summary, indent=1).encode())
+    write_new(join(job.output, "summary.json"), json.dumps(summary, indent=1).encode())
     remove((file.url for file in list_files(job.work)), prune=True)
     return counts

@@ -12,11 +12,10 @@ from functools import partial
 
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.export.exporter import Exporter
-from scclip.pipeline.export.files import file_writer, scratch_writers
+from scclip.pipeline.export.files import file_writer, scratch_writers, write_stream
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join, read_bytes
-from scclip.pipeline.storage.streams import create_stream
 
 LISTS = ("images", "annotations")
 
@@ -42,6 +41,7 @@ class DocumentExporter(Exporter):
 
     name: str
     """What the file names of the documents begin with."""
+    unique_ids = True
 
     @abstractmethod
     def entries(self, image: ExportImage) -> ImageEntries:
@@ -73,7 +73,7 @@ class DocumentExporter(Exporter):
     def finish(self, units: Sequence[Unit]) -> None:
         """Joins the fragments of all units."""
         for split in self.job.splits:
-            create_stream(f"{self.document(split)}.json", partial(self.joined, units, split))
+            write_stream(f"{self.document(split)}.json", partial(self.joined, units, split))
 
     def joined(self, units: Sequence[Unit], split: str) -> Iterator[bytes]:
         """The document of a split, fragment by fragment; at most one of them is in memory."""

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from scclip.pipeline.export.names import NameRules
+
 if TYPE_CHECKING:
     from scclip.pipeline.export.job import ExportJob
     from scclip.pipeline.export.source import ExportImage
@@ -32,14 +34,18 @@ class Exporter(ABC):
     """Writes one format; made from the job that it works for."""
 
     named_by_key = False
-    """Whether files are named by the images' keys, so that no key may come twice."""
+    """Whether files are named by the images' keys, so that it has to be known which names would repeat."""
+    unique_ids = False
+    """Whether its documents tell images by their ids, so that no id may come twice."""
+    name_rules = NameRules()
+    """What the readers of the format demand of the names of files."""
 
     def __init__(self, job: "ExportJob") -> None:
         self.job = job
 
     @abstractmethod
     def write(self, images: Iterator["ExportImage"], unit: int) -> Counter[str]:
-        """Writes all files of one unit; files that exist already stay as they are.
+        """Writes all files of one unit. ExportError where one exists already with other content.
 
         Args:
             images: The unit's images in the input's order; each is made when it is asked for.

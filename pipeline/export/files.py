@@ -7,29 +7,51 @@ with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train")
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import IO, TypeVar
 
 from scclip.pipeline.export.job import ExportJob
-from scclip.pipeline.export.source import ExportImage
-from scclip.pipeline.storage.files import create, join
-from scclip.pipeline.storage.streams import create_file, scratch
+from scclip.pipeline.export.source import ExportError, ExportImage
+from scclip.pipeline.storage.files import create, info, join, open_stream, read_bytes
+from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.streams import BLOCK, create_stream, scratch
 
 Writer = TypeVar("Writer")
+
+
+def write_new(url: str, data: bytes) -> None:
+    """Writes a file; one of an attempt before with the same content stays. ExportError where another one is there."""
+    if not create(url, data) and read_bytes(url) != data:
+        raise occupied(url)
+
+
+def write_stream(url: str, pieces: Callable[[], Iterator[bytes]]) -> None:
+    """`write_new` of a file too large for memory; `pieces` makes its content anew."""
+    if create_stream(url, pieces):
+        return
+    size = info(url).size
+    with open_stream(url, size=size) as present:
+        if not all(present.read(len(piece)) == piece for piece in pieces()) or present.tell() < size:
+            raise occupied(url)
+
+
+def occupied(url: str) -> ExportError:
+    """The error for a file that is in the way."""
+    return ExportError(f"{redact(url)} is there already with other content; remove it or choose another OUTPUT")
 
 
 @contextmanager
 def file_writer(job: ExportJob) -> Iterator[Callable[[ExportImage, Mapping[str, bytes]], None]]:
     """Gives a function that writes an image's small files, URL → content, and its picture where pictures are copied.
 
-    Files that exist stay as they are. The threads live as long as the block, because every new thread opens its own
-    connection to the storage.
+    The threads live as long as the block, because every new thread opens its own connection to the storage.
     """
     with ThreadPoolExecutor(8) as threads:
 
         def write_files(image: ExportImage, files: Mapping[str, bytes]) -> None:
             if image.data is not None:
                 files = {join(job.output, "images", image.split, image.picture_name): image.data, **files}
-            for _ in threads.map(create, files.keys(), files.values()):
+            for _ in threads.map(write_new, files.keys(), files.values()):
                 pass
 
         yield write_files
@@ -56,4 +78,10 @@ def scratch_writers(
 
             yield writer
         for key, file in files.items():
-            create_file(url(key), file)
+            write_stream(url(key), partial(content, file))
+
+
+def content(file: IO[bytes]) -> Iterator[bytes]:
+    """A scratch file from its start, in pieces."""
+    file.seek(0)
+    return iter(lambda: file.read(BLOCK), b"")

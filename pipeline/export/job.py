@@ -1,6 +1,6 @@
 """What the tasks of an export need, and where they write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scclip.pipeline.export.transform import Rules, Target
@@ -26,6 +26,10 @@ class ExportJob:
     """Fraction of the keys that go to the split `val`."""
     pictures: bool = False
     """Whether the pictures are copied from the run's input."""
+    upright: bool = True
+    """Whether the run turned pictures as their orientation says; so do the copies."""
+    repeated: Sequence[int] = ()
+    """Sorted hashes of the names that several images would have, for names.FileNames."""
     target: Target
     """The categories of the export."""
     rules: Rules

@@ -6,12 +6,13 @@ Label maps are made from the RLEs, or from the saved class and confidence where 
 model is used.
 """
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from scclip.categories import Labels
@@ -24,20 +25,23 @@ from scclip.pipeline.annotations.schemas import (
     SegmentRecord,
     Status,
     records_of,
+    rows_of,
 )
 from scclip.pipeline.export.filter import parse_filter, split_of
 from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.names import FileNames, NameRules, hash_of
+from scclip.pipeline.export.pictures import copied
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
-from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
+from scclip.pipeline.inputs.headers import header_size
 from scclip.pipeline.inputs.readers.tar import members
-from scclip.pipeline.inputs.readers.unit import read_encoded
+from scclip.pipeline.inputs.readers.unit import read_encoded, retimed
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles, segments_by_image
+from scclip.pipeline.run.names import tar_names
 from scclip.pipeline.storage.files import info, open_stream
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.threads import map_threads
 
-MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp", b"II*": "tif"}
 LABELED = [("status", "==", Status.OK)]  # pyarrow's filter for rows of images/
 
 
@@ -60,28 +64,19 @@ class ExportImage(ImageRecord):
     """Class before thresholds, where the rules need it."""
     confidence: Quantised | None = None
     """Confidence of `argmax`."""
+    name: str
+    """Name of its files, without extension: a relative path that no other image of the run has."""
+    tar_name: str
+    """Its name in a tar, which no other image of the unit has."""
     data: bytes | None = None
-    """The picture's file as it was read, where pictures are copied."""
-
-    @property
-    def stem(self) -> str:
-        """The key as a relative path that cannot leave its folder: `../a` → `_/a`."""
-        key = self.key.replace("\\", "_").replace(":", "_")  # no part may mean the folder above, a root or a drive
-        parts = [part if part.strip(". ") else "_" for part in key.split("/")]
-        return "".join(character if character.isprintable() else "_" for character in "/".join(parts))
-
-    @property
-    def extension(self) -> str:
-        """What a copy of the picture ends in: its name's extension, else by its first bytes."""
-        extension = split_name(self.file_name)[1]
-        if extension in IMAGE_EXTENSIONS:
-            return extension
-        return next((kind for magic, kind in MAGIC.items() if (self.data or b"").startswith(magic)), "jpg")
+    """The picture's file, where pictures are copied."""
+    extension: str = ""
+    """What a copy of the picture ends in."""
 
     @property
     def picture_name(self) -> str:
         """Name of the copied picture where pictures are copied, else the name in the run."""
-        return self.file_name if self.data is None else f"{self.stem}.{self.extension}"
+        return self.file_name if self.data is None else f"{self.name}.{self.extension}"
 
     def labels(self, job: ExportJob) -> Labels:
         """The label map (H, W) of the export."""
@@ -93,52 +88,67 @@ class ExportImage(ImageRecord):
         return refine(labels, self.confidence, job.target, job.rules)
 
 
-def unit_images(job: ExportJob, unit: Unit) -> Iterator[ExportImage]:
+def unit_images(job: ExportJob, unit: Unit, rules: NameRules) -> Iterator[ExportImage]:
     """Yields the unit's labeled images that pass the condition, in the input's order. Raises ExportError."""
     labeled = job.files.table("images", unit.number, filters=LABELED)
     kept = labeled.filter(parse_filter(job.condition, IMAGES_SCHEMA.names)) if job.condition else labeled
     if not len(kept):
         return
-    segments = segments_by_image(job.files, unit.number)
-    needed = job.rules.needs_confidence
-    maps = saved_maps(job.files, unit.number, labeled, kept) if needed else repeat((None, None))
-    pictures = unit_pictures(unit, kept) if job.pictures else repeat(None)
+    segments, in_tar = segments_by_image(job.files, unit.number), tar_names(labeled)
+    names = FileNames(rules=rules, repeated=job.repeated)
     images = records_of(kept.select(IMAGES_SCHEMA.names), ImageRecord)
+    maps = saved_maps(job.files, unit.number, labeled, kept) if job.rules.needs_confidence else repeat((None, None))
+    pictures = unit_pictures(unit, images) if job.pictures else repeat(None)
     for image, (argmax, confidence), data in zip(images, maps, pictures, strict=False):
-        own, split = segments[image.image_id], split_of(image.key, job.val)
-        yield ExportImage.of(image, segments=own, split=split, argmax=argmax, confidence=confidence, data=data)
+        picture, extension = (None, "") if data is None else copied(data, image, rules, job.upright)
+        yield ExportImage.of(
+            image,
+            split=split_of(image.key, job.val),
+            segments=segments[image.image_id],
+            argmax=argmax,
+            confidence=confidence,
+            name=names.of(image),
+            tar_name=in_tar[image.index],
+            data=picture,
+            extension=extension,
+        )
 
 
 def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) -> Iterator[tuple[Labels, Quantised]]:
     """Yields class before thresholds and confidence of the kept images; masks/ holds those of all labeled ones."""
-    url, wanted = files.unit_file("masks", unit), set(kept["index"].to_pylist())
-    suffixes = MASK_SUFFIXES["argmax_png"], MASK_SUFFIXES["confidence_png"]
+    url, wanted, names = files.unit_file("masks", unit), set(kept["index"].to_pylist()), tar_names(labeled)
     size = info(url).size
     with open_stream(url, size=size) as stream:
         tar = iter(members(stream, size))
-        for index, key in zip(labeled["index"].to_pylist(), labeled["key"].to_pylist(), strict=True):
+        for index, key in rows_of(labeled, "index", "key"):
+            stems = key, names[index]  # older runs wrote the key itself
+            columns = {f"{stem}.{suffix}": column for stem in stems for column, suffix in MASK_SUFFIXES.items()}
             planes: dict[str, bytes] = {}
-            while len(planes) < len(suffixes):
+            while len(planes) < 2:
                 member = next(tar, None)
-                if member is None or not member.name.startswith(f"{key}."):
+                if member is None or member.name not in columns:
                     raise ExportError(f"unit {unit}: masks/ has no argmax and confidence of {key!r}; run verify")
-                if (suffix := member.name[len(key) + 1 :]) in suffixes:
-                    planes[suffix] = stream.read(member.size)
+                if (column := columns[member.name]) != "labels_png":
+                    planes[column] = stream.read(member.size)
             if index in wanted:
-                yield read_plane(planes[suffixes[0]]), read_plane(planes[suffixes[1]])
+                yield read_plane(planes["argmax_png"]), read_plane(planes["confidence_png"])
 
 
-def unit_pictures(unit: Unit, kept: pa.Table) -> Iterator[bytes]:
+def unit_pictures(unit: Unit, kept: Sequence[ImageRecord]) -> Iterator[bytes]:
     """Yields the files of the kept images, from the run's input. ExportError where they are not there."""
-    keys = dict(zip(kept["index"].to_pylist(), kept["key"].to_pylist(), strict=True))
-    for image in read_encoded(unit, list(keys)):
-        if image.index not in keys:
+    waiting, now = {image.index: image for image in kept}, retimed(unit)
+    for image in read_encoded(now, list(waiting)):
+        if image.index not in waiting:
             continue
-        if image.data is None or image.key != keys.pop(image.index):
+        labeled = waiting.pop(image.index)
+        if image.data is None or image.key != labeled.key:
             raise input_changed(unit, image.error or f"image {image.index} is {image.key!r} now")
-        yield bytes(image.data)
-    if keys:
-        raise input_changed(unit, f"{len(keys):,} of the labeled images are gone")
+        data = bytes(image.data)
+        if now is not unit and (size := header_size(data)) and sorted(size) != sorted(labeled.shape):
+            raise input_changed(unit, f"{image.file_name} has {size[0]} × {size[1]} pixels now")
+        yield data
+    if waiting:
+        raise input_changed(unit, f"{len(waiting):,} of the labeled images are gone")
 
 
 def input_changed(unit: Unit, reason: str) -> ExportError:
@@ -147,22 +157,28 @@ def input_changed(unit: Unit, reason: str) -> ExportError:
     return ExportError(f"unit {unit.number}: {redact(unit.url)}: {reason}; {remedy}")
 
 
-def repeated_values(files: RunFiles, units: Sequence[Unit], column: str) -> list[str]:
-    """Values of a column of images/ that several labeled images share: "KEY (units 1 and 3)".
+def repeated_names(files: RunFiles, units: Sequence[Unit], rules: NameRules) -> Sequence[int]:
+    """Sorted hashes of the names that several labeled images would have; in memory are eight bytes an image."""
 
-    Of each image only a hash, eight bytes, stays in memory; values of equal hashes are looked up again.
-    """
+    def hashes(unit: Unit) -> npt.NDArray[np.uint64]:
+        rows = rows_of(files.table("images", unit.number, ["key", "file_name"], LABELED), "key", "file_name")
+        return np.array([hash_of(rules.name(*row)) for row in rows], np.uint64)
 
-    def values(unit: Unit) -> list[Hashable]:
-        return files.table("images", unit.number, [column, "status"], LABELED)[column].to_pylist()
+    distinct, counts = np.unique(np.concatenate(list(map_threads(hashes, units, threads=8))), return_counts=True)
+    return array("Q", distinct[counts > 1].tobytes())
 
-    hashes = map_threads(lambda unit: np.array(list(map(hash, values(unit))), np.int64), units, threads=8)
-    distinct, counts = np.unique(np.concatenate(list(hashes)), return_counts=True)
-    suspects = set(distinct[counts > 1].tolist())
-    numbers: dict[Hashable, list[int]] = defaultdict(list)
-    for unit in units if suspects else ():
-        for value in values(unit):
-            if hash(value) in suspects:
-                numbers[value].append(unit.number)
-    shared = {value: units for value, units in numbers.items() if len(units) > 1}
-    return [f"{value} (units {' and '.join(map(str, units[:3]))})" for value, units in shared.items()]
+
+def repeated_ids(files: RunFiles, units: Sequence[Unit], shown: int) -> tuple[int, list[str]]:
+    """How many image ids several labeled images share, and the first of them: "ID (units 1 and 3)"."""
+
+    def ids(unit: Unit) -> npt.NDArray[np.int64]:
+        return files.table("images", unit.number, ["image_id"], LABELED)["image_id"].to_numpy()
+
+    by_unit = list(map_threads(ids, units, threads=8))
+    distinct, counts = np.unique(np.concatenate(by_unit), return_counts=True)
+    repeated = distinct[counts > 1]
+    named = []
+    for value in repeated[:shown].tolist():
+        numbers = [str(unit.number) for unit, own in zip(units, by_unit, strict=True) if value in own]
+        named.append(f"{value} (units {' and '.join(numbers[:3])})")
+    return len(repeated), named

@@ -26,7 +26,7 @@ from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.scoring import Scoring
 from scclip.pipeline.evaluation.truth import read_truth
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodeError, decode_image
-from scclip.pipeline.inputs.readers.unit import read_encoded
+from scclip.pipeline.inputs.readers.unit import read_encoded, retimed
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.review.drawing import mask_png, photo_jpeg, shrink, thumbnail_size, truth_map
 from scclip.pipeline.review.drift import ChangedImage, Classes, ClassMap, UnitSegments, class_maps
@@ -153,7 +153,7 @@ class Painter(ABC, Generic[ChosenT, PictureT]):
         reason = f"the images are no longer those that were labeled in {url}"
         try:
             draw = self.open_unit(unit.number, chosen)
-            for image in read_encoded(unit, sorted(by_index), self.truth):
+            for image in read_encoded(retimed(unit), sorted(by_index), self.truth):
                 if image.status in (Status.MISSING, Status.CHANGED):
                     reason = str(image.error)
                 choice = by_index.get(image.index)

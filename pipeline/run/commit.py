@@ -25,6 +25,7 @@ from scclip.pipeline.annotations.statistics import failed_record, labeled_record
 from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, Metadata, RunFiles, parquet_bytes, read_table
+from scclip.pipeline.run.names import tar_names
 from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, exists, read_bytes, remove, remove_abandoned, replace
 
@@ -157,10 +158,11 @@ def refuse_repeated_ids(part: pa.Table) -> pa.Table:
 
 
 def mask_tar(part: pa.Table) -> bytes:
-    """`key.seg.png` and, where saved, `key.argmax.png` and `key.conf.png` of every labeled image, as a plain tar."""
+    """`NAME.seg.png` and, where saved, `NAME.argmax.png` and `NAME.conf.png` of every labeled image, as a plain tar."""
+    names = tar_names(part)
     return tar_bytes(
-        (f"{key}.{suffix}", data)
-        for key, *planes in rows_of(part, "key", *schemas.MASK_SUFFIXES)
+        (f"{names[index]}.{suffix}", data)
+        for index, *planes in rows_of(part, "index", *schemas.MASK_SUFFIXES)
         for suffix, data in zip(schemas.MASK_SUFFIXES.values(), planes, strict=True)
         if data is not None
     )

@@ -33,7 +33,8 @@ def write_whole(path: str, pieces: Iterable[bytes], *, exclusive: bool) -> bool:
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder") from None
     if exclusive and os.path.lexists(path):
         return False
-    temporary = os.path.join(folder, f".{name[:180]}.{uuid.uuid4().hex}.tmp")
+    begin = os.fsencode(name)[:180].decode(errors="ignore")  # bytes count: filesystems take 255 of them
+    temporary = os.path.join(folder, f".{begin}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             for piece in pieces:

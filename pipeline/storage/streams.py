@@ -1,7 +1,6 @@
 """Files too large for memory, written once and whole on any fsspec URL.
 
 create_stream("s3://bucket/instances.json", lambda: iter([b"{", b"}"]))   # False: it exists and stays as it is
-with scratch() as file: ...; create_file(url, file)
 """
 
 import tempfile
@@ -59,13 +58,3 @@ def _upload(fs: AbstractFileSystem, path: str, pieces: Iterator[bytes]) -> None:
 def scratch() -> IO[bytes]:
     """A temporary file of this process, in memory up to SPOOL bytes."""
     return tempfile.SpooledTemporaryFile(SPOOL)
-
-
-def create_file(url: str, file: IO[bytes]) -> bool:
-    """`create_stream` of the content of a scratch file."""
-
-    def pieces() -> Iterator[bytes]:
-        file.seek(0)
-        return iter(lambda: file.read(BLOCK), b"")
-
-    return create_stream(url, pieces)

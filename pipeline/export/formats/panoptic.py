@@ -40,7 +40,7 @@ class PanopticExporter(DocumentExporter):
             ids[instance.rows, instance.columns][instance.mask] = number
             described = {"id": number, "category_id": instance.category, "area": instance.area}
             segments.append(described | {"bbox": [int(side) for side in instance.bbox], "iscrowd": 0})
-        name = f"{image.stem}.png"
+        name = f"{image.name}.png"
         annotation = {"image_id": image.image_id, "file_name": name, "segments_info": segments}
         files = {join(self.document(image.split), name): png(colours(ids))}
         return ImageEntries(annotations=[annotation], segments=len(segments), files=files)

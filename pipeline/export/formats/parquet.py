@@ -33,6 +33,8 @@ Row = dict[str, object]
 class ParquetExporter(Exporter):
     """Writes Parquet files."""
 
+    named_by_key = True
+
     @functools.cached_property
     def schema(self) -> pa.Schema:
         """The columns; the metadata holds the features that `datasets.load_dataset` reads and the classes' names."""
@@ -63,6 +65,6 @@ class ParquetExporter(Exporter):
 
     def row(self, image: ExportImage) -> Row:
         """The values of an image."""
-        label = {"bytes": png(image.labels(self.job)), "path": f"{image.stem}.png"}
+        label = {"bytes": png(image.labels(self.job)), "path": f"{image.name}.png"}
         picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}
         return {name: getattr(image, name) for name in COLUMNS} | {"label": label} | picture

@@ -1,6 +1,9 @@
 """WebDataset: one tar per unit and split, with a label PNG per image, in the input's order.
 
-    train/0000001.tar     # KEY.jpg, KEY.seg.png, KEY.json; without pictures KEY.seg.png alone
+    train/0000001.tar     # NAME.jpg, NAME.seg.png, NAME.json; without pictures NAME.seg.png alone
+
+NAME is the key, changed where WebDataset would not read it back (run/names.py); then NAME.json, with the key, is there
+without pictures as well.
 
 A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
 """
@@ -23,17 +26,19 @@ METADATA = "key", "image_id", "file_name", "width", "height", "coverage", "mean_
 
 
 class WebDatasetExporter(Exporter):
-    """Writes tars; keys are taken literally."""
+    """Writes tars."""
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         with scratch_writers(lambda split: join(self.job.output, split, f"{unit:07d}.tar"), open_tar) as tar:
             for image in images:
                 files = {"seg.png": png(image.labels(self.job))}
                 if image.data is not None:
-                    known = json.dumps({name: getattr(image, name) for name in METADATA}, sort_keys=True)
-                    files = {image.extension: image.data, **files, "json": known.encode()}
+                    files = {image.extension: image.data, **files}
+                if image.data is not None or image.tar_name != image.key:
+                    known = {name: getattr(image, name) for name in METADATA}
+                    files["json"] = json.dumps(known, sort_keys=True).encode()
                 for suffix, data in files.items():
-                    add_file(tar(image.split), f"{image.key}.{suffix}", data)
+                    add_file(tar(image.split), f"{image.tar_name}.{suffix}", data)
         return Counter()
 
 

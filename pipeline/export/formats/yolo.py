@@ -2,6 +2,9 @@
 
     data.yaml, labels/train/KEY.txt, images/train/KEY.jpg
 
+data.yaml says no `path`: then Ultralytics looks beside it, wherever it lies. A GIF is copied as a PNG of its first
+frame, because Ultralytics reads none.
+
 A line is one polygon: each 4-connected component is a line, of stuff too, because a line holds one ring. Classes
 count from 0, so class = category − 1. A hole is joined to its outer ring by a seam (annotations/polygons.py).
 """
@@ -12,25 +15,30 @@ from collections.abc import Iterator, Sequence
 import yaml
 
 from scclip.pipeline.export.exporter import Exporter
-from scclip.pipeline.export.files import file_writer
+from scclip.pipeline.export.files import file_writer, write_new
 from scclip.pipeline.export.formats.coco import polygon
+from scclip.pipeline.export.names import NameRules
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.export.transform import instances
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.storage.files import create, join
+from scclip.pipeline.storage.files import join
+
+EXTENSIONS = frozenset(["bmp", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"])  # of Ultralytics' IMG_FORMATS
 
 
 class YoloExporter(Exporter):
     """Writes Ultralytics' text files; an image without segments gets an empty one."""
 
     named_by_key = True
+    # Ultralytics finds no other pictures, and replaces the last folder `images` of a path by `labels`
+    name_rules = NameRules(extensions=EXTENSIONS, folders=frozenset(["images"]))
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
         with file_writer(self.job) as write_files:
             for image in images:
                 lines = list(self.lines(image))
-                url = join(self.job.output, "labels", image.split, f"{image.stem}.txt")
+                url = join(self.job.output, "labels", image.split, f"{image.name}.txt")
                 write_files(image, {url: "".join(lines).encode()})
                 counts["segments"] += len(lines)
         return counts
@@ -38,9 +46,9 @@ class YoloExporter(Exporter):
     def finish(self, units: Sequence[Unit]) -> None:
         categories = self.job.target.categories
         names = {category - 1: categories[category] for category in categories.classes}
-        content = {"path": ".", "train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": names}
+        content = {"train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": names}
         data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        create(join(self.job.output, "data.yaml"), data.encode())
+        write_new(join(self.job.output, "data.yaml"), data.encode())
 
     def lines(self, image: ExportImage) -> Iterator[str]:
         """The lines of an image's label file."""

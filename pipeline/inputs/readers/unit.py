@@ -3,13 +3,18 @@
 >>> for chunk in read_unit(unit, ChunkLimits(images=256), done=frozenset(), resume=None): ...
 """
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeVar
 
 from scclip.pipeline.annotations.schemas import Status, records_of
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, EncodedImage, ResumePoint, chunked, encoded_chunk
 from scclip.pipeline.inputs.readers.registry import READERS
-from scclip.pipeline.inputs.units import MAX_IMAGES, Unit, difference
+from scclip.pipeline.inputs.units import MAX_IMAGES, PlannedFile, Unit, difference
+from scclip.pipeline.storage.files import info, is_local
 from scclip.pipeline.storage.retries import StorageError
+
+PlannedT = TypeVar("PlannedT", Unit, PlannedFile)
 
 
 def read_unit(
@@ -76,6 +81,30 @@ def _within(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:
             yield row
             return
         yield row
+
+
+def retimed(unit: Unit) -> Unit:
+    """The unit with the times that its local files have now, where they differ from the plan in nothing but their time.
+
+    Whoever reads it compares keys and pictures with what is known of them. Elsewhere a version stands for the content,
+    so that the unit stays as it was planned, and `read_unit` refuses what has changed. So does what has another size.
+    """
+    if not unit.files:
+        return _retimed(unit)
+    files = tuple(map(_retimed, unit.files))
+    return unit if files == unit.files else dataclasses.replace(unit, files=files)
+
+
+def _retimed(planned: PlannedT) -> PlannedT:
+    if not is_local(planned.url):
+        return planned
+    try:
+        now = info(planned.url)
+    except OSError:
+        return planned  # reading it says what is wrong
+    if now.size != planned.size or now.version == planned.version:
+        return planned
+    return dataclasses.replace(planned, version=now.version)
 
 
 def read_encoded(unit: Unit, indices: Sequence[int], truth: str | None = None) -> Iterator[EncodedImage]:
