@@ -3,8 +3,7 @@
     upload, forward = Uploader(model.device), GraphedTower(model, (model.calibration,), window=224)
     ((features, anomalies),) = forward(normalise(upload(image)))
 
-On the CPU both call PyTorch directly. Several threads may call them: an actor has two chunks in flight. The GPU code
-was written without a GPU at hand; `scclip bench model` measures it where there is one.
+On the CPU both call PyTorch directly. Several threads may call them: an actor has two chunks in flight.
 
 Shapes: B windows of a batch, N patches, E joint embedding.
 """
@@ -76,6 +75,8 @@ class GraphedTower:
         self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
         self.graphs = model.device.type == "cuda"
         self.free: Any = torch.cuda.Event() if self.graphs else None  # recorded when the outputs have been copied
+        if self.graphs:
+            quicken(model)
         self.forget()
 
     def forget(self) -> None:
@@ -140,6 +141,18 @@ class GraphedTower:
             finally:
                 torch.cuda.set_stream(current)  # a capture that fails leaves its own
         self.graph, self.pixels, self.outputs = graph, static, outputs
+
+
+def quicken(model: SelfCalibratedCLIP) -> None:
+    """Gives a tower on a GPU its fused activations; where Triton is missing or cannot compile it stays as it is."""
+    try:
+        from scclip.encoder.activations import fuse_activations
+
+        fuse_activations(model.visual)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        warnings.warn(f"the tower runs without fused activations: {one_line(error)}", stacklevel=3)
 
 
 def free_cache() -> None:
