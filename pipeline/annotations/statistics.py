@@ -20,7 +20,8 @@ from scclip.pipeline.annotations.schemas import SEGMENTS_SCHEMA, ImageRecord, Pa
 from scclip.segmentation.types import Segmentation
 
 LEVELS = 256  # of a quantised score
-BLOCK_PIXELS = 1 << 16  # measured: the int64 bin numbers of a block stay in the cache, 12 MP need no extra memory
+BLOCK_PIXELS = 1 << 16  # measured: the numbers of a block's bins stay in the cache, 12 MP need no extra memory
+SUM_BITS = 29  # of a bin that holds the sum of up to 2^21 pixels' margins, and above it how many pixels they are
 
 IntArray = npt.NDArray[np.int64]
 Quantised = npt.NDArray[np.uint8]  # (H, W)
@@ -30,35 +31,50 @@ Quantised = npt.NDArray[np.uint8]  # (H, W)
 class Histograms:
     """Integer counts over the pixels of each of the K labels in an image, ignore included."""
 
-    labels: IntArray  # (K,) ascending
+    labels: IntArray  # (K,) each once
     confidence: IntArray  # (K, 256)
-    margin: IntArray  # (K, 256)
-    rivals: IntArray  # (R,) the runner-up labels in the image, ascending
+    margin: IntArray  # (K,) sum over the pixels, 0..255 each
+    rivals: IntArray  # (R,) labels that a runner-up may have, ascending but for ignore
     runner_up: IntArray  # (K, R)
 
 
 def histograms(labels: Labels, confidence: Quantised, margin: Quantised, runner_up: Labels) -> Histograms:
     """Count all maps, (H, W) each, by label, in one pass over blocks of pixels."""
-    present, index = _indices(labels)
-    rivals, rival_index = _indices(runner_up)
-    shapes = [(present.size, LEVELS), (present.size, LEVELS), (present.size, rivals.size)]
-    counts = [np.zeros(rows * columns, np.int64) for rows, columns in shapes]
-    flat = [array.ravel() for array in (labels, confidence, margin, runner_up)]
-    block = max(BLOCK_PIXELS, *(total.size for total in counts))  # never more bins than pixels to add up
+    (names, rows), (rivals, rival) = _numbered(labels), _numbered(runner_up)
+    height, width = int(rows.max()) + 1, int(rival.max()) + 1
+    by_confidence, margins = np.zeros((2, height * LEVELS), np.int64)
+    by_rival = np.zeros(height * width, np.int64)
+    bins = max(by_confidence.size, by_rival.size)
+    dtype = np.result_type(np.uint16, np.min_scalar_type(bins - 1))
+    block = min(max(BLOCK_PIXELS, 4 * bins), 1 << 21)  # fewer bins than pixels to add up; see SUM_BITS
     for begin in range(0, labels.size, block):
-        label, *columns, rival = (array[begin : begin + block] for array in flat)
-        row = index[label]
-        for total, column in zip(counts, (*columns, rival_index[rival]), strict=True):
-            total += np.bincount(row * (total.size // present.size) + column, minlength=total.size)
-    by_confidence, by_margin, by_rival = (total.reshape(shape) for total, shape in zip(counts, shapes, strict=True))
-    return Histograms(labels=present, confidence=by_confidence, margin=by_margin, rivals=rivals, runner_up=by_rival)
+        at = slice(begin, begin + block)
+        row, pixels = rows[at].astype(dtype), margin.ravel()[at].astype(np.float64)
+        pixels += 1 << SUM_BITS
+        sums = np.bincount(row * dtype.type(LEVELS) + confidence.ravel()[at], pixels).astype(np.int64)
+        by_confidence[: sums.size] += sums >> SUM_BITS
+        margins[: sums.size] += sums & ((1 << SUM_BITS) - 1)
+        counts = np.bincount(row * dtype.type(width) + rival[at])
+        by_rival[: counts.size] += counts
+    by_confidence, margins, by_rival = (array.reshape(height, -1) for array in (by_confidence, margins, by_rival))
+    present = np.flatnonzero(by_confidence.any(axis=1))
+    return Histograms(
+        labels=names[present],
+        confidence=by_confidence[present],
+        margin=margins[present].sum(axis=1),
+        rivals=rivals[:width],
+        runner_up=by_rival[present],
+    )
 
 
-def _indices(labels: Labels) -> tuple[IntArray, IntArray]:
-    """The labels present, ascending, and the table that takes a label to its index among them."""
-    seen = np.zeros(ignore_value(labels.dtype) + 1, bool)
-    seen[labels.ravel()] = True
-    return np.flatnonzero(seen), np.cumsum(seen) - 1
+def _numbered(labels: Labels) -> tuple[IntArray, Labels]:
+    """Labels by number, and the number (H · W,) of each pixel's label: small numbers, for few bins."""
+    flat = labels.ravel()
+    if flat.dtype == np.uint8:
+        return np.roll(np.arange(LEVELS), 1), flat + np.uint8(1)  # wraps round: ignore is 0, the others follow
+    seen = np.zeros(ignore_value(flat.dtype) + 1, bool)
+    seen[flat] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1).astype(np.uint16).take(flat)
 
 
 def mean(histogram: IntArray) -> npt.NDArray[np.float64]:
@@ -124,7 +140,8 @@ def split_part(part: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def _segment_records(image_id: int, labels: Labels, counts: Histograms) -> list[SegmentRecord]:
     confidences, lowest = mean(counts.confidence).tolist(), tenth_percentile(counts.confidence).tolist()
-    margins, rivals = mean(counts.margin).tolist(), _main_rivals(counts, ignore_value(labels.dtype))
+    margins = (counts.margin / counts.confidence.sum(axis=1) / (LEVELS - 1)).tolist()
+    rivals = _main_rivals(counts, ignore_value(labels.dtype))
     position = {category: number for number, category in enumerate(counts.labels.tolist())}
     return [
         SegmentRecord(
