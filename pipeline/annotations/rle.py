@@ -135,7 +135,7 @@ def _group(runs: Runs, skip: Collection[int]) -> _Groups:
     stop = np.append(start[1:], runs.height * runs.width)
     kept = np.ones(ignore_value(category.dtype) + 1, bool)
     kept[[label for label in skip if label < kept.size]] = False
-    order = np.flatnonzero(kept[category])
+    order = np.flatnonzero(kept.take(category))
     order = order[np.argsort(category[order], kind="stable")]
     first = np.flatnonzero(np.diff(category[order], prepend=~category[order[:1]]))
     return _Groups(category[order[first]].tolist(), first, start[order], stop[order])
@@ -174,15 +174,15 @@ def _compressed_counts(groups: _Groups, pixels: int) -> list[str]:
 
 
 def _pack(values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Characters of (M,) values, (M, 1..7), unused ones 0: 5-bit digits of two's complement, lowest first, plus 48,
-    plus 32 on all but the last."""
+    """Characters of (M,) values, (M, 2, 4, 6 or 8), unused ones 0: 5-bit digits of two's complement, lowest first, plus
+    48, plus 32 on all but the last."""
     magnitude = values ^ (values >> 31)
-    limits = 1 << np.arange(4, 31, 5)
-    passed = [magnitude >= limit for limit in limits[limits <= magnitude.max()]]
-    more = np.stack([*passed, np.zeros(values.shape, bool)])
-    characters = np.empty((values.size, len(more)), np.uint8)
-    for index, continued in enumerate(more.view(np.uint8)):
-        digit = (values >> 5 * index).astype(np.uint8) & 31
-        written = more[index - 1] if index else 1
-        characters[:, index] = (digit + (continued << 5) + 48) * written
+    several = (magnitude >= 1 << 4).view(np.uint8)
+    long = np.flatnonzero(magnitude >= 1 << 9)  # of more than two characters: few
+    rest = _pack(values[long] >> 10) if long.size else np.empty((0, 0), np.uint8)
+    characters = np.zeros((values.size, 2 + rest.shape[1]), np.uint8)
+    characters[:, 0] = (values.astype(np.uint8) & 31) + 48 + several * 32
+    characters[:, 1] = (((values >> 5).astype(np.uint8) & 31) + 48) * several
+    characters[long, 1] += 32
+    characters[long, 2:] = rest
     return characters
