@@ -12,7 +12,6 @@ from PIL import Image
 
 from scclip.categories import Labels
 
-
 UP = 2  # PNG's filter that keeps each byte's difference from the one above: mostly 0 in maps of regions
 
 
@@ -35,7 +34,7 @@ def _grey_png(plane: np.ndarray) -> bytes:
     # Z_RLE looks for runs alone; two bytes a sample have few runs where the values are above 255.
     packer = zlib.compressobj(4, strategy=zlib.Z_RLE if plane.itemsize == 1 else zlib.Z_DEFAULT_STRATEGY)
     header = struct.pack(">IIBBBBB", width, height, 8 * plane.itemsize, 0, 0, 0, 0)  # grey, not interlaced
-    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", packer.compress(rows) + packer.flush()), _chunk(b"IEND", b"")
+    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", packer.compress(rows.data) + packer.flush()), _chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 

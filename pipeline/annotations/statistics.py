@@ -6,7 +6,7 @@ divided once, so the figures depend neither on the machine nor on the order of s
 Use: `images, segments = split_part(part_table([labeled_record(image, labels), failed_record(...), ...]))`
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,8 @@ from scclip.segmentation.types import Segmentation
 
 LEVELS = 256  # of a quantised score
 BLOCK_PIXELS = 1 << 16  # measured: the numbers of a block's bins stay in the cache, 12 MP need no extra memory
-SUM_BITS = 29  # of a bin that holds the sum of up to 2^21 pixels' margins, and above it how many pixels they are
+MOST_PIXELS = 1 << 21  # in a block
+SUM_BITS = 29  # of a float64 that holds the sum of so many pixels' margins, and above it how many pixels they are
 
 IntArray = npt.NDArray[np.int64]
 Quantised = npt.NDArray[np.uint8]  # (H, W)
@@ -39,32 +40,48 @@ class Histograms:
 
 
 def histograms(labels: Labels, confidence: Quantised, margin: Quantised, runner_up: Labels) -> Histograms:
-    """Count all maps, (H, W) each, by label, in one pass over blocks of pixels."""
+    """Count all maps, (H, W) each, by label, over blocks of pixels."""
     (names, rows), (rivals, rival) = _numbered(labels), _numbered(runner_up)
     height, width = int(rows.max()) + 1, int(rival.max()) + 1
-    by_confidence, margins = np.zeros((2, height * LEVELS), np.int64)
-    by_rival = np.zeros(height * width, np.int64)
-    bins = max(by_confidence.size, by_rival.size)
-    dtype = np.result_type(np.uint16, np.min_scalar_type(bins - 1))
-    block = min(max(BLOCK_PIXELS, 4 * bins), 1 << 21)  # fewer bins than pixels to add up; see SUM_BITS
-    for begin in range(0, labels.size, block):
-        at = slice(begin, begin + block)
-        row, pixels = rows[at].astype(dtype), margin.ravel()[at].astype(np.float64)
-        pixels += 1 << SUM_BITS
-        sums = np.bincount(row * dtype.type(LEVELS) + confidence.ravel()[at], pixels).astype(np.int64)
-        by_confidence[: sums.size] += sums >> SUM_BITS
-        margins[: sums.size] += sums & ((1 << SUM_BITS) - 1)
-        counts = np.bincount(row * dtype.type(width) + rival[at])
-        by_rival[: counts.size] += counts
-    by_confidence, margins, by_rival = (array.reshape(height, -1) for array in (by_confidence, margins, by_rival))
+    by_confidence, margins = _score_sums(rows, height, confidence.ravel(), margin.ravel())
     present = np.flatnonzero(by_confidence.any(axis=1))
     return Histograms(
         labels=names[present],
         confidence=by_confidence[present],
-        margin=margins[present].sum(axis=1),
+        margin=margins[present],
         rivals=rivals[:width],
-        runner_up=by_rival[present],
+        runner_up=_pair_counts(rows, height, rival, width)[present],
     )
+
+
+def _score_sums(rows: Labels, height: int, confidence: Quantised, margin: Quantised) -> tuple[IntArray, IntArray]:
+    """For each row number the pixels of every confidence (height, 256), and the sum of the margins (height,)."""
+    counts, margins = np.zeros((2, height * LEVELS), np.int64)
+    for at, row in _blocks(rows, counts.size):
+        pixels = margin[at].astype(np.float64)
+        pixels += 1 << SUM_BITS
+        sums = np.bincount(row * row.dtype.type(LEVELS) + confidence[at], pixels).astype(np.int64)
+        counts[: sums.size] += sums >> SUM_BITS
+        margins[: sums.size] += sums & ((1 << SUM_BITS) - 1)
+    return counts.reshape(height, LEVELS), margins.reshape(height, LEVELS).sum(axis=1)
+
+
+def _pair_counts(rows: Labels, height: int, columns: Labels, width: int) -> IntArray:
+    """The pixels of each pair of a row number and a column number: (height, width)."""
+    counts = np.zeros(height * width, np.int64)
+    for at, row in _blocks(rows, counts.size):
+        part = np.bincount(row * row.dtype.type(width) + columns[at])
+        counts[: part.size] += part
+    return counts.reshape(height, width)
+
+
+def _blocks(rows: Labels, bins: int) -> Iterator[tuple[slice, Labels]]:
+    """Blocks of more pixels than bins, and their row numbers in a dtype that holds every bin's number."""
+    dtype = np.result_type(np.uint16, np.min_scalar_type(bins))
+    block = min(max(BLOCK_PIXELS, 4 * bins), MOST_PIXELS)
+    for begin in range(0, rows.size, block):
+        at = slice(begin, begin + block)
+        yield at, rows[at].astype(dtype)
 
 
 def _numbered(labels: Labels) -> tuple[IntArray, Labels]:
