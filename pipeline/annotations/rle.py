@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as pycocotools_mask
-from scipy.sparse import coo_matrix
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from scclip.categories import BACKGROUND, ignore_value
@@ -68,10 +68,20 @@ def find_runs(labels: npt.NDArray[Any]) -> Runs:
     columns = np.empty((width, height), labels.dtype)
     for row in range(0, height, TRANSPOSE_ROWS):
         columns[:, row : row + TRANSPOSE_ROWS] = labels[row : row + TRANSPOSE_ROWS].T
-    begins = np.ones((width, height), bool)
+    flags = np.zeros(-(-labels.size // 8) * 8, bool)
+    begins = flags[: labels.size].reshape(width, height)
+    begins[:, 0] = True
     np.not_equal(columns[:, 1:], columns[:, :-1], out=begins[:, 1:])
-    start = np.flatnonzero(begins)
+    start = _positions(flags)
     return Runs(height, width, start, columns.ravel()[start])
+
+
+def _positions(mask: npt.NDArray[np.bool_]) -> IntArray:
+    """Where a mask (M,) is True, M a multiple of 8; measured: where few are, in half the time of np.flatnonzero."""
+    words = mask.view(np.uint64)
+    found = np.flatnonzero(words != 0)
+    place = np.flatnonzero(words.take(found).view(np.bool_))
+    return (found.take(place >> 3) << 3) + (place & 7)
 
 
 def encode_label_map(labels: npt.NDArray[Any], *, skip: Collection[int] | None = None) -> dict[int, Segment]:
@@ -105,7 +115,8 @@ def decode(rle: RLE) -> npt.NDArray[np.bool_]:
 def count_components(runs: Runs) -> dict[int, int]:
     """Number of 4-connected components of every label, background and ignored pixels included."""
     left, right = _neighbours(runs)
-    edges = coo_matrix((np.ones(left.size), (left, right)), shape=(runs.start.size, runs.start.size))
+    ends = np.cumsum(np.bincount(left, minlength=runs.start.size))  # `left` ascends: rows of a sparse matrix
+    edges = csr_matrix((np.ones(left.size), right, np.append(0, ends)), shape=(ends.size, ends.size))
     count, component = connected_components(edges, directed=False)
     owner = np.empty(count, runs.category.dtype)
     owner[component] = runs.category
