@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as pycocotools_mask
-from scipy.sparse import coo_matrix
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from scclip.categories import BACKGROUND, ignore_value
@@ -69,10 +69,20 @@ def find_runs(labels: npt.NDArray[Any]) -> Runs:
     columns = np.empty((width, height), labels.dtype)
     for row in range(0, height, TRANSPOSE_ROWS):
         columns[:, row : row + TRANSPOSE_ROWS] = labels[row : row + TRANSPOSE_ROWS].T
-    begins = np.ones((width, height), bool)
+    flags = np.zeros(-(-labels.size // 8) * 8, bool)
+    begins = flags[: labels.size].reshape(width, height)
+    begins[:, 0] = True
     np.not_equal(columns[:, 1:], columns[:, :-1], out=begins[:, 1:])
-    start = np.flatnonzero(begins)
+    start = _positions(flags)
     return Runs(height, width, start, columns.ravel()[start])
+
+
+def _positions(mask: npt.NDArray[np.bool_]) -> IntArray:
+    """Where a mask (M,) is True, M a multiple of 8; measured: where few are, in half the time of np.flatnonzero."""
+    words = mask.view(np.uint64)
+    found = np.flatnonzero(words != 0)
+    place = np.flatnonzero(words.take(found).view(np.bool_))
+    return (found.take(place >> 3) << 3) + (place & 7)
 
 
 def encode_label_map(labels: npt.NDArray[Any], *, skip: Collection[int] | None = None) -> dict[int, Segment]:
@@ -122,25 +132,29 @@ def unpack_counts(text: str) -> list[int]:
 def count_components(runs: Runs) -> dict[int, int]:
     """Number of 4-connected components of every label, background and ignored pixels included."""
     left, right = _neighbours(runs)
-    same = runs.category[left] == runs.category[right]
-    edges = coo_matrix((np.ones(same.sum()), (left[same], right[same])), shape=(runs.start.size, runs.start.size))
+    ends = np.cumsum(np.bincount(left, minlength=runs.start.size))  # `left` ascends: rows of a sparse matrix
+    edges = csr_matrix((np.ones(left.size), right, np.append(0, ends)), shape=(ends.size, ends.size))
     count, component = connected_components(edges, directed=False)
     owner = np.empty(count, runs.category.dtype)
     owner[component] = runs.category
-    return {int(label): int(n) for label, n in zip(*np.unique(owner, return_counts=True), strict=True)}
+    counts = np.bincount(owner)
+    return {label: int(counts[label]) for label in np.flatnonzero(counts).tolist()}
 
 
 def _neighbours(runs: Runs) -> tuple[IntArray, IntArray]:
-    """Indices (E,) of the runs on the left and on the right of each pair that touches along a column's side."""
+    """Indices (E,) of the runs on the left and on the right of each pair of equal category that touches along a
+    column's side."""
     one_right = int(np.searchsorted(runs.start, runs.height))  # the first run of the second column
     one_left = int(np.searchsorted(runs.start, runs.height * (runs.width - 1)))
     # Along two columns side by side the pair changes only where one of its runs begins.
-    at = np.append(runs.start[:one_left], runs.start[one_right:] - runs.height)
-    order = np.argsort(at, kind="stable")  # two sorted halves: one merge
-    from_left = order < one_left
-    left, right = np.cumsum(from_left) - 1, np.cumsum(~from_left) - 1 + one_right
-    last = np.diff(at[order], append=-1) != 0  # where both begin, the pair after both
-    return left[last], right[last]
+    begins = np.concatenate([runs.start[:one_left] << 1, (runs.start[one_right:] - runs.height << 1) + 1])
+    begins.sort(kind="stable")  # two sorted halves: one merge
+    right = np.cumsum(begins & 1)
+    left = np.arange(begins.size) - right
+    right += one_right - 1
+    last = np.diff(begins >> 1, append=-1) != 0  # where both begin, the pair after both
+    kept = np.flatnonzero(last & (runs.category.take(left) == runs.category.take(right)))
+    return left.take(kept), right.take(kept)
 
 
 def _group(runs: Runs, skip: Collection[int]) -> _Groups:
@@ -149,15 +163,15 @@ def _group(runs: Runs, skip: Collection[int]) -> _Groups:
     stop = np.append(start[1:], runs.height * runs.width)
     kept = np.ones(ignore_value(category.dtype) + 1, bool)
     kept[[label for label in skip if label < kept.size]] = False
-    order = np.flatnonzero(kept[category])
+    order = np.flatnonzero(kept.take(category))
     order = order[np.argsort(category[order], kind="stable")]
     first = np.flatnonzero(np.diff(category[order], prepend=~category[order[:1]]))
     return _Groups(category[order[first]].tolist(), first, start[order], stop[order])
 
 
 def _boxes(groups: _Groups, height: int) -> list[list[int]]:
-    left, top = np.divmod(groups.start, height)
-    right, bottom = np.divmod(groups.stop - 1, height)
+    left, right = groups.start // height, (groups.stop - 1) // height  # measured: divmod takes twice as long
+    top, bottom = groups.start - left * height, groups.stop - 1 - right * height
     wraps = left < right  # a run over a column's end holds its bottom and the next one's top
     x, y = np.minimum.reduceat(left, groups.first), np.minimum.reduceat(np.where(wraps, 0, top), groups.first)
     x_last = np.maximum.reduceat(right, groups.first)
@@ -188,15 +202,15 @@ def _compressed_counts(groups: _Groups, pixels: int) -> list[str]:
 
 
 def _pack(values: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Characters of (M,) values, (M, 1..7), unused ones 0: 5-bit digits of two's complement, lowest first, plus 48,
-    plus 32 on all but the last."""
+    """Characters of (M,) values, (M, 2, 4, 6 or 8), unused ones 0: 5-bit digits of two's complement, lowest first, plus
+    48, plus 32 on all but the last."""
     magnitude = values ^ (values >> 31)
-    limits = 1 << np.arange(4, 31, 5)
-    passed = [magnitude >= limit for limit in limits[limits <= magnitude.max()]]
-    more = np.stack([*passed, np.zeros(values.shape, bool)])
-    characters = np.empty((values.size, len(more)), np.uint8)
-    for index, continued in enumerate(more.view(np.uint8)):
-        digit = (values >> 5 * index).astype(np.uint8) & 31
-        written = more[index - 1] if index else 1
-        characters[:, index] = (digit + (continued << 5) + 48) * written
+    several = (magnitude >= 1 << 4).view(np.uint8)
+    long = np.flatnonzero(magnitude >= 1 << 9)  # of more than two characters: few
+    rest = _pack(values[long] >> 10) if long.size else np.empty((0, 0), np.uint8)
+    characters = np.zeros((values.size, 2 + rest.shape[1]), np.uint8)
+    characters[:, 0] = (values.astype(np.uint8) & 31) + 48 + several * 32
+    characters[:, 1] = (((values >> 5).astype(np.uint8) & 31) + 48) * several
+    characters[long, 1] += 32
+    characters[long, 2:] = rest
     return characters

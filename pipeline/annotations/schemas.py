@@ -7,11 +7,13 @@ Use: `table = table_of([image, ...], IMAGES_SCHEMA); images = records_of(table, 
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import pairwise
 from typing import Annotated, Any, TypedDict, TypeVar, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -75,8 +77,14 @@ Record = TypeVar("Record")
 
 
 def table_of(records: Iterable[object], schema: pa.Schema) -> pa.Table:
-    """Records as a table. What a record does not have is null, what the schema does not have is left out."""
-    return pa.Table.from_pylist([vars(record) for record in records], schema=schema)
+    """Records as a table. What a record does not have is null, what the schema does not have is left out.
+
+    The bytes of a column are not copied where the records' values lie one behind the other in memory, which must not
+    be written to any more; elsewhere they are copied once.
+    """
+    rows = [vars(record) for record in records]
+    columns = [_column([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def records_of(table: pa.Table, record: type[Record]) -> list[Record]:
@@ -90,10 +98,38 @@ def rows_of(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
+def _column(values: Sequence[Any], dtype: pa.DataType) -> pa.Array:
+    if not pa.types.is_large_binary(dtype):
+        return pa.array(values, dtype)
+    buffers = [pa.py_buffer(b"" if value is None else value) for value in values]
+    offsets = np.cumsum([0, *(buffer.size for buffer in buffers)], dtype=np.int64)
+    valid = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]  # a bitmap, as validity is
+    data = _joined([buffer for buffer in buffers if buffer.size])
+    return pa.Array.from_buffers(dtype, len(values), [valid, pa.py_buffer(offsets), data])
+
+
+def _joined(buffers: Sequence[pa.Buffer]) -> pa.Buffer:
+    """The bytes of all buffers: their own memory where one begins at the other's end, else a copy."""
+    if not buffers:
+        return pa.py_buffer(b"")
+    if all(one.address + one.size == other.address for one, other in pairwise(buffers)):
+        return pa.foreign_buffer(buffers[0].address, sum(buffer.size for buffer in buffers), base=buffers)
+    # Arrow copies all in one go without the GIL, into pages that its pool keeps: measured, 2 to 9 × bytes.join.
+    arrays = [pa.Array.from_buffers(pa.uint8(), buffer.size, [None, buffer]) for buffer in buffers]
+    return pa.concat_arrays(arrays).buffers()[1]
+
+
 def _values(column: pa.ChunkedArray) -> list[Any]:
     if not pa.types.is_large_binary(column.type):
         return list(column.to_pylist())
-    return [memoryview(value.as_buffer()) if value.is_valid else None for value in column]
+    return [value for array in column.chunks if len(array) for value in _views(array)]
+
+
+def _views(array: pa.LargeBinaryArray) -> list[memoryview | None]:
+    _, offsets, data = array.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[array.offset :][: len(array) + 1].tolist()
+    view, valid = memoryview(data or b""), array.is_valid().to_pylist()
+    return [view[begin:end] if known else None for (begin, end), known in zip(pairwise(bounds), valid, strict=True)]
 
 
 class RLE(TypedDict):

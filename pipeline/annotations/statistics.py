@@ -6,7 +6,7 @@ divided once, so the figures depend neither on the machine nor on the order of s
 Use: `images, segments = split_part(part_table([labeled_record(image, labels), failed_record(...), ...]))`
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,9 @@ from scclip.pipeline.annotations.schemas import SEGMENTS_SCHEMA, ImageRecord, Pa
 from scclip.segmentation.types import Segmentation
 
 LEVELS = 256  # of a quantised score
-BLOCK_PIXELS = 1 << 16  # measured: the int64 bin numbers of a block stay in the cache, 12 MP need no extra memory
+BLOCK_PIXELS = 1 << 16  # measured: the numbers of a block's bins stay in the cache, 12 MP need no extra memory
+MOST_PIXELS = 1 << 21  # in a block
+SUM_BITS = 29  # of a float64 that holds the sum of so many pixels' margins, and above it how many pixels they are
 
 IntArray = npt.NDArray[np.int64]
 Quantised = npt.NDArray[np.uint8]  # (H, W)
@@ -30,35 +32,66 @@ Quantised = npt.NDArray[np.uint8]  # (H, W)
 class Histograms:
     """Integer counts over the pixels of each of the K labels in an image, ignore included."""
 
-    labels: IntArray  # (K,) ascending
+    labels: IntArray  # (K,) each once
     confidence: IntArray  # (K, 256)
-    margin: IntArray  # (K, 256)
-    rivals: IntArray  # (R,) the runner-up labels in the image, ascending
+    margin: IntArray  # (K,) sum over the pixels, 0..255 each
+    rivals: IntArray  # (R,) labels that a runner-up may have, ascending but for ignore
     runner_up: IntArray  # (K, R)
 
 
 def histograms(labels: Labels, confidence: Quantised, margin: Quantised, runner_up: Labels) -> Histograms:
-    """Count all maps, (H, W) each, by label, in one pass over blocks of pixels."""
-    present, index = _indices(labels)
-    rivals, rival_index = _indices(runner_up)
-    shapes = [(present.size, LEVELS), (present.size, LEVELS), (present.size, rivals.size)]
-    counts = [np.zeros(rows * columns, np.int64) for rows, columns in shapes]
-    flat = [array.ravel() for array in (labels, confidence, margin, runner_up)]
-    block = max(BLOCK_PIXELS, *(total.size for total in counts))  # never more bins than pixels to add up
-    for begin in range(0, labels.size, block):
-        label, *columns, rival = (array[begin : begin + block] for array in flat)
-        row = index[label]
-        for total, column in zip(counts, (*columns, rival_index[rival]), strict=True):
-            total += np.bincount(row * (total.size // present.size) + column, minlength=total.size)
-    by_confidence, by_margin, by_rival = (total.reshape(shape) for total, shape in zip(counts, shapes, strict=True))
-    return Histograms(labels=present, confidence=by_confidence, margin=by_margin, rivals=rivals, runner_up=by_rival)
+    """Count all maps, (H, W) each, by label, over blocks of pixels."""
+    (names, rows), (rivals, rival) = _numbered(labels), _numbered(runner_up)
+    height, width = int(rows.max()) + 1, int(rival.max()) + 1
+    by_confidence, margins = _score_sums(rows, height, confidence.ravel(), margin.ravel())
+    present = np.flatnonzero(by_confidence.any(axis=1))
+    return Histograms(
+        labels=names[present],
+        confidence=by_confidence[present],
+        margin=margins[present],
+        rivals=rivals[:width],
+        runner_up=_pair_counts(rows, height, rival, width)[present],
+    )
 
 
-def _indices(labels: Labels) -> tuple[IntArray, IntArray]:
-    """The labels present, ascending, and the table that takes a label to its index among them."""
-    seen = np.zeros(ignore_value(labels.dtype) + 1, bool)
-    seen[labels.ravel()] = True
-    return np.flatnonzero(seen), np.cumsum(seen) - 1
+def _score_sums(rows: Labels, height: int, confidence: Quantised, margin: Quantised) -> tuple[IntArray, IntArray]:
+    """For each row number the pixels of every confidence (height, 256), and the sum of the margins (height,)."""
+    counts, margins = np.zeros((2, height * LEVELS), np.int64)
+    for at, row in _blocks(rows, counts.size):
+        pixels = margin[at].astype(np.float64)
+        pixels += 1 << SUM_BITS
+        sums = np.bincount(row * row.dtype.type(LEVELS) + confidence[at], pixels).astype(np.int64)
+        counts[: sums.size] += sums >> SUM_BITS
+        margins[: sums.size] += sums & ((1 << SUM_BITS) - 1)
+    return counts.reshape(height, LEVELS), margins.reshape(height, LEVELS).sum(axis=1)
+
+
+def _pair_counts(rows: Labels, height: int, columns: Labels, width: int) -> IntArray:
+    """The pixels of each pair of a row number and a column number: (height, width)."""
+    counts = np.zeros(height * width, np.int64)
+    for at, row in _blocks(rows, counts.size):
+        part = np.bincount(row * row.dtype.type(width) + columns[at])
+        counts[: part.size] += part
+    return counts.reshape(height, width)
+
+
+def _blocks(rows: Labels, bins: int) -> Iterator[tuple[slice, Labels]]:
+    """Blocks of more pixels than bins, and their row numbers in a dtype that holds every bin's number."""
+    dtype = np.result_type(np.uint16, np.min_scalar_type(bins))
+    block = min(max(BLOCK_PIXELS, 4 * bins), MOST_PIXELS)
+    for begin in range(0, rows.size, block):
+        at = slice(begin, begin + block)
+        yield at, rows[at].astype(dtype)
+
+
+def _numbered(labels: Labels) -> tuple[IntArray, Labels]:
+    """Labels by number, and the number (H · W,) of each pixel's label: small numbers, for few bins."""
+    flat = labels.ravel()
+    if flat.dtype == np.uint8:
+        return np.roll(np.arange(LEVELS), 1), flat + np.uint8(1)  # wraps round: ignore is 0, the others follow
+    seen = np.zeros(ignore_value(flat.dtype) + 1, bool)
+    seen[flat] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1).astype(np.uint16).take(flat)
 
 
 def mean(histogram: IntArray) -> npt.NDArray[np.float64]:
@@ -124,7 +157,8 @@ def split_part(part: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def _segment_records(image_id: int, labels: Labels, counts: Histograms) -> list[SegmentRecord]:
     confidences, lowest = mean(counts.confidence).tolist(), tenth_percentile(counts.confidence).tolist()
-    margins, rivals = mean(counts.margin).tolist(), _main_rivals(counts, ignore_value(labels.dtype))
+    margins = (counts.margin / counts.confidence.sum(axis=1) / (LEVELS - 1)).tolist()
+    rivals = _main_rivals(counts, ignore_value(labels.dtype))
     position = {category: number for number, category in enumerate(counts.labels.tolist())}
     return [
         SegmentRecord(

@@ -177,3 +177,11 @@ def test_a_status_is_its_text_wherever_it_goes():
         assert Counter([status.value])[status] == 1 and pickle.loads(pickle.dumps(status)) is status
         assert status.sentence.endswith(".") and status.value == status.name.lower()
     assert pa.array(list(schemas.Status), pa.string()).to_pylist() == [status.value for status in schemas.Status]
+
+
+def test_maps_of_several_blocks_are_summed_exactly(monkeypatch):
+    case = segmentation(120, 110, (0, 1, 2, 254, 255))
+    whole = statistics.labeled_record(identity(case), case)
+    for name in ("BLOCK_PIXELS", "MOST_PIXELS"):
+        monkeypatch.setattr(statistics, name, 1000)
+    assert statistics.labeled_record(identity(case), case) == whole
