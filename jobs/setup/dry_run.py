@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.setup.labeling import LabelingSetup
+from scclip.jobs.setup.models import Architecture, architecture
 from scclip.pipeline.cluster.resources import Resources
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, count_all, extrapolate, take_sample
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import redact
+
+# Images per second of one actor with a whole GPU, 640 × 480 pixels and 171 queries, by the GPU's name and the tower.
+MEASURED = {("NVIDIA H200", Architecture(layers=12, patch=16, width=768)): 138.0}  # 16 CPU cores, 2026-11-26
 
 
 def dry_run(units: Sequence[Unit], setup: LabelingSetup, cluster: Cluster) -> int:
@@ -27,7 +31,8 @@ def describe(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> str:
     """Returns the table: what is read, needed and written, measured on a sample of these units."""
     images, counted = count_all(units)
     sample = take_sample(units, job)
-    estimate = extrapolate(sample, images)
+    rate, rate_text = find_rate(sample, architecture(setup.source), job.resources)
+    estimate = extrapolate(sample, images, rate)
     size = sum(max(0, unit.size) for unit in units)
     rows = {
         "output": f"{redact(setup.files.output)}: nothing is written by a dry run",
@@ -35,6 +40,7 @@ def describe(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> str:
         "sample": sample_text(sample),
         "actors": actors_text(job.resources),
         "windows": f"about {estimate.windows:,}" if sample.label_seconds is not None else "not known: no actor yet",
+        "rate": rate_text,
         "labeling": labeling_text(estimate, job.resources),
         "other work": f"about {estimate.cpu_hours:.2g} CPU-hours to read, decode and commit",
         "time": time_text(estimate, job.resources),
@@ -51,6 +57,20 @@ def sample_text(sample: Sample) -> str:
     failed = sample.images - sample.labeled
     windows = sample.windows / max(1, sample.labeled)
     return f"{sample.images} images labeled, {failed} failed, {windows:.1f} windows an image"
+
+
+def find_rate(sample: Sample, tower: Architecture, resources: Resources) -> tuple[float | None, str]:
+    """Returns the images per second of one actor, and in words where they are from: the sample, else the table."""
+    if sample.rate is not None:
+        return sample.rate, f"{sample.rate:.3g} images/s an actor, measured on the sample"
+    for (gpu, of), rate in MEASURED.items():
+        if of == tower and resources.gpus_per_actor:
+            conditions = f"measured before on one {gpu}, 640 × 480 pixels, 171 queries"
+            return (
+                rate * resources.gpus_per_actor,
+                f"{rate * resources.gpus_per_actor:.3g} images/s an actor, {conditions}",
+            )
+    return None, "not known: no living node holds an actor, and nothing was measured before with this model"
 
 
 def actors_text(resources: Resources) -> str:

@@ -18,6 +18,7 @@ from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.label import LabelOptions, SegmentationOptions
 from scclip.jobs.setup.models import segmenter_config, wanted_threads
+from scclip.jobs.setup.text_features import text_features
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -37,7 +38,6 @@ from scclip.pipeline.run.totals import unit_totals
 from scclip.pipeline.storage.files import create, exists, join, read_bytes
 from scclip.pipeline.storage.retries import StorageUnavailable
 from scclip.segmentation.types import SegmenterConfig
-from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
@@ -120,12 +120,12 @@ class LabelingSetup:
         return self.job_of(files, resources, self.actor_spec(clip, resources, files))
 
     def actor_spec(self, clip: LoadedCLIP, resources: Resources, files: RunFiles) -> LabelerSpec:
-        """Returns what an actor holds: text features, encoded now or read from the run, and the tower's arrays."""
+        """Returns what an actor holds: text features, read from the run where it has them, and the tower's arrays."""
         visual, url = clip.visual(), join(files.output, "text_features.npy")
         if exists(url):
             features = np.load(io.BytesIO(read_bytes(url)))
         else:
-            features = encode_queries(clip.model, clip.tokenizer, self.vocabulary)
+            features = text_features(clip, self.vocabulary, cuda=resources.device == "cuda")
             buffer = io.BytesIO()
             np.save(buffer, features)
             create(url, buffer.getvalue())

@@ -45,7 +45,7 @@ def fetch(url: str) -> Path:
     try:
         remote = info(url)
         identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
-        folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "scclip" / identity
+        folder = cache_folder() / identity
         target = folder / url.rsplit("/", 1)[1]
         if not target.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +57,14 @@ def fetch(url: str) -> Path:
         return target
     except OSError as error:
         raise UserError(f"weights {url} cannot be fetched: {error}; check the URL and its credentials") from None
+
+
+def cache_folder() -> Path:
+    """Returns this program's folder among the user's caches, which may not exist; OSError where there is no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scclip"
+    except RuntimeError as error:  # of a container's user that the system does not know
+        raise OSError(str(error)) from None
 
 
 def segmenter_config(

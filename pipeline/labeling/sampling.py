@@ -1,18 +1,20 @@
 """What a run will cost, from a sample that takes the real way through every stage, into a scratch folder.
 
 sample = take_sample(units, job)                   # job.files is a scratch folder
-estimate = extrapolate(sample, count_all(units))
+estimate = extrapolate(sample, images, sample.rate)
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import ray
 
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.inputs.chunks import Chunk
+from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
 from scclip.pipeline.inputs.decoding import decode_chunk
 from scclip.pipeline.inputs.plan import count_images
 from scclip.pipeline.inputs.readers.registry import READERS
@@ -37,8 +39,13 @@ class Sample:
     cpu_seconds: float
     """Reading, decoding, committing."""
     label_seconds: float | None
-    """Of one actor; None where no living node holds one."""
+    """Of one actor at the pace of a run; None where no living node holds one."""
     output_bytes: int
+
+    @property
+    def rate(self) -> float | None:
+        """Images per second of one actor; None where that was not measured."""
+        return self.images / self.label_seconds if self.label_seconds else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +105,43 @@ def label_there(chunks: Sequence[Chunk], job: LabelJob) -> tuple[list[Chunk], fl
     """The labeled chunks and the seconds that one actor of the run needs for them, on a node that holds one."""
     share = job.resources
     task = ray.remote(num_cpus=share.actor_cpus, num_gpus=share.gpus_per_actor, max_retries=0)(label_chunks)
-    result: tuple[list[Chunk], float] = ray.get(task.remote(job.spec, list(chunks)))
+    result: tuple[list[Chunk], float] = ray.get(task.remote(job.spec, list(chunks), share.calls_in_flight, job.limits))
     return result
 
 
-def label_chunks(spec: Any, chunks: Sequence[Chunk]) -> tuple[list[Chunk], float]:
-    """The labeled chunks and the seconds they took, the model's first call left out."""
+def label_chunks(spec: Any, chunks: Sequence[Chunk], calls: int, limits: ChunkLimits) -> tuple[list[Chunk], float]:
+    """The labeled chunks and the seconds they take in a run of `calls` at a time, the model's first call left out."""
     labeler = spec.start()
     labeler(chunks[0])
     began = time.perf_counter()
-    return [labeler(chunk) for chunk in chunks], time.perf_counter() - began
+    labeled = [labeler(chunk) for chunk in chunks]
+    seconds = time.perf_counter() - began
+    return labeled, seconds if calls == 1 else seconds_together(labeler, chunks, calls, limits)
 
 
-def extrapolate(sample: Sample, images: int) -> Estimate:
-    """The sample's figures for so many images."""
+def seconds_together(
+    labeler: Callable[[Chunk], Chunk], chunks: Sequence[Chunk], calls: int, limits: ChunkLimits
+) -> float:
+    """The seconds that the images of these chunks take in full chunks, `calls` of them at a time.
+
+    One small chunk after the other would leave a GPU waiting, and its batches of windows half empty.
+    """
+    images = pa.concat_tables([chunk.images for chunk in chunks])
+    repeats = min(limits.images // len(images), 3 * limits.pixels // max(1, images["rgb"].nbytes))
+    full = chunks[0].with_images(pa.concat_tables([images] * repeats)) if repeats else None
+    work = [full] * calls if full else chunks
+    began = time.perf_counter()
+    with ThreadPoolExecutor(calls) as threads:
+        list(threads.map(labeler, work))
+    return (time.perf_counter() - began) * len(images) / sum(len(chunk.images) for chunk in work)
+
+
+def extrapolate(sample: Sample, images: int, rate: float | None) -> Estimate:
+    """The sample's figures for so many images, of which an actor labels `rate` per second."""
     factor = images / max(1, sample.images)
     return Estimate(
         windows=round(sample.windows * factor),
         cpu_hours=sample.cpu_seconds * factor / 3600,
-        actor_hours=None if sample.label_seconds is None else sample.label_seconds * factor / 3600,
+        actor_hours=None if rate is None else images / rate / 3600,
         output_bytes=round(sample.output_bytes * factor),
     )

@@ -69,7 +69,10 @@ class Uploader:
 
 
 class GraphedTower:
-    """A tower under some settings; on a GPU a batch of full windows is replayed as one CUDA graph."""
+    """A tower under some settings; on a GPU a batch of full windows is replayed as one CUDA graph.
+
+    The graph is that of the shortest batch so far; a longer one is replayed in parts.
+    """
 
     def __init__(self, model: SelfCalibratedCLIP, variants: Sequence[CalibrationConfig], window: int) -> None:
         self.model, self.variants, self.window, self.lock = model, tuple(variants), window, threading.Lock()
@@ -105,18 +108,28 @@ class GraphedTower:
         if not self.graphs or pixels.shape[-2:] != (self.window, self.window):
             return self.model.encode_variants(pixels, self.variants)
         with self.lock, torch.inference_mode():
-            if self.pixels.shape != pixels.shape:
+            if self.graph is None or len(pixels) < len(self.pixels):
                 self.forget()  # first, so that a halved batch has the memory of the whole one
                 self._capture(pixels)
             if self.graph is None:
                 return self.model.encode_variants(pixels, self.variants)
-            current = torch.cuda.current_stream(self.model.device)
-            current.wait_event(self.free)  # another thread's stream may still read what the graph gave it
-            self.pixels.copy_(pixels)
-            self.graph.replay()
-            outputs = [(features.clone(), anomalies.clone()) for features, anomalies in self.outputs]
-            self.free.record(current)
-            return outputs
+            # While one thread has halved its batches, another sends whole ones until its call ends. They run in parts:
+            # graphs of both lengths would push each other out at every batch.
+            parts = [self._replay(part) for part in pixels.split(len(self.pixels))]
+            if len(parts) == 1:
+                return parts[0]
+            variants = (zip(*of_variant, strict=True) for of_variant in zip(*parts, strict=True))
+            return [(torch.cat(features), torch.cat(anomalies)) for features, anomalies in variants]
+
+    def _replay(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Runs the graph on a batch of at most its length."""
+        current, length = torch.cuda.current_stream(self.model.device), len(pixels)
+        current.wait_event(self.free)  # another thread's stream may still read what the graph gave it
+        self.pixels[:length].copy_(pixels)
+        self.graph.replay()
+        outputs = [(features[:length].clone(), anomalies[:length].clone()) for features, anomalies in self.outputs]
+        self.free.record(current)
+        return outputs
 
     def _capture(self, pixels: Tensor) -> None:
         """Records the graph for this shape of pixels; where that fails it warns and goes on without a graph."""
