@@ -17,7 +17,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import redact
 
 # Images per second of one actor with a whole GPU, 640 × 480 pixels and 171 queries, by the GPU's name and the tower.
-MEASURED = {("NVIDIA H200", Architecture(layers=12, patch=16, width=768)): 138.0}  # 16 CPU cores, 2026-11-26
+MEASURED = {("NVIDIA H200", Architecture(layers=12, patch=16, width=768)): 712.0}  # 16 CPU cores, 2026-11-26
 
 
 def dry_run(units: Sequence[Unit], setup: LabelingSetup, cluster: Cluster) -> int:

@@ -105,6 +105,10 @@ class FusedSegmenter:
             images: uint8 RGB arrays (H, W, 3).
             sizes: (H, W) of each label map.
             window_batch: windows of a forward pass.
+
+        Raises:
+            ValueError: an image is no uint8 array (H, W, 3); a kernel would read what lies behind it.
+            TowerOutOfMemory: a batch of windows does not fit the GPU's memory.
         """
         results: list[Segmentations] = []
         with self._own_stream(), torch.inference_mode():
@@ -166,6 +170,8 @@ class FusedSegmenter:
         waiting = deque[_Picture]()
         for image, picture in zip(images, pictures, strict=True):
             total, shape = len(picture.rows.starts) * len(picture.cols.starts), (picture.rows.size, picture.cols.size)
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise ValueError(f"an image must be uint8 (H, W, 3), not {image.dtype} {image.shape}")
             with self.stage("resize"):
                 rgb = self.upload(image)
             while len(picture.windows) < total:
