@@ -10,7 +10,8 @@ from gpu_models import DEVICE, Model, agree, labeled, model, pictures, queries, 
 
 from scclip.jobs.benchmarking.model import pictures as scenes
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from gpu_models import DEVICE, agree, differing, labeled, model, pictures, queri
 
 from scclip.segmentation.segmenter import Segmenter
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device", allow_module_level=True)
 
 
 def another(name: str) -> Segmenter:

@@ -11,10 +11,10 @@ from gpu_models import DEVICE, MAPS, agree, differing, model, pictures, warm
 from scclip.encoder.cuda import free_cache
 from scclip.jobs.benchmarking.model import pictures as scenes
 from scclip.pipeline.labeling.labeler import Labeler
-from scclip.segmentation import fused
 from scclip.segmentation.segmenter import Segmenter
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device", allow_module_level=True)
 
 LARGE, BATCH = "ViT-B-16", 256
 
@@ -34,13 +34,13 @@ def test_twelve_megapixels_in_bands_and_in_tiles(name: str, monkeypatch: pytest.
     tiles = Segmenter(segmenter.model, segmenter.text_features, segmenter.query_category, segmenter.config)
     tiles._fused, tiles.config = None, replace(segmenter.config, tile_mib=1)
     agree(whole, tiles.segment(images), 0.9999, 1)
-    monkeypatch.setattr(fused, "DOWN_FLOATS", 1 << 20)
+    monkeypatch.setattr("scclip.segmentation.fused.DOWN_FLOATS", 1 << 20)
     agree(whole, segmenter.segment(images), 0.9999, 1)
 
 
 def test_groups_of_images_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     together = warm(name).segment(pictures())
-    monkeypatch.setattr(fused, "GROUP_PIXELS", 1 << 19)
+    monkeypatch.setattr("scclip.segmentation.fused.GROUP_PIXELS", 1 << 19)
     assert not differing(together, warm(name).segment(pictures()))
 
 
