@@ -3,11 +3,11 @@
     scclip bench gpu --model ViT-B-16 --random                     # pseudo-random weights, no download
     scclip bench gpu --model ViT-L-14 --random --parts tower images
 
-Six parts. `ceilings`: large products and copies. `tower`: a forward pass by windows a batch, as a CUDA graph and step by
-step, and its share of the product's rate. `scoring`: the GPU's time for each stage by number of queries. `images`: images
-per second of `Segmenter.segment` by calls at a time. `profile`: how long the GPU is busy with an image, how often it is
-waited for, which kernels it runs. `actor`: images per second of the labeling actor, from decoded chunk to labeled chunk,
-without Ray.
+Six parts. `ceilings`: large products and copies. `tower`: a forward pass by windows a batch, as a CUDA graph and step
+by step, and its share of the product's rate. `scoring`: the GPU's time for each stage by number of queries. `images`:
+images per second of `Segmenter.segment` by calls at a time. `profile`: how long the GPU is busy with an image, how
+often it is waited for, which kernels it runs. `actor`: images per second of the labeling actor, from decoded chunk to
+labeled chunk, without Ray.
 """
 
 import contextlib
@@ -30,8 +30,15 @@ from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import Rows, alternate, report, timed
 from scclip.jobs.benchmarking.model import BenchModelOptions as ModelOptions
 from scclip.jobs.benchmarking.model import (
-    Subject, arithmetic, drawn_text, load_subject, matmul_rate, naive_vocabulary, picture_side, pictures,
-)  # fmt: skip
+    Subject,
+    arithmetic,
+    drawn_text,
+    load_subject,
+    matmul_rate,
+    naive_vocabulary,
+    picture_side,
+    pictures,
+)
 from scclip.jobs.cli.options import OptionParser
 from scclip.pipeline.annotations.schemas import Status, table_of
 from scclip.pipeline.inputs.chunks import Chunk

@@ -84,9 +84,10 @@ def queries(number: int, of: Model) -> Tensor:
 
 
 def agree(one: Sequence[Segmentation], other: Sequence[Segmentation], labels: float, confidence: int = 255) -> None:
-    """At least this share of each image's labels is equal, and no confidence is further apart."""
+    """At least this share of all labels is equal, and no confidence is further apart than that."""
+    equal = [np.asarray(a.labels == b.labels).ravel() for a, b in zip(one, other, strict=True)]
+    assert np.concatenate(equal).mean() >= labels, [round(float(each.mean()), 4) for each in equal]
     for a, b in zip(one, other, strict=True):
-        assert (a.labels == b.labels).mean() >= labels, a.labels.shape
         assert np.abs(a.confidence.astype(int) - b.confidence).max() <= confidence, a.labels.shape
         assert a.labels.dtype == b.labels.dtype and a.windows == b.windows and np.isfinite(b.entropy)
 
