@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
     """Parses the options, measures, prints."""
     options, model = OptionParser("bench gpu", __doc__.split("\n\n")[0], [BenchGpuOptions, ModelConfig]).parse(argv)
     if not torch.cuda.is_available():
-        raise UserError("bench gpu: this machine has no GPU that PyTorch can use; scclip bench model measures a CPU")
+        raise UserError("this machine has no GPU that PyTorch can use; measure its CPU by scclip bench model")
     bench = Bench(load_subject(ModelOptions(random=options.random, device="cuda"), model), options)
     for part in options.parts:
         figures, rows = PARTS[part](bench)
@@ -247,7 +247,11 @@ def profiled(bench: Bench) -> Measured:
         "waits_per_image": {name: round(waits[name] / len(images), 3) for name in WAITS},
     }
     kernels = [[name[:100], round(us / len(images), 2), launches[name]] for name, us in spent.most_common(KERNELS)]
-    rows = [["kernel", "us/image", "launches"], *kernels, *([name, figure, ""] for name, figure in figures.items())]
+    rows: Rows = [
+        ["kernel", "us/image", "launches"],
+        *kernels,
+        *([name, figure, ""] for name, figure in figures.items()),
+    ]
     return figures | {"images": len(images), "kernels": kernels}, rows
 
 
