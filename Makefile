@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos cluster scale bench student demo clean
+.PHONY: install test check chaos cluster scale gpu bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line
 
 scale: install  ## many units and images through the whole graph
 	$(BIN)/python -m pytest -m scale -s
+
+gpu: install  ## on a machine with a GPU: its path against the CPU's, bit by bit; what the card can do and what is made of it
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/scclip bench gpu --model ViT-B-16 --random
 
 bench: install  ## every figure of BENCHMARKS.md but the million images; about an hour
 	$(BIN)/scclip bench model --model ViT-B-16 --random

@@ -1,4 +1,4 @@
-"""`scclip bench model|io|pipeline|scale`: measures how fast this machine labels, and what limits it.
+"""`scclip bench model|gpu|io|pipeline|scale`: measures how fast this machine labels, and what limits it.
 
     scclip bench model --model ViT-B-16 --random
     scclip bench pipeline --model demo
@@ -16,6 +16,7 @@ from scclip.errors import UserError
 
 BENCHES = {
     "model": "speed of one model: patch features against open_clip, label maps against a naive implementation",
+    "gpu": "what a GPU can do at most, and what each step of labeling makes of it",
     "io": "speed of run-length encoding against pycocotools; of reading, decoding and writing, each by itself",
     "pipeline": "speed of the Ray job against a plain loop that does the same work",
     "scale": "cost of Ray and the driver for 10,000 to 1,000,000 images, with constant labels instead of a model",

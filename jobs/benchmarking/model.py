@@ -11,7 +11,7 @@ that takes one window at a time. It imports PyTorch and open_clip only, so that 
 import contextlib
 import copy
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,8 +34,10 @@ from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.setup.text_features import text_features
 from scclip.reference import NaiveSegmenter
 from scclip.segmentation.segmenter import Segmenter
-from scclip.segmentation.types import SegmenterConfig
+from scclip.segmentation.types import CLIP_MEAN, CLIP_STD, Segmentation, SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
+
+COMMON = 6  # strongest directions of drawn features that are taken out: in them all patches are alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +50,38 @@ class BenchModelOptions:
     """Use pseudo-random weights instead of trained ones: works for any open_clip ViT, without a download."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to measure on; auto takes the GPU where there is one."""
-    batch: int = 24
-    """Windows per forward pass in `encode`."""
+    batch: int = 0
+    """Windows per forward pass in `encode`; 0: 24 on a CPU, 64 on a GPU."""
     dtypes: tuple[Literal["float32", "bf16", "fp16"], ...] = ("float32", "bf16")
     """Arithmetic types to measure in `encode`."""
     sizes: tuple[str, ...] = ("640x480", "4000x3000")
     """Image sizes in `images`, WIDTHxHEIGHT; `naive` takes the first."""
     queries: tuple[int, ...] = (21, 171, 1000)
     """Numbers of queries in `images`; `naive` takes 171, or the demo model's own vocabulary."""
-    pictures: int = 4
-    """Images labeled in one call, where windows of several images share a batch; one image above four megapixels."""
+    pictures: int = 0
+    """Images labeled in one call, whose windows share batches; 0: 4 on a CPU, 32 on a GPU, which they fill. Above four
+    megapixels one on a CPU, at most 10 on a GPU."""
     repeats: int = 5
     """Rounds of each measurement; the median is reported."""
     threads: int = 0
     """Threads of PyTorch; 0 leaves PyTorch's own choice."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "pictures", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        for name, least in (("batch", 0), ("pictures", 0), ("repeats", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least {least}")
         for size in self.sizes:
             picture_side(size)
+
+    def filled(self, cuda: bool) -> "BenchModelOptions":
+        """The options with numbers in the place of 0: on a GPU three whole batches at 640 × 480."""
+        batch, pictures = (64, 32) if cuda else (24, 4)
+        return replace(self, batch=self.batch or batch, pictures=self.pictures or pictures)
+
+    def images(self, side: tuple[int, int], cuda: bool) -> int:
+        """How many images of this height and width are labeled in one call."""
+        most = 10 if cuda else 1
+        return self.pictures if side[0] * side[1] <= 4_000_000 else min(self.pictures, most)
 
 
 def picture_side(size: str) -> tuple[int, int]:
@@ -107,6 +120,7 @@ def main(argv: Sequence[str]) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     subject = load_subject(options, model)
+    options = options.filled(subject.device == "cuda")
     parts = {"encode": bench_encode, "images": bench_images, "naive": bench_naive}
     for part in options.parts:
         parts[part](subject, options)
@@ -119,6 +133,7 @@ def load_subject(options: BenchModelOptions, model: ModelConfig) -> Subject:
     if cuda and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no GPU that PyTorch can use; choose cpu")
     device, precision = "cuda" if cuda else "cpu", resolve_precision(model.precision, cuda)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # as in an actor
     config = SegmenterConfig(window_batch=64 if cuda else SegmenterConfig().window_batch)
     if options.random:
         clip = drawn_clip(model.model)
@@ -131,9 +146,10 @@ def load_subject(options: BenchModelOptions, model: ModelConfig) -> Subject:
 
 
 def drawn_clip(name: str, seed: int = 11) -> Any:
-    """An open_clip model with pseudo-random weights whose patch features differ as those of a photograph do.
+    """An open_clip model with pseudo-random weights whose label maps are about as busy as those of photographs.
 
-    The residual branches of open_clip's own initialisation are so weak that all patches end up alike.
+    The residual branches of open_clip's own initialisation are so weak that all patches end up alike. With stronger
+    ones their features share a few strong directions, and few classes can win: the projection takes these out.
     """
     if name not in open_clip.list_models():
         raise UserError(f"--model {name} is unknown to open_clip; with --random give a ViT such as ViT-B-16")
@@ -152,7 +168,20 @@ def drawn_clip(name: str, seed: int = 11) -> Any:
         else:
             drawn = (2.0 if parameter_name == "conv1.weight" else 0.7) * drawn / tensor[0].numel() ** 0.5
         tensor.copy_(drawn)
+    if model.visual.proj is not None:
+        take_out_common(model.visual)
     return model
+
+
+def take_out_common(visual: Any) -> None:
+    """Changes the projection (D, E) of a drawn tower so that features of scenes have no strongest directions."""
+    pixels = torch.from_numpy(np.stack(pictures(6, visual.image_size))).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    tower = SelfCalibratedCLIP(visual, CalibrationConfig.published(len(visual.transformer.resblocks)))
+    features = tower.encode_patches((pixels - mean) / std).flatten(0, 1)
+    unit = torch.nn.functional.normalize(features, dim=-1)
+    directions = torch.linalg.eigh(unit.T @ unit)[1][:, -COMMON:]
+    visual.proj.copy_(visual.proj - visual.proj @ directions @ directions.T)
 
 
 def drawn_text(queries: int, width: int) -> torch.Tensor:
@@ -218,30 +247,35 @@ def matmul_rate(dtype: torch.dtype, device: str, repeats: int = 5) -> float:
 
 def bench_images(subject: Subject, options: BenchModelOptions) -> None:
     """From image to label map: images per second and the share of each stage."""
-    rows: list[list[Any]] = [["size", "queries", "images/s", "s/image", "spread s", "peak MiB", "shares"]]
+    rows: list[list[Any]] = [["size", "queries", "images/s", "s/image", "spread s", "peak MiB", "fill", "shares"]]
     figures = []
     for size in options.sizes:
         side = picture_side(size)
-        count = options.pictures if side[0] * side[1] <= 4_000_000 else 1
+        count = options.images(side, subject.device == "cuda")
         images = pictures(count, side)
         for queries in options.queries:
             text = drawn_text(queries, subject.clip.visual.output_dim)
             segmenter = Segmenter(subject.tower(subject.precision), text, range(1, queries + 1), subject.config)
             times = alternate({"segment": partial(segmenter.segment, images)}, options.repeats, subject.device)
-            seconds, shares = times["segment"].summary(count), stage_shares(segmenter, images, subject.device)
-            entry = {"size": size, "queries": queries, "images": count, **seconds, "shares": shares}
+            seconds, (shares, fill) = times["segment"].summary(count), stage_shares(segmenter, images, subject.device)
+            entry = {"size": size, "queries": queries, "images": count, **seconds, "shares": shares, "fill": fill}
             peak = memory_mib("VmHWM")
             gpu_peak = torch.cuda.max_memory_reserved() // 2**20 if subject.device == "cuda" else 0
             figures.append(entry | {"peak_mib": peak, "gpu_peak_mib": gpu_peak})
             low, median, high = (f"{seconds[name] / count:.3f}" for name in ("min_s", "median_s", "max_s"))
             shown = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
-            rows.append([size, queries, seconds["per_second"], median, f"{low}–{high}", peak, shown])
+            rows.append([size, queries, seconds["per_second"], median, f"{low}–{high}", peak, f"{fill:.0%}", shown])
     report("model.images", summary(subject, options), {"figures": figures}, rows, subject.device)
 
 
-def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str) -> dict[str, float]:
-    """Share of each stage in the time of labeling these images once, on one thread: stages of two would be mixed."""
-    threads, spent = torch.get_num_threads(), defaultdict[str, float](float)
+def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str) -> tuple[dict[str, float], float]:
+    """Labels these images once, on one thread: stages of two would be mixed.
+
+    Returns:
+        The share of each stage in the time; the share of the tower's batches that windows filled: the rest is padding.
+    """
+    threads, spent, entered = torch.get_num_threads(), defaultdict[str, float](float), Counter[str]()
+    results: list[Segmentation] = []
 
     @contextlib.contextmanager
     def clock(stage: str) -> Iterator[None]:
@@ -250,13 +284,15 @@ def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str
         yield
         synchronize(device)
         spent[stage] += time.perf_counter() - began
+        entered[stage] += 1
 
     segmenter.stage = clock
     torch.set_num_threads(1)
-    total, _ = timed(partial(segmenter.segment, images), device)
+    total, _ = timed(lambda: results.extend(segmenter.segment(images)), device)
     torch.set_num_threads(threads)
     spent["other"] = total - sum(spent.values())
-    return {stage: round(seconds / total, 4) for stage, seconds in spent.items()}
+    fill = sum(result.windows for result in results) / (entered["encode"] * segmenter.config.window_batch)
+    return {stage: round(seconds / total, 4) for stage, seconds in spent.items()}, round(fill, 4)
 
 
 def bench_naive(subject: Subject, options: BenchModelOptions) -> None:

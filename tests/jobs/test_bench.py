@@ -54,7 +54,7 @@ def test_bench_model_needs_neither_ray_nor_arrow(small_model: str) -> None:
     assert done.returncode == 0, done.stderr
     encode, images, naive = json_lines(done.stdout)
     assert encode["figures"]["bf16"]["ratio"]["wall"] > 0
-    assert abs(sum(images["figures"][0]["shares"].values()) - 1) < 0.01
+    assert abs(sum(images["figures"][0]["shares"].values()) - 1) < 0.01 and 0 < images["figures"][0]["fill"] <= 1
     assert naive["agreement"] > 0.9
 
 
@@ -74,6 +74,12 @@ def test_run_lengths_of_every_label_equal_pycocotools() -> None:
 def test_wrong_words_are_one_line(wrong: list[str]) -> None:
     with pytest.raises(UserError):
         bench.main(wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_bench_gpu_without_a_gpu_is_one_line() -> None:
+    with pytest.raises(UserError, match="no GPU"):
+        bench.main(["gpu", "--random", "--model", "ViT-B-16"])
 
 
 @pytest.mark.scale
