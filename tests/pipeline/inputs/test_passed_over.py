@@ -52,6 +52,8 @@ def test_every_kind_of_file_that_is_no_input_is_counted(tmp_path: Path) -> None:
         "log.2024-01-02T10_11_12": "without a usual extension",
         "a.seg.png": "labels beside images",
         "@eaDir/a.png/thumb.png": "@eaDir",
+        "$RECYCLE.BIN/a.png": "$RECYCLE.BIN",
+        "sub/#recycle/a.png": "#recycle",
         "__MACOSX/a.png": "__MACOSX",
         ".ipynb_checkpoints/a.png": "hidden",
         "._a.png": "hidden",
