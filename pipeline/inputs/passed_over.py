@@ -21,9 +21,8 @@ NOTHING_THERE = "lines of lists that name nothing to label"
 KINDS = 60  # at most: names may end in anything
 SHOWN = 8  # kinds in one line
 
-_SKIPPED = re.compile(
-    r"(?:^|/)(?:(\.)[^/]*|(@eaDir|@Recycle|#recycle|\$RECYCLE\.BIN|__MACOSX|_delta_log|_temporary))(?=/)"
-)
+_FOLDERS = r"@eaDir|@Recycle|#recycle|\$RECYCLE\.BIN|__MACOSX|_delta_log|_temporary"
+_SKIPPED = re.compile(rf"(?:^|/)(?:(\.)[^/]*|({_FOLDERS}))(?=/)")
 _EXTENSION = re.compile(r"(?=.*[a-z])[a-z0-9_+-]{1,10}")
 
 

@@ -63,7 +63,7 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
 
 
 def _opened(unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
-    """The rows of a unit; one that says why where a local shard may not be read. A store's rights are of all its files."""
+    """The rows of a unit; one that says why where a local shard may not be read (a store's rights are of all files)."""
     rows = READERS[unit.kind].read(unit, start, truth)
     try:
         first = next(rows, None)
