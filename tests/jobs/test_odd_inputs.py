@@ -101,7 +101,7 @@ def test_the_same_command_by_another_spelling_has_nothing_to_do(
     link(tree.folder / "home", ".")
     monkeypatch.chdir(tree.folder / "elsewhere")
     inputs = ["../in//", "../home/coco/../coco/./val.json", f"file://{tree.folder}/home/list.txt"]
-    for words in ([*inputs, "../home/../home/out"], ["../in/self/hub", *reversed(tree.inputs), mixed[0]]):
+    for words in ([*inputs, "../home/in/..//out"], ["../in/self/hub", *reversed(tree.inputs), mixed[0]]):
         code, out, err = run(["label", *words, *mixed_flags], C_LOCALE)
         assert (code, "nothing to do" in out) == (0, True), err
     assert contents(mixed[0]) == before
