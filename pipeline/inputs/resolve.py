@@ -258,7 +258,7 @@ def _line(name: str, search: Search) -> tuple[list[Unit], InputError | None]:
         return resolve(name, search), None
     except NotFound as error:
         reason, failure = "", error
-    except (InputError, FilesystemMissing) as error:
+    except (InputError, FilesystemMissing, FileNotFoundError) as error:  # also an archive that is gone
         if not search.passed.kinds:
             search.passed.add(passed_over.NOTHING_THERE, name)
         return [], InputError(str(error))

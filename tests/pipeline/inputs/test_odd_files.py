@@ -277,6 +277,7 @@ def test_a_shard_that_may_not_be_read_costs_one_row(tmp_path: Path, monkeypatch:
         patch.setattr(ranges, "open", opened, raising=False)
         units = plan_units([str(tmp_path / "in")])
         found = {row["key"]: (row["status"], row["error"]) for row in rows_of(units)}
+        assert len(rows_of(plan_units([str(tmp_path / "in")], limit=2))) == 2
     assert found.keys() == {"a", "b.tar", "c.parquet", "d"} and found["a"] == found["d"] == ("ok", None)
     for key in ("b.tar", "c.parquet"):
         assert found[key] == ("unreadable", f"cannot read {tmp_path}/in/{key}: Permission denied")

@@ -208,7 +208,7 @@ def test_a_list_of_urls_as_people_have_them(website: str, tmp_path: Path) -> Non
 def test_one_dead_line_of_a_list_costs_its_own_row(website: str, tmp_path: Path) -> None:
     write_bytes(tmp_path / "here.png", good_picture(4))
     lines = [f"{website}/00000.png", f"{website}/dead.png", "nowhere.png", "here.png", f"{website}/00001.png"]
-    lines += ["nothing://x/a.png", "folder/*.png", "http://[::1/a.png", "here.png/below.png"]
+    lines += ["nothing://x/a.png", "zip://a.png::gone.zip", "folder/*.png", "http://[::1/a.png", "here.png/below.png"]
     (tmp_path / "urls.txt").write_text("\n".join(lines))
     rows = rows_of(plan_units([str(tmp_path / "urls.txt")]))
     assert [row["data"] for row in rows if row["status"] == "ok"] == [good_picture(0), good_picture(4), good_picture(1)]
