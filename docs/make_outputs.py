@@ -26,9 +26,10 @@ with `--masks png` or `--save-confidence` `masks/0000001.tar`.
 | `images/*.parquet` | one row for each image that was read, failed ones too; the file's existence means that the unit is done |
 | `segments/*.parquet` | one row for each image and category |
 | `coco/*.json` | the same segments as a COCO document that `pycocotools.coco.COCO` loads |
-| `masks/*.tar` | `KEY.seg.png` (labels), `KEY.argmax.png` (class before thresholds), `KEY.conf.png` (its confidence, 255 = 1) |
+| `masks/*.tar` | `NAME.seg.png` (labels), `NAME.argmax.png` (class before thresholds), `NAME.conf.png` (its confidence, 255 = 1); \
+NAME is the key with `_` for the dots of its last part, and with `~INDEX` where two images of a unit would have one name |
 | `text_features.npy` | features of the vocabulary's queries, float32, one row a query |
-| `summary.json` | totals of the run; rates are those of the last start of the command |
+| `summary.json` | totals of the run; rates are those of the last start of the command; `passed_over`: kind of file that is no input → count and an example |
 | `report.html` | written by `scclip report` |
 
 Categories: 1…N are the classes in the vocabulary's order, 0 is the background where there is one, 255 is ignored (65535 where

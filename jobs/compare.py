@@ -16,7 +16,7 @@ from scclip.pipeline.review.gallery import ComparisonPainter
 from scclip.pipeline.review.images import ReviewedRun
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
-from scclip.pipeline.storage.files import replace
+from scclip.pipeline.storage.files import from_root, replace
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables
 
@@ -44,7 +44,7 @@ def compare(options: CompareOptions) -> int:
 
 def compared_run(name: str) -> ReviewedRun:
     """Opens a run with its finished units; UserError where there is no run."""
-    files = RunFiles(name.rstrip("/") or "/")
+    files = RunFiles(from_root(name))
     (run, plan), finished = existing_run(files, "RUN"), files.finished()
     return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished])
 

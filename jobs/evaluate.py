@@ -29,7 +29,7 @@ from scclip.pipeline.run.commit import create_anew, tidy, uncommit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
-from scclip.pipeline.storage.files import join
+from scclip.pipeline.storage.files import from_root, join
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def run_evaluation(
     here: bool = False,
 ) -> Evaluation:
     """Evaluates to the end, or goes on where an earlier call stopped; with `here` in this process, without Ray."""
-    files = RunFiles(options.output)
+    files = RunFiles(from_root(options.output))
     with local_or_cluster(options.address) as cluster:
         if options.labels is None:
             setup = model_setup(options, model, segmentation, compute, cluster.cuda(compute))

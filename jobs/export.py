@@ -32,7 +32,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
-from scclip.pipeline.storage.files import create, exists, join, read_bytes
+from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated ids in an error line
@@ -42,7 +42,7 @@ Document = dict[str, object]  # a JSON or YAML object
 
 def export(options: ExportOptions, selection: SelectionOptions) -> int:
     """Checks everything that can be wrong, exports the finished units, tells what was written."""
-    files = RunFiles(options.run.rstrip("/") or "/")
+    files = RunFiles(from_root(options.run))
     run, units = existing_run(files, "RUN")
     finished = files.finished()
     ready = [unit for unit in units if unit.number in finished]
@@ -82,7 +82,7 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
     if options.components and True not in target.categories.things.values():
         warn("--components: the vocabulary calls no class a thing (thing: true); every class stays one segment")
     return ExportJob(
-        output=options.output.rstrip("/") or "/",
+        output=from_root(options.output),
         format=options.format,
         files=files,
         condition=selection.filter,

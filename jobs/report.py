@@ -9,7 +9,7 @@ from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.review.curation import THRESHOLDS, thresholds_yaml
 from scclip.pipeline.review.report import ReportLimits, gather
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import join, replace
+from scclip.pipeline.storage.files import from_root, join, replace
 
 
 def report(options: ReportOptions) -> int:
@@ -27,7 +27,7 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
     Raises:
         UserError: OUTPUT holds no run.
     """
-    files = RunFiles(options.output.rstrip("/") or "/")
+    files = RunFiles(from_root(options.output))
     limits = ReportLimits(pictures=options.pictures, keep=options.keep)
     content = gather(files, limits, None if options.truth == "none" else options.truth)
     if content.curation:

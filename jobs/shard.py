@@ -19,7 +19,7 @@ from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_sampl
 from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shards
 from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.run.commit import create_anew
-from scclip.pipeline.storage.files import join
+from scclip.pipeline.storage.files import from_root, join
 from scclip.vocabulary.files import write_text
 from scclip.vocabulary.lint import VocabularyError
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -27,7 +27,7 @@ from scclip.vocabulary.vocabulary import Vocabulary
 
 def shard(options: ShardOptions) -> int:
     """Writes the shards; returns 0. What cannot be used is skipped, and one line says how much of which kind."""
-    source, output, skipped = options.source.rstrip("/"), options.output.rstrip("/"), Skipped()
+    source, output, skipped = from_root(options.source), from_root(options.output), Skipped()
     samples = find_samples(options, source, output, skipped)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     with local_or_cluster(options.address) as cluster:

@@ -14,6 +14,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals
 from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
+from scclip.pipeline.storage.files import from_root
 
 SHOWN = 20  # problems printed; the last line counts all
 
@@ -28,7 +29,7 @@ def verify(options: VerifyOptions) -> int:
         JobFailed: something is wrong or missing.
         UserError: OUTPUT holds no run.
     """
-    files = RunFiles(options.output.rstrip("/") or "/")
+    files = RunFiles(from_root(options.output))
     run, units = existing_run(files, "OUTPUT", labels=True)
     finished = files.finished()
     problems, sums, ids = list[str](), Totals(), list[np.ndarray]()

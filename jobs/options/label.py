@@ -20,9 +20,9 @@ class LabelOptions:
     vocabulary: str = option("demo", recorded=False, travels="file")  # recorded in full
     """Built-in name (voc21, coco_stuff, cityscapes, …), a .txt with one class a line, or a .yaml."""
     masks: Literal["none", "png"] = "none"
-    """png also writes masks/UUUUUUU.tar with KEY.seg.png."""
+    """png also writes masks/UUUUUUU.tar with NAME.seg.png; NAME is the key, with _ for dots."""
     save_confidence: bool = False
-    """Also write KEY.argmax.png and KEY.conf.png, for later re-thresholding."""
+    """Also write NAME.argmax.png and NAME.conf.png, for later re-thresholding."""
     image_ids: Literal["plan", "key"] = "plan"
     """plan numbers images by unit and index; key takes the digits of the image's key (COCO's own ids)."""
     exif: Literal["apply", "ignore"] = "apply"

@@ -13,6 +13,7 @@ from scclip.jobs.pages.render import render
 from scclip.jobs.pages.scores import METHODS, score_view
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.results import Evaluation
+from scclip.pipeline.inputs.passed_over import KINDS
 from scclip.pipeline.review.report import BINS, Counts, ReportContent
 from scclip.pipeline.storage.retries import redact
 
@@ -75,7 +76,7 @@ def facts(content: ReportContent) -> dict[str, str]:
     method += [f"without {', '.join(model.without)}"] if model.without else []
     window = f"windows of {cut.window} px every {cut.stride} px" if cut.window else "one window"
     recorded = run.options.to_json().items()
-    passed = content.passed_over.lines()
+    passed = content.passed_over.lines(KINDS + 1)
     queries = sum(len(entry.synonyms) for entry in vocabulary.classes) + len(vocabulary.background)
     return {
         "Output": redact(content.run.files.output),

@@ -37,6 +37,7 @@ from scclip.pipeline.run.fingerprint import existing_run, library_versions
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
+from scclip.pipeline.storage.files import from_root
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmenterConfig
 
@@ -142,7 +143,7 @@ def model_setup(
 
 def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> EvaluationSetup:
     """Sets up the evaluation of a finished run's labels."""
-    source = RunFiles(str(options.labels).rstrip("/") or "/")
+    source = RunFiles(from_root(str(options.labels)))
     run, units = finished_run(source)
     scoring = scoring_of(options, run.categories, (run.model.method,))
     truth, column = options.truth_extension, options.image_column

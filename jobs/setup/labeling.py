@@ -35,7 +35,7 @@ from scclip.pipeline.run.fingerprint import check_same, library_versions, open_r
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest, VocabularyRecord, record
 from scclip.pipeline.run.totals import unit_totals
-from scclip.pipeline.storage.files import create, exists, join, read_bytes
+from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
 from scclip.pipeline.storage.retries import StorageUnavailable
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -69,7 +69,7 @@ class LabelingSetup:
     @property
     def files(self) -> RunFiles:
         """The run's files."""
-        return RunFiles(self.options.output.rstrip("/") or "/")
+        return RunFiles(from_root(self.options.output))
 
     def manifest(self) -> RunManifest:
         """run.json. Raises TypeError for a recorded option that OptionsRecord does not have."""

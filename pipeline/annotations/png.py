@@ -15,6 +15,7 @@ from scclip.categories import Labels
 MAGIC = b"\x89PNG\r\n\x1a\n"
 PIXEL_PARTS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 UP = 2  # PNG's filter that keeps each byte's difference from the one above: mostly 0 in maps of regions
+TRANSPARENT = {b"\0": 2, b"\2": 6}  # bytes of a tRNS by colour type, which decoders pass over where it is shorter
 
 
 def png(plane: np.ndarray) -> bytes:
@@ -90,7 +91,8 @@ def pixels_only(data: bytes) -> bytes:
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")  # length, name, content, checksum
         name, checksum = data[place + 4 : place + 8], data[end - 4 : end]
         turned = name == b"eXIf" and zlib.crc32(data[place + 4 : end - 4]).to_bytes(4, "big") == checksum
-        if name in PIXEL_PARTS or turned or end > len(data):
+        short = name == b"tRNS" and end - place - 12 < TRANSPARENT.get(data[25:26], 0)
+        if (name in PIXEL_PARTS and not short) or turned or end > len(data):
             kept.append(data[place:end])
         place = end
     return b"".join(kept)

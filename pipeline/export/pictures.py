@@ -16,7 +16,7 @@ from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
 MAGIC |= dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tif")
-QUALITY = {"JPEG": 95, "WEBP": 95}  # of pictures that are turned; other formats lose nothing
+QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 95}  # of pictures that are turned; other formats lose nothing
 
 
 def copied(data: bytes, image: ImageRecord, rules: NameRules, upright: bool) -> tuple[bytes, str]:

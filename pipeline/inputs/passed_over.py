@@ -21,7 +21,8 @@ NOTHING_THERE = "lines of lists that name nothing to label"
 KINDS = 60  # at most: names may end in anything
 SHOWN = 8  # kinds in one line
 
-_SKIPPED = re.compile(r"(?:^|/)(?:(\.)[^/]*|(@eaDir|__MACOSX|_delta_log|_temporary))(?=/)")
+_FOLDERS = r"@eaDir|@Recycle|#recycle|\$RECYCLE\.BIN|__MACOSX|_delta_log|_temporary"
+_SKIPPED = re.compile(rf"(?:^|/)(?:(\.)[^/]*|({_FOLDERS}))(?=/)")
 _EXTENSION = re.compile(r"(?=.*[a-z])[a-z0-9_+-]{1,10}")
 
 
@@ -44,11 +45,11 @@ class PassedOver:
         for kind, (count, example) in other.kinds.items():
             self.add(kind, example, count)
 
-    def lines(self) -> list[str]:
-        """All of it in one sentence, the largest kinds first; [] where there is nothing."""
+    def lines(self, shown: int = SHOWN) -> list[str]:
+        """All of it in one sentence, the largest `shown` kinds by name; [] where there is nothing."""
         kinds = sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
-        texts = [f"{count:,} {kind} ({url.rstrip('/').rpartition('/')[2]})" for kind, (count, url) in kinds[:SHOWN]]
-        texts += [f"{len(kinds) - SHOWN} more kinds"] if len(kinds) > SHOWN else []
+        texts = [f"{count:,} {kind} ({url.rstrip('/').rpartition('/')[2]})" for kind, (count, url) in kinds[:shown]]
+        texts += [f"{len(kinds) - shown} more kinds"] if len(kinds) > shown else []
         total = sum(count for count, _ in self.kinds.values())
         return [f"{total:,} file{'s' if total != 1 else ''} passed over: {', '.join(texts)}"] if total else []
 

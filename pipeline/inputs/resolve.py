@@ -8,6 +8,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from scclip.pipeline.inputs.readers.registry import READERS, shard_kind
 from scclip.pipeline.inputs.units import IMAGE_FILES, PlannedFile, Unit
 from scclip.pipeline.storage import files as storage
 from scclip.pipeline.storage.listing import FileInfo, Listing
+from scclip.pipeline.storage.ranges import FilesystemMissing
 from scclip.pipeline.storage.retries import StorageError, StorageUnavailable, printable, redact
 from scclip.pipeline.storage.threads import map_threads
 
@@ -256,10 +258,10 @@ def _line(name: str, search: Search) -> tuple[list[Unit], InputError | None]:
         return resolve(name, search), None
     except NotFound as error:
         reason, failure = "", error
-    except InputError as error:
+    except (InputError, FilesystemMissing, FileNotFoundError) as error:  # also an archive that is gone
         if not search.passed.kinds:
             search.passed.add(passed_over.NOTHING_THERE, name)
-        return [], error
+        return [], InputError(str(error))
     except (StorageError, PermissionError) as error:  # of a whole store that is down, a later call may find all of it
         if isinstance(error, StorageUnavailable) and not storage.is_http(name):
             raise
@@ -306,7 +308,10 @@ def _coco_files(url: str) -> list[PlannedFile]:
 
 def _coco_key(url: str, number: object) -> str:
     try:
-        return str(int(number))  # type: ignore[call-overload]
+        whole = int(number)  # type: ignore[call-overload]
+        if isinstance(number, float) and whole != number:
+            raise ValueError
+        return str(whole)
     except (ValueError, TypeError, OverflowError):
         raise InputError(
             f"input {redact(url)}: the image id {number!r} is no whole number; number the images"
@@ -322,14 +327,14 @@ def _coco_ways(name: str) -> Iterator[str]:
                 return
         except UnicodeEncodeError:
             return
-        if way != ".." and not way.startswith("../"):
+        if way not in (".", "..") and not way.startswith("../"):
             yield way
 
 
 def _through_links(folder: str, ways: Sequence[str]) -> FileInfo | None:
     """A file that the listing has under another name, because a link leads to its folder."""
     for way in ways:
-        if storage.exists(f"{folder}/{way}"):
+        with suppress(OSError):
             return storage.info(canonical(f"{folder}/{way}"))
     return None
 

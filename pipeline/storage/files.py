@@ -45,6 +45,12 @@ def canonical(url: str) -> str:
     return canonical_path(path) if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
 
 
+def from_root(url: str) -> str:
+    """A folder as a person names it, without slashes at its end, for processes whose current folder is another one."""
+    local = "://" not in url and not url.startswith(("/", "~"))
+    return (join(os.getcwd(), url) if local else url).rstrip("/") or "/"
+
+
 def info(url: str) -> FileInfo:
     """Size and version of one file, never from a cache.
 

@@ -24,7 +24,7 @@ from stand_in_runs import BRIGHT, number, read_picture
 from scclip.jobs.cli.main import main
 
 Pairs = list[tuple[int, int]]
-IMAGE_FIELDS = {"jpg", "jpeg", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff"}
+IMAGE_FIELDS = {"jpg", "jpeg", "jfif", "png", "gif", "webp", "bmp", "tif", "tiff", "avif"}
 
 
 def splits(output: Path, pattern: str) -> Iterator[Path]:

@@ -81,6 +81,7 @@ def heavy_parts() -> dict[str, bytes]:
         "70 texts of 1 MB": b"".join(texts(70, 10**6)),
         "zTXt that is cut": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(line * 99)[:-9]),
         "tEXt with a wrong checksum": bytes(broken),
+        "tRNS of one byte": png_chunk(b"tRNS", b"\0"),
         "gAMA of two bytes": png_chunk(b"gAMA", b"\0\1"),
         "pHYs of three bytes": png_chunk(b"pHYs", b"\0\1\2"),
         "iCCP of an unknown compression": png_chunk(b"iCCP", b"ICC\0\7" + large[:200]),

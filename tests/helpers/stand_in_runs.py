@@ -29,6 +29,7 @@ from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
 from scclip.pipeline.annotations.schemas import Status, records_of, table_of
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodedImage, decode_chunk
+from scclip.pipeline.inputs.names import AVIF
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
@@ -40,7 +41,7 @@ from scclip.segmentation.types import Segmentation, SegmenterConfig
 CELLS, CELL = 4, 4  # a side's cells, a cell's pixels: JPEG and GIF keep them
 DARK, BRIGHT = 1, 2  # categories
 KINDS = {"jpg": "JPEG", "jpeg": "JPEG", "jfif": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WEBP", "bmp": "BMP"}
-KINDS |= {"tif": "TIFF", "tiff": "TIFF"}
+KINDS |= {"tif": "TIFF", "tiff": "TIFF"} | ({"avif": "AVIF"} if AVIF else {})
 ORIENTATION = 0x0112
 MANIFEST = RunManifest(
     model=ModelRecord(

@@ -8,6 +8,7 @@ and no others.
 
 import dataclasses
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.readers.cells import column_values
 from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_ranges
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.storage.files import open_stream
+from scclip.pipeline.storage.files import is_local, open_stream
 from scclip.pipeline.storage.retries import StorageError
 
 BLOCK = 2**16  # bytes per request: columns that are not read lie between those that are
@@ -40,10 +41,11 @@ class ParquetReader:
             with open_stream(draft.url, size=draft.size, block=BLOCK) as file:
                 metadata = _ParquetFile(file).metadata
                 schema = metadata.schema.to_arrow_schema()
-        except _STORAGE:
-            raise
-        except _DATA:
-            return [dataclasses.replace(draft, row_stop=-1)]
+        except _DATA as error:
+            gone = isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and is_local(draft.url))
+            if isinstance(error, _STORAGE) and not gone:
+                raise
+            return [dataclasses.replace(draft, row_stop=-1)]  # reading it says why
         TableColumns.of(schema, draft.image_column, None)
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         ranges = row_ranges((group.num_rows, group.total_byte_size) for group in groups)
@@ -54,6 +56,7 @@ class ParquetReader:
 
     def read(self, unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
         first, begin = unit.row_start + start.index, 0
+        stop = unit.row_stop if unit.row_stop >= 0 else sys.maxsize  # it can be read by now
         with open_stream(unit.url, size=unit.size, block=BLOCK) as file:
             try:
                 table = _ParquetFile(file)
@@ -65,9 +68,9 @@ class ParquetReader:
                 return
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
-                if begin < unit.row_stop and end > first:
+                if begin < stop and end > first:
                     for image in _group_images(table, group, range(begin, end), columns):
-                        if first <= image.index < unit.row_stop:
+                        if first <= image.index < stop:
                             image.index -= unit.row_start
                             yield image
                 begin = end

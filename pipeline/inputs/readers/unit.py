@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar
 
@@ -44,7 +45,7 @@ def read_unit(
     if problem:
         yield from _refused(unit, *problem, done, start)
         return
-    rows = iter(()) if start.end else _unchanged(_within(READERS[unit.kind].read(unit, start, truth), unit), unit)
+    rows = iter(()) if start.end else _unchanged(_within(_opened(unit, start, truth), unit), unit)
     yield from chunked(unit.number, rows, limits, done, start)
 
 
@@ -59,6 +60,18 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
         for gap in sorted(set(range(number + 1, chunks)).difference(done)):
             yield encoded_chunk(unit.number, gap, [], end)
     yield encoded_chunk(unit.number, start.chunk if start.end else chunks, last=True)
+
+
+def _opened(unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
+    """The rows of a unit; one that says why where a local shard may not be read (a store's rights are of all files)."""
+    rows = READERS[unit.kind].read(unit, start, truth)
+    try:
+        first = next(rows, None)
+    except PermissionError as error:
+        if not is_local(unit.url):
+            raise
+        first = EncodedImage.failed_shard(unit.url, start.index, str(error), Status.UNREADABLE)
+    return itertools.chain([first] if first else [], rows)
 
 
 def _unchanged(rows: Iterator[EncodedImage], unit: Unit) -> Iterator[EncodedImage]:

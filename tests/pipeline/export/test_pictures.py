@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from export_readers import FILE_FORMATS, FORMATS, READERS, assert_whole, exported, ultralytics_splits
 from PIL import Image, ImageOps
-from stand_in_runs import number, numbered, picture_bytes, stand_in_run, write_folder, write_tar
+from stand_in_runs import KINDS, number, numbered, picture_bytes, stand_in_run, write_folder, write_tar
 
 from scclip.jobs.cli.main import main
 from scclip.pipeline.annotations.schemas import MASK_SUFFIXES, ImageRecord
@@ -29,11 +29,31 @@ TURNS += [Image.Transpose[name] for name in ("ROTATE_270", "TRANSVERSE", "ROTATE
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_kind_of_picture_is_seen_by_the_trainer(folder: Path, kind: str) -> None:
     """Ultralytics passes over .gif and .jfif, and looks at the content: a GIF called .png, a PNG called .gif."""
-    names = [f"{place}.{kind}" for place, kind in enumerate(["png", "jpg", "jfif", "gif", "GIF", "webp", "bmp", "tif"])]
+    extensions = ["png", "jpg", "jfif", "gif", "GIF", "webp", "bmp", "tif", *[name for name in KINDS if name == "avif"]]
+    names = [f"{place}.{extension}" for place, extension in enumerate(extensions)]
     write_folder(folder / "in", numbered(names))
     for value, (name, content) in enumerate([("a.png", "gif"), ("b.gif", "png"), ("c.jpg", "webp")], len(names) + 1):
         (folder / "in" / name).write_bytes(picture_bytes(value, content))
     assert_whole(stand_in_run(folder / "run", [folder / "in"]), range(1, len(names) + 4), [kind])
+
+
+@pytest.mark.skipif("avif" not in KINDS, reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_avif_stays_an_avif_where_the_trainer_reads_it(folder: Path, kind: str) -> None:
+    """Upright it is written again; a tar of labels tells it by its extension."""
+    names = ["a.avif", "b.AVIF", "c.png"]
+    shard = [(name, picture_bytes(value, name[-4:].lstrip(".").lower())) for value, name in enumerate(names, 1)]
+    (folder / "in.tar").write_bytes(tar_bytes([*shard, ("turned.avif", picture_bytes(4, "avif", 6))]))
+    output = exported(stand_in_run(folder / "run", [folder / "in.tar"]), kind)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(picture_bytes(4, "avif", 6)))).convert("L")
+    turned = number(np.asarray(upright) > 127)
+    assert sorted(READERS[kind](output)) == sorted([(1, 1), (2, 2), (3, 3), (turned, turned)])
+    if kind in FILE_FORMATS:
+        copies = {path.name: path for path in (output / "images/train").iterdir()}
+        wanted = "png" if kind == "yolo" else "avif"
+        assert copies.keys() == {f"a.{wanted}", f"b.{wanted}", "c.png", f"turned.{wanted}"}
+        assert kind == "yolo" or copies["a.avif"].read_bytes() == shard[0][1]
+        assert Image.open(copies[f"turned.{wanted}"]).getexif().get(0x0112, 1) == 1
 
 
 def test_pictures_that_ultralytics_reads_keep_bytes_and_name(folder: Path) -> None:

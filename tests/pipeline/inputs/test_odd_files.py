@@ -23,6 +23,7 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.inputs.units import plan_from_table, plan_to_table
 from scclip.pipeline.storage import files as storage
+from scclip.pipeline.storage import ranges
 
 # Links
 
@@ -258,3 +259,36 @@ def test_a_glob_below_a_folder_of_wildcards_finds_its_files(folder: str, tmp_pat
     assert pictures_of(tmp_path / folder) == {"a": good_picture(1), "sub/b": good_picture(2)}
     assert list(pictures_of(f"{tmp_path}/{folder}/*.png").values()) == [good_picture(1)]
     assert sorted(pictures_of(f"{tmp_path}/{folder}/**/*.png").values()) == sorted([good_picture(1), good_picture(2)])
+
+
+def test_a_shard_that_may_not_be_read_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once it may be, by `--retry-failed`."""
+    write_bytes(tmp_path / "in/a.png", good_picture(1))
+    write_bytes(tmp_path / "in/b.tar", tar_bytes({"b.png": good_picture(2)}))
+    write_parquet(tmp_path / "in/c.parquet", {"id": ["c"], "image": [good_picture(3)]})
+    write_parquet(tmp_path / "in/d.parquet", {"id": ["d"], "image": [good_picture(4)]})
+
+    def opened(path: str, mode: str) -> object:
+        if str(path).endswith(("b.tar", "c.parquet")):
+            raise PermissionError(13, "Permission denied")
+        return open(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranges, "open", opened, raising=False)
+        units = plan_units([str(tmp_path / "in")])
+        found = {row["key"]: (row["status"], row["error"]) for row in rows_of(units)}
+        assert len(rows_of(plan_units([str(tmp_path / "in")], limit=2))) == 2
+    assert found.keys() == {"a", "b.tar", "c.parquet", "d"} and found["a"] == found["d"] == ("ok", None)
+    for key in ("b.tar", "c.parquet"):
+        assert found[key] == ("unreadable", f"cannot read {tmp_path}/in/{key}: Permission denied")
+    assert sorted(row["key"] for row in rows_of(units)) == ["a", "b", "c", "d"]
+
+
+def test_a_table_that_vanishes_while_planning_costs_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        write_parquet(tmp_path / f"in/{name}.parquet", {"id": [name], "image": [good_picture(1)]})
+    listed = storage.listing(f"{tmp_path}/in", ())
+    (tmp_path / "in/b.parquet").unlink()
+    monkeypatch.setattr(storage, "listing", lambda *words: listed)
+    rows = rows_of(plan_units([str(tmp_path / "in")]))
+    assert [(row["key"], row["status"]) for row in rows] == [("a", "ok"), ("b.parquet", "missing")]

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,21 +133,23 @@ def test_one_odd_entry_of_a_coco_file_costs_its_own_row(tmp_path: Path) -> None:
         {"id": 2, "file_name": "../secret.jpg"},
         {"id": 3, "file_name": "https://host/x.jpg"},
         {"id": "4", "file_name": "b.jpg"},
+        {"id": 5.0, "file_name": ""},
+        {"id": 6, "file_name": None},
+        {"id": 7, "file_name": "sub"},
+        {"id": 8, "file_name": "x" * 300 + ".jpg"},
     ]
+    write_bytes(tmp_path / "in/sub/c.jpg", jpeg(3))
     rows = rows_of(plan_units([str(coco_file(tmp_path / "in/val.json", images))]))
-    assert [(row["key"], row["status"] == "ok") for row in rows] == [
-        ("1", True),
-        ("2", False),
-        ("3", False),
-        ("4", True),
-    ]
-    assert all(row["error"] and row["data"] is None for row in rows[1:3])
+    assert [row["key"] for row in rows] == [str(number) for number in range(1, 9)]
+    assert [row["key"] for row in rows if row["status"] == "ok"] == ["1", "4"]
+    assert all(row["error"] and row["data"] is None for row in rows if row["status"] != "ok")
 
 
-def test_a_coco_id_that_is_no_number_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("identity", ["img-b", 1.5, "1.5", None, [1]])
+def test_a_coco_id_that_is_no_number_is_named(identity: Any, tmp_path: Path) -> None:
     write_bytes(tmp_path / "b.jpg", jpeg(1))
-    with pytest.raises(InputError, match="img-b") as caught:
-        plan_units([str(coco_file(tmp_path / "val.json", [{"id": "img-b", "file_name": "b.jpg"}]))])
+    with pytest.raises(InputError, match=re.escape(repr(identity))) as caught:
+        plan_units([str(coco_file(tmp_path / "val.json", [{"id": identity, "file_name": "b.jpg"}]))])
     assert "id" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -205,12 +208,13 @@ def test_a_list_of_urls_as_people_have_them(website: str, tmp_path: Path) -> Non
 def test_one_dead_line_of_a_list_costs_its_own_row(website: str, tmp_path: Path) -> None:
     write_bytes(tmp_path / "here.png", good_picture(4))
     lines = [f"{website}/00000.png", f"{website}/dead.png", "nowhere.png", "here.png", f"{website}/00001.png"]
+    lines += ["nothing://x/a.png", "zip://a.png::gone.zip", "folder/*.png", "http://[::1/a.png", "here.png/below.png"]
     (tmp_path / "urls.txt").write_text("\n".join(lines))
     rows = rows_of(plan_units([str(tmp_path / "urls.txt")]))
     assert [row["data"] for row in rows if row["status"] == "ok"] == [good_picture(0), good_picture(4), good_picture(1)]
     bad = [row for row in rows if row["status"] != "ok"]
-    assert len(bad) == 2 and {row["status"] for row in bad} <= {"missing", "unreadable"}
-    assert {row["file_name"].rpartition("/")[2] for row in bad} == {"dead.png", "nowhere.png"}
+    assert {row["status"] for row in bad} <= {"missing", "unreadable"} and len(bad) == 4
+    assert {row["file_name"].rpartition("/")[2] for row in bad} == {"dead.png", "nowhere.png", "a.png", "below.png"}
 
 
 def test_brace_ranges_expand_as_webdataset_writes_them(website: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from odd_inputs import circle_of_links, link, write_bytes
 
 from scclip.pipeline.storage import files as storage
-from scclip.pipeline.storage.files import canonical, list_files, listing
+from scclip.pipeline.storage.files import canonical, from_root, list_files, listing
 from scclip.pipeline.storage.ranges import FilesystemMissing, filesystem
 from scclip.pipeline.storage.retries import StorageError, redact
 
@@ -106,6 +106,13 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 )
 def test_colons_are_part_of_a_path(url: str, path: str) -> None:
     assert filesystem(url)[1] == path
+
+
+def test_workers_find_what_a_person_names_from_the_current_folder() -> None:
+    here = os.getcwd()
+    names = {"out/": f"{here}/out", "../out": f"{here}/../out", ".": f"{here}/.", "a::b": f"{here}/a::b", "/": "/"}
+    names |= {name: name for name in ("/out", "~/out", "s3://bucket/out", "file:///out", "memory://out")}
+    assert {name: from_root(name) for name in names} == names
 
 
 def test_an_unknown_protocol_is_named() -> None:
