@@ -31,10 +31,10 @@ from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import alternate, memory_mib, ratio, report, synchronize, timed
 from scclip.jobs.cli.options import OptionParser
-from scclip.jobs.setup.text_features import text_features
 from scclip.reference import NaiveSegmenter
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import CLIP_MEAN, CLIP_STD, Segmentation, SegmenterConfig
+from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
 COMMON = 6  # strongest directions of drawn features that are taken out: in them all patches are alike
@@ -328,7 +328,7 @@ def naive_vocabulary(subject: Subject) -> tuple[np.ndarray | torch.Tensor, Seque
     if subject.loaded is None or subject.name != "demo":
         return drawn_text(171, subject.clip.visual.output_dim), range(1, 172), subject.config.logit_scale
     vocabulary = Vocabulary.load("demo")
-    features = text_features(subject.loaded, vocabulary)
+    features = encode_queries(subject.clip, subject.loaded.tokenizer, vocabulary)
     return features, vocabulary.query_category, vocabulary.logit_scale
 
 
