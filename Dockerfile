@@ -7,6 +7,8 @@ ARG RAY=2.60.0
 FROM rayproject/ray:${RAY}-py311-gpu
 
 ARG RAY
+# Triton compiles a small launcher for the GPU's kernels when an actor starts.
+RUN sudo apt-get update && sudo apt-get install -y --no-install-recommends gcc libc6-dev && sudo rm -rf /var/lib/apt/lists/*
 WORKDIR /home/ray/scclip
 COPY --chown=ray:users pyproject.toml README.md LICENSE ./
 COPY --chown=ray:users scclip scclip
