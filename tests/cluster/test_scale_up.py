@@ -63,8 +63,8 @@ def test_the_pool_grows_from_nothing_to_three_and_goes_again(
 ) -> None:
     if reason := possible():
         pytest.skip(reason)
-    for number in range(6):  # minutes of work: Ray Data adds a node after ten busy seconds, and an actor some later
-        write_shard(tmp_path / "in" / f"{number}.tar", range(160 * number, 160 * number + 160))
+    for number in range(6):  # minutes of work: Ray Data adds a node after ten busy seconds
+        write_shard(tmp_path / "in" / f"{number}.tar", range(80 * number, 80 * number + 80))
     folder = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
     config = folder / "autoscaler.yaml"
     config.write_text(CONFIG)
