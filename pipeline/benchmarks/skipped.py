@@ -6,25 +6,14 @@
 'skipped: annotations without a shape: 1 (id 9001)'
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from scclip.pipeline.inputs.passed_over import Tally
 
 
 @dataclass
-class Skipped:
-    """Kinds of things that were left out. What several tasks skipped is added up by `update`."""
-
-    kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Kind → how many, and the first of them."""
-
-    def add(self, kind: str, example: str, count: int = 1) -> None:
-        """Counts `count` more of a kind."""
-        known, first = self.kinds.get(kind, (0, example))
-        self.kinds[kind] = known + count, first
-
-    def update(self, other: "Skipped") -> None:
-        """Counts what another one has, which comes after this."""
-        for kind, (count, example) in other.kinds.items():
-            self.add(kind, example, count)
+class Skipped(Tally):
+    """Kinds of things that were left out of the ground truth."""
 
     def count(self, kind: str) -> int:
         """How many of a kind there are."""
@@ -32,6 +21,5 @@ class Skipped:
 
     def line(self) -> str:
         """All kinds in one line, the most frequent first; empty where nothing was skipped."""
-        ordered = sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
-        parts = [f"{kind}: {count:,} ({example})" for kind, (count, example) in ordered]
+        parts = [f"{kind}: {count:,} ({example})" for kind, (count, example) in self.ordered()]
         return f"skipped: {'; '.join(parts)}" if parts else ""

@@ -27,27 +27,40 @@ _EXTENSION = re.compile(r"(?=.*[a-z])[a-z0-9_+-]{1,10}")
 
 
 @dataclass
-class PassedOver:
-    """The files that are not planned."""
+class Tally:
+    """Things that are left out, counted by kind. What several tasks left out is added up by `update`."""
 
     kinds: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Kind → (number of files, the URL of the first one)."""
+    """Kind → (how many, the first of them)."""
 
-    def add(self, kind: str, url: str, count: int = 1) -> None:
-        """Counts a file, without credentials in its URL."""
-        if kind not in self.kinds and len(self.kinds) >= KINDS:
-            kind = "others"
-        before, example = self.kinds.get(kind) or (0, redact(url))
-        self.kinds[kind] = (before + count, example)
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Counts `count` more of a kind."""
+        before, first = self.kinds.get(kind, (0, example))
+        self.kinds[kind] = (before + count, first)
 
-    def update(self, other: "PassedOver") -> None:
-        """Adds the files of another one, which come after these."""
+    def update(self, other: "Tally") -> None:
+        """Adds what another one has, which comes after this."""
         for kind, (count, example) in other.kinds.items():
             self.add(kind, example, count)
 
+    def ordered(self) -> list[tuple[str, tuple[int, str]]]:
+        """All kinds, the most frequent first."""
+        return sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
+
+
+@dataclass
+class PassedOver(Tally):
+    """The files that are not planned; the examples are their URLs."""
+
+    def add(self, kind: str, example: str, count: int = 1) -> None:
+        """Counts a file, without credentials in its URL."""
+        if kind not in self.kinds and len(self.kinds) >= KINDS:
+            kind = "others"
+        super().add(kind, example if kind in self.kinds else redact(example), count)
+
     def lines(self, shown: int = SHOWN) -> list[str]:
         """All of it in one sentence, the largest `shown` kinds by name; [] where there is nothing."""
-        kinds = sorted(self.kinds.items(), key=lambda item: (-item[1][0], item[0]))
+        kinds = self.ordered()
         texts = [f"{count:,} {kind} ({url.rstrip('/').rpartition('/')[2]})" for kind, (count, url) in kinds[:shown]]
         texts += [f"{len(kinds) - shown} more kinds"] if len(kinds) > shown else []
         total = sum(count for count, _ in self.kinds.values())
