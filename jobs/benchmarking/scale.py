@@ -40,6 +40,7 @@ from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
 from scclip.pipeline.review.drawing import encoded
 from scclip.pipeline.run.generations import write_generation
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
@@ -78,11 +79,11 @@ class StandIn:
         segmenter: Any = self
         return Labeler(segmenter)
 
-    def segment_variants(
-        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
-    ) -> list[tuple[Segmentation, ...]]:
+    def summarise_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], scores: bool
+    ) -> list[tuple[SegmentationSummary, ...]]:
         """Labels images by their sizes alone."""
-        return [(self.halves(*size),) for size in sizes]
+        return [(SegmentationSummary.of(self.halves(*size), scores),) for size in sizes]
 
     def halves(self, height: int, width: int) -> Segmentation:
         """Category 1 on the left half, category 2 on the right half, both with full confidence."""

@@ -139,6 +139,7 @@ class LabelingSetup:
             precision=clip.source.config.precision,
             device=resources.device,
             threads=wanted_threads() or resources.threads,
+            scores=self.options.save_confidence,
         )
 
     def job_of(self, files: RunFiles, resources: Resources, spec: ActorSpec) -> LabelJob:
@@ -146,7 +147,6 @@ class LabelingSetup:
         categories = self.vocabulary.categories
         parts = CommitOptions(
             masks=self.options.masks == "png",
-            save_confidence=self.options.save_confidence,
             image_ids=self.options.image_ids,
             dtype=categories.dtype,
         )

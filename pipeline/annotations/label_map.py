@@ -14,7 +14,7 @@ import pyarrow as pa
 from scclip.categories import Categories, Labels
 from scclip.pipeline.annotations import rle
 from scclip.pipeline.annotations.schemas import ImageRecord, SegmentRecord, schema_of
-from scclip.segmentation.types import Segmentation
+from scclip.segmentation.statistics import LabelStatistics, SegmentationSummary
 
 
 def label_map(segments: Iterable[SegmentRecord], height: int, width: int, categories: Categories) -> Labels:
@@ -30,26 +30,29 @@ def label_map(segments: Iterable[SegmentRecord], height: int, width: int, catego
 
 @dataclass(kw_only=True)
 class LabeledImage(ImageRecord):
-    """An image that came out of the model: the pixels of `Segmentation`, row by row; null where it has no labels."""
+    """An image that came out of the model: maps row by row, and their statistics; null where it has no labels."""
 
     labels: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8 or uint16."] = None
-    argmax: Annotated[bytes | memoryview | None, pa.large_binary(), "The same type."] = None
-    confidence: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
-    runner_up: Annotated[bytes | memoryview | None, pa.large_binary(), "The type of the labels."] = None
-    margin: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8."] = None
+    statistics: Annotated[bytes | None, pa.large_binary(), "`LabelStatistics.to_bytes`."] = None
+    argmax: Annotated[bytes | memoryview | None, pa.large_binary(), "As the labels, or null: not wanted."] = None
+    confidence: Annotated[bytes | memoryview | None, pa.large_binary(), "uint8, or null: not wanted."] = None
 
     @staticmethod
-    def labeled(image: ImageRecord, labels: Segmentation) -> "LabeledImage":
+    def labeled(image: ImageRecord, summary: SegmentationSummary) -> "LabeledImage":
         """The image with these labels. Their pixels are not copied."""
-        return LabeledImage.of(image, **{name: _flat(value) for name, value in labels._asdict().items()})
+        columns = {name: _flat(value) for name, value in summary._asdict().items()}
+        return LabeledImage.of(image, **{**columns, "statistics": summary.statistics.to_bytes()})
 
-    def segmentation(self, category: npt.DTypeLike) -> Segmentation:
-        """The labels, arrays (H, W) that share the bytes; `category` is the dtype of those that hold categories."""
-        score = np.uint8
-        planes = (self.labels, self.argmax, self.confidence, self.runner_up, self.margin)
-        dtypes = (category, category, score, category, score)
-        maps = [np.frombuffer(data or b"", kind).reshape(self.shape) for data, kind in zip(planes, dtypes, strict=True)]
-        return Segmentation._make([*maps, self.entropy, self.anomaly_tokens, self.windows])
+    def summary(self, category: npt.DTypeLike) -> SegmentationSummary:
+        """What `labeled` was given; maps share the bytes; `category` is the dtype of those that hold categories."""
+        planes = ((self.labels, category), (self.argmax, category), (self.confidence, np.uint8))
+        labels, argmax, confidence = (
+            None if data is None else np.frombuffer(data, kind).reshape(self.shape) for data, kind in planes
+        )
+        assert labels is not None and self.statistics is not None
+        statistics = LabelStatistics.from_bytes(self.statistics)
+        known = self.entropy, self.anomaly_tokens, self.windows
+        return SegmentationSummary._make([labels, statistics, *known, argmax, confidence])
 
 
 LABELED_SCHEMA = schema_of(LabeledImage)

@@ -6,13 +6,16 @@
 The tower runs once for all variants; the labels of each are those that `scclip label` writes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.pipeline.annotations.schemas import ImageRecord
 from scclip.pipeline.evaluation.scoring import PREDICTED_SCHEMA, PredictedImage
 from scclip.pipeline.inputs.decoding import DecodedImage
-from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, VariantLabels
+from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Size, VariantLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,3 +46,7 @@ class VariantLabeler(Labeler):
             anomaly_tokens=labels[0].anomaly_tokens,
             windows=labels[0].windows,
         )
+
+    def label_maps(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> Sequence[VariantLabels]:
+        """The maps alone: nothing of them is added up."""
+        return self.segmenter.segment_variants(images, sizes)

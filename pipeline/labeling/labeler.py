@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +27,10 @@ from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import Segmenter
-from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.segmentation.types import SegmenterConfig
 
 Size = tuple[int, int]  # height, width
-VariantLabels = tuple[Segmentation, ...]  # an image's labels by variant
+VariantLabels = Sequence[Any]  # an image's labels by variant: what `label_maps` gives
 Result = VariantLabels | Exception  # or why there are none
 
 
@@ -53,10 +54,12 @@ class LabelerSpec:
     """cpu or cuda."""
     threads: int = 0
     """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
+    scores: bool = False
+    """Keep each pixel's category before thresholds and its confidence, not their sums alone."""
 
     def start(self) -> "Labeler":
         """What an actor works with."""
-        return Labeler(self.build())
+        return Labeler(self.build(), self.scores)
 
     def build(self, variants: Sequence[CalibrationConfig] = ()) -> Segmenter:
         """The segmenter on its device; sets this process's threads."""
@@ -73,13 +76,10 @@ class Labeler:
 
     schema = LABELED_SCHEMA  # of what comes out
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter, self.halving = segmenter, threading.Lock()
-        if segmenter.device.type == "cuda":  # finds its kernels and records its graph before the first chunks come
-            side = segmenter.config.short_side
-            (first,) = self.segment([np.zeros((side, side, 3), np.uint8)], [(side, side)])
-            if isinstance(first, Exception):
-                raise first  # every image would fail in the same way
+    def __init__(self, segmenter: Segmenter, scores: bool = False) -> None:
+        self.segmenter, self.scores, self.halving = segmenter, scores, threading.Lock()
+        if segmenter.device.type == "cuda":
+            self.warm_up()
 
     def __call__(self, chunk: Chunk, watch: Watch = FREE) -> Chunk:
         """A decoded chunk → the labeled chunk; an image that fails becomes a row with status `label_failed`.
@@ -87,6 +87,19 @@ class Labeler:
         Where `watch` wants it, images are labeled one by one: the static window batch gives the same bytes.
         """
         return chunk.with_images(table_of(self.label(records_of(chunk.images, DecodedImage), watch), self.schema))
+
+    def warm_up(self) -> None:
+        """Finds a GPU's kernels and records its graph before the first chunks come; raises what every image would.
+
+        Halves the windows of a batch until there is room for the maps of a megapixel beside the tower.
+        """
+        side = 1024
+        image = np.zeros((side, side, 3), np.uint8)
+        (result,) = self.segment([image], [(side, side)])
+        while isinstance(result, torch.OutOfMemoryError) and self.halve_batch(self.segmenter.config.window_batch):
+            (result,) = self.segment([image], [(side, side)])
+        if isinstance(result, Exception):
+            raise result
 
     def label(self, images: Sequence[DecodedImage], watch: Watch) -> list[ImageRecord]:
         """The images with what the model makes of them; those that failed before stay as they are."""
@@ -103,7 +116,7 @@ class Labeler:
 
     def record(self, image: DecodedImage, result: Result) -> ImageRecord:
         """An image with its labels, or with the reason why it has none."""
-        if isinstance(result, tuple):
+        if not isinstance(result, Exception):
             return self.describe(image, result)
         image.status, image.error = Status.LABEL_FAILED, f"{type(result).__name__}: {one_line(result)}"
         if isinstance(result, ImageError):
@@ -142,11 +155,15 @@ class Labeler:
     def try_segment(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[Result] | Exception:
         """The labels, or what was raised, without its traceback: that would keep the failed batch in memory."""
         try:
-            return list(self.segmenter.segment_variants(images, sizes))
+            return list(self.label_maps(images, sizes))
         except Exception as error:
             if self.device_lost():
                 raise DeviceLost(one_line(error)) from None
             return error.with_traceback(None)
+
+    def label_maps(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> Sequence[VariantLabels]:
+        """What of the images' labels is kept, by variant."""
+        return self.segmenter.summarise_variants(images, sizes, self.scores)
 
     def device_lost(self) -> bool:
         """Whether the GPU refuses everything, as it does to a process in which a kernel has failed."""

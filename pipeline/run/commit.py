@@ -39,8 +39,6 @@ class CommitOptions:
 
     masks: bool = False
     """PNG masks."""
-    save_confidence: bool = False
-    """PNGs of the class before thresholds and of its confidence."""
     image_ids: str = "plan"
     """plan (unit · 2^20 + index) or key (the key's own digits)."""
     dtype: npt.DTypeLike = np.uint8
@@ -69,11 +67,10 @@ def part_record(image: LabeledImage, options: CommitOptions) -> PartImage:
     if image.image_id is None:
         error = f"key {image.key!r} is no COCO image id: digits below 2^41 are; use --image-ids plan"
         return failed_record(image, Status.BAD_ID, error)
-    labels = image.segmentation(options.dtype)
-    planes = {"labels_png": labels.labels} if options.masks else {}
-    if options.save_confidence:
-        planes |= {"argmax_png": labels.argmax, "confidence_png": labels.confidence}
-    return labeled_record(image, labels, **{name: png(plane) for name, plane in planes.items()})
+    summary = image.summary(options.dtype)
+    wanted = {"labels_png": summary.labels} if options.masks else {}
+    planes = wanted | {"argmax_png": summary.argmax, "confidence_png": summary.confidence}
+    return labeled_record(image, summary, **{name: png(plane) for name, plane in planes.items() if plane is not None})
 
 
 def read_parts(

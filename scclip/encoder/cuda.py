@@ -79,7 +79,7 @@ class GraphedTower:
         self.graphs = model.device.type == "cuda"
         self.free: Any = torch.cuda.Event() if self.graphs else None  # recorded when the outputs have been copied
         if self.graphs:
-            quicken(model)
+            quicken_tower(model)
         self.forget()
 
     def forget(self) -> None:
@@ -156,16 +156,16 @@ class GraphedTower:
         self.graph, self.pixels, self.outputs = graph, static, outputs
 
 
-def quicken(model: SelfCalibratedCLIP) -> None:
-    """Gives a tower on a GPU its fused activations; where Triton is missing or cannot compile it stays as it is."""
+def quicken_tower(model: SelfCalibratedCLIP) -> None:
+    """Gives a tower on a GPU its own kernels; where Triton is missing or cannot compile it stays as it is."""
     try:
-        from scclip.encoder.activations import fuse_activations
+        from scclip.encoder.quick import quicken
 
-        fuse_activations(model.visual)
+        quicken(model.visual)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        warnings.warn(f"the tower runs without fused activations: {one_line(error)}", stacklevel=3)
+        warnings.warn(f"the tower runs without its own kernels, slower: {one_line(error)}", stacklevel=3)
 
 
 def free_cache() -> None:

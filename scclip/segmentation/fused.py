@@ -17,16 +17,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from scclip.encoder.cuda import GraphedTower, Uploader
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation import kernels, windows
+from scclip.segmentation import kernels, sums, windows
 from scclip.segmentation.scoring import ENTROPY_STEP, QueryScorer
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 from scclip.segmentation.windows import AxisWindows
 
@@ -35,6 +36,7 @@ DOWN_FLOATS = 1 << 26  # of an image's logits between the two sides of the stitc
 Sizes = Sequence[tuple[int, int]]  # height and width of each image
 Segmentations = tuple[Segmentation, ...]  # of one image, by each variant
 Stage = Callable[[str], AbstractContextManager[object]]
+Result = TypeVar("Result")  # of an image and variant
 
 
 class _Batch:
@@ -71,6 +73,9 @@ class _Picture:
         return grid.reshape(grid.shape[0] * grid.shape[1], -1)
 
 
+Read = Callable[["_Maps", Sequence[_Picture], Tensor], list[tuple[Result, ...]]]
+
+
 class FusedSegmenter:
     """What `Segmenter` does on a GPU where no refinement is asked for; several threads may call it."""
 
@@ -101,32 +106,52 @@ class FusedSegmenter:
     def segment(self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int) -> list[Segmentations]:
         """Labels images of any sizes; returns one `Segmentation` for each image and variant.
 
+        Arguments and errors are those of `summarise`.
+        """
+        return self._segment(images, sizes, window_batch, _Maps.segmentations)
+
+    def summarise(
+        self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int, scores: bool = False
+    ) -> list[tuple[SegmentationSummary, ...]]:
+        """Labels images of any sizes; returns one `SegmentationSummary` for each image and variant.
+
         Args:
             images: uint8 RGB arrays (H, W, 3).
             sizes: (H, W) of each label map.
             window_batch: windows of a forward pass.
+            scores: keep the category before thresholds and its confidence of each pixel as well.
 
         Raises:
             ValueError: an image is no uint8 array (H, W, 3); a kernel would read what lies behind it.
             TowerOutOfMemory: a batch of windows does not fit the GPU's memory.
         """
-        results: list[Segmentations] = []
+        if sums.countable(self.scorer.categories[-1] + 2, [height * width for height, width in sizes]):
+            return self._segment(images, sizes, window_batch, functools.partial(_Maps.summaries, scores=scores))
+        whole = self.segment(images, sizes, window_batch)
+        return [tuple(SegmentationSummary.of(maps, scores) for maps in of_image) for of_image in whole]
+
+    def _segment(
+        self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int, read: "Read[Result]"
+    ) -> list[tuple[Result, ...]]:
+        results: list[tuple[Result, ...]] = []
         with self._own_stream(), torch.inference_mode():
             for group in groups_of(sizes):
-                results += self._segment_group(images[group], sizes[group], window_batch)
+                results += self._segment_group(images[group], sizes[group], window_batch, read)
         return results
 
     def compile(self) -> None:
-        """Has both kernels compiled, on a picture of one pixel."""
+        """Has the kernels compiled, on a picture of one pixel."""
         with torch.inference_mode():
             axis = AxisWindows(1, 1, (0,), 1)
             taps = kernels.axis_taps(1, axis, self.device)
             rgb, window = (torch.zeros(1, 1, 3, dtype=torch.uint8, device=self.device), self._empty_batch(1, (1, 1)))
             kernels.crop_windows(rgb, taps, taps, self.levels, window, 0)
             down = torch.zeros(1, 1, len(self.scorer.text_features), device=self.device)
-            (planes,) = _Maps([(1, 1)], 1, self.scorer.dtype, self.device).planes(0)
+            maps = _Maps([(1, 1)], 1, self.scorer, self.device)
+            (planes,) = maps.planes(0)
             strips = kernels.strips(1, axis, False, self.device)
             kernels.write_maps(down, strips, self.members, self.members.all_allowed, planes, 0)
+            maps.sum_labels()
 
     def _own_stream(self) -> AbstractContextManager[object]:
         """The calling thread's own stream: of two calls at a time neither waits for the other's images."""
@@ -137,9 +162,11 @@ class FusedSegmenter:
         stream: AbstractContextManager[object] = torch.cuda.stream(self.local.stream)
         return stream
 
-    def _segment_group(self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int) -> list[Segmentations]:
+    def _segment_group(
+        self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int, read: "Read[Result]"
+    ) -> list[tuple[Result, ...]]:
         pictures = [self._picture(index, size) for index, size in enumerate(sizes)]
-        maps = _Maps(sizes, len(self.forward.variants), self.scorer.dtype, self.device)
+        maps = _Maps(sizes, len(self.forward.variants), self.scorer, self.device)
         anomalies: list[Tensor] = []
         for picture in self._encode(images, pictures, window_batch, anomalies):
             with self.stage("score"):
@@ -147,7 +174,7 @@ class FusedSegmenter:
                     self._score(picture, picture.take_logits(variant), planes)
             picture.parts.clear()
         with self.stage("maps"):
-            return maps.download(pictures, torch.cat(anomalies, 1))
+            return read(maps, pictures, torch.cat(anomalies, 1))
 
     def _picture(self, index: int, size: tuple[int, int]) -> _Picture:
         config, patches = self.config, self.model.patch_size
@@ -235,12 +262,13 @@ class FusedSegmenter:
 class _Maps:
     """The maps of a group of images, plane by plane: each kind is one block of memory."""
 
-    def __init__(self, sizes: Sizes, variants: int, dtype: npt.DTypeLike, device: torch.device) -> None:
-        self.sizes, self.dtype = sizes, dtype
+    def __init__(self, sizes: Sizes, variants: int, scorer: QueryScorer, device: torch.device) -> None:
+        self.sizes, self.dtype, self.ignore = sizes, scorer.dtype, scorer.ignore
+        self.numbers = scorer.categories[-1] + 2  # of labels: ignore, and 0 up to the highest category
         self.pixels = [0, *itertools.accumulate(height * width for height, width in sizes)]
         samples = (-(-height // ENTROPY_STEP) * -(-width // ENTROPY_STEP) for height, width in sizes)
         self.samples = [0, *itertools.accumulate(samples)]
-        kind = torch.uint8 if dtype == np.uint8 else torch.int16  # Triton writes the bits of uint16
+        kind = torch.uint8 if self.dtype == np.uint8 else torch.int16  # Triton writes the bits of uint16
         self.categories = torch.empty(variants, 3, self.pixels[-1], dtype=kind, device=device)
         self.levels = torch.empty(variants, 2, self.pixels[-1], dtype=torch.uint8, device=device)
         self.entropy = torch.empty(variants, self.samples[-1], device=device)
@@ -254,39 +282,63 @@ class _Maps:
             for categories, levels, entropy in variants
         ]
 
-    def download(self, pictures: Sequence[_Picture], anomalies: Tensor) -> list[Segmentations]:
+    def sum_labels(self) -> Tensor:
+        """What the pixels of each label add up to: (V, images, 5, N) int64 on the device."""
+        planes = zip(self.categories, self.levels, strict=True)
+        each = (sums.Planes(labels, runner_up, *levels) for (labels, _, runner_up), levels in planes)
+        return torch.stack([sums.sum_labels(of_variant, self.pixels, self.numbers) for of_variant in each])
+
+    def segmentations(self, pictures: Sequence[_Picture], anomalies: Tensor) -> list[Segmentations]:
         """Waits for the device, once, and returns what each image's maps hold; arrays are views of common blocks.
 
         Args:
             pictures: the images.
             anomalies: (V, windows of all batches) int64 anomalous tokens.
         """
-        blocks = (self.categories, self.levels, self.entropy, anomalies)
-        copies = [block.to("cpu", non_blocking=True) for block in blocks]
-        if self.categories.is_cuda:
-            torch.cuda.current_stream(self.categories.device).synchronize()
-        categories, levels, entropy, tokens = (copy.numpy() for copy in copies)
-        variants = [
-            ([*of_categories.view(self.dtype), *of_levels], *rest)  # labels, argmax, runner-up, confidence, margin
-            for of_categories, of_levels, *rest in zip(categories, levels, entropy, tokens, strict=True)
-        ]
+        categories, levels, *known = self._download(self.categories, self.levels, self.entropy, anomalies)
+        variants = list(zip(categories.view(self.dtype), levels, *known, strict=True))
         return [tuple(self._segmentation(picture, *variant) for variant in variants) for picture in pictures]
 
     def _segmentation(
-        self, picture: _Picture, planes: Sequence[np.ndarray], entropy: np.ndarray, tokens: np.ndarray
+        self, picture: _Picture, categories: np.ndarray, levels: np.ndarray, *known: np.ndarray
     ) -> Segmentation:
-        pixels, samples = (slice(*ends[picture.index : picture.index + 2]) for ends in (self.pixels, self.samples))
-        labels, argmax, runner_up, confidence, margin = (plane[pixels].reshape(picture.size) for plane in planes)
-        return Segmentation(
-            labels=labels,
-            argmax=argmax,
-            confidence=confidence,
-            runner_up=runner_up,
-            margin=margin,
-            entropy=float(entropy[samples].mean(dtype=np.float64)),
-            anomaly_tokens=int(tokens[picture.windows].sum()),
-            windows=len(picture.windows),
-        )
+        labels, argmax, runner_up = self._cut(picture, categories)
+        confidence, margin = self._cut(picture, levels)
+        return Segmentation(labels, argmax, confidence, runner_up, margin, *self._facts(picture, *known))
+
+    def summaries(
+        self, pictures: Sequence[_Picture], anomalies: Tensor, scores: bool
+    ) -> list[tuple[SegmentationSummary, ...]]:
+        """Does what `segmentations` does, and leaves on the device what is not kept."""
+        kept = 2 if scores else 1  # labels, and the category before thresholds
+        blocks = self.categories[:, :kept].contiguous(), self.levels[:, : kept - 1].contiguous()
+        categories, levels, *known = self._download(*blocks, self.sum_labels(), self.entropy, anomalies)
+        variants = list(zip(categories.view(self.dtype), levels, *known, strict=True))
+        return [tuple(self._summary(picture, *variant) for variant in variants) for picture in pictures]
+
+    def _summary(
+        self, picture: _Picture, categories: np.ndarray, levels: np.ndarray, table: np.ndarray, *known: np.ndarray
+    ) -> SegmentationSummary:
+        labels, *argmax = self._cut(picture, categories)
+        statistics, facts = sums.statistics_of(table[picture.index], self.ignore), self._facts(picture, *known)
+        return SegmentationSummary(labels, statistics, *facts, *argmax, *self._cut(picture, levels))
+
+    def _download(self, *blocks: Tensor) -> list[np.ndarray]:
+        copies = [block.to("cpu", non_blocking=True) for block in blocks]
+        if self.categories.is_cuda:
+            torch.cuda.current_stream(self.categories.device).synchronize()
+        return [copy.numpy() for copy in copies]
+
+    def _cut(self, picture: _Picture, planes: np.ndarray) -> list[np.ndarray]:
+        """Of planes (kinds, pixels of the group) the image's own, each (H, W)."""
+        pixels = slice(*self.pixels[picture.index : picture.index + 2])
+        return [plane[pixels].reshape(picture.size) for plane in planes]
+
+    def _facts(self, picture: _Picture, entropy: np.ndarray, tokens: np.ndarray) -> tuple[float, int, int]:
+        """Mean entropy, anomalous tokens and windows of an image."""
+        samples = slice(*self.samples[picture.index : picture.index + 2])
+        mean = float(entropy[samples].mean(dtype=np.float64))
+        return mean, int(tokens[picture.windows].sum()), len(picture.windows)
 
 
 def ready(waiting: deque[_Picture]) -> Iterator[_Picture]:

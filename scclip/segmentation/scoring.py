@@ -191,7 +191,7 @@ class QueryScorer:
     def small_categories(self, area: Tensor) -> Tensor:
         """The classes with at most `area_threshold` of all non-background pixels: (C,) pixels of each → (C,) bool."""
         is_class = self.category_index != 0
-        return is_class & (area <= self.config.area_threshold * area[is_class].sum())
+        return is_class & (area <= self.config.area_threshold * (area * is_class).sum())
 
     def label_maps(self, scores: PixelScores) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """labels, argmax, confidence, runner_up, margin as `Segmentation` describes them."""

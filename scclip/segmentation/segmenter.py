@@ -32,6 +32,7 @@ from scclip.segmentation import windows
 from scclip.segmentation.lanes import Lanes
 from scclip.segmentation.refinement import refine
 from scclip.segmentation.scoring import ENTROPY_STEP, PixelScores, QueryScorer, Tile
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 from scclip.segmentation.windows import AxisWindows, Band
 
@@ -140,6 +141,22 @@ class Segmenter:
 
         self._lanes.run(lane, enumerate(pairs), len(pairs) if self.device.type == "cpu" else 1)
         return [results[index] for index in range(len(pairs))]
+
+    def summarise_variants(
+        self, images: Sequence[np.ndarray], sizes: Sizes | None = None, scores: bool = False
+    ) -> list[tuple[SegmentationSummary, ...]]:
+        """Labels images as `segment_variants` does and keeps of each the labels and what their scores add up to.
+
+        Args:
+            images: uint8 RGB arrays (H, W, 3).
+            sizes: (H, W) of each label map; None: the images' own.
+            scores: keep each pixel's category before thresholds and its confidence as well.
+        """
+        if self._fused is not None:
+            wanted = [image.shape[:2] for image in images] if sizes is None else sizes
+            return self._fused.summarise(images, wanted, self.config.window_batch, scores)
+        variants = self.segment_variants(images, sizes)
+        return [tuple(SegmentationSummary.of(maps, scores) for maps in of_image) for of_image in variants]
 
     def segment_pixels(self, pixels: Tensor, size: tuple[int, int]) -> Segmentation:
         """Labels one image that is resized and normalised already.

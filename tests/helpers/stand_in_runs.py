@@ -36,6 +36,7 @@ from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.run.manifest import ClassRecord, ModelRecord, OptionsRecord, RunManifest, VocabularyRecord
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 CELLS, CELL = 4, 4  # a side's cells, a cell's pixels: JPEG and GIF keep them
@@ -155,7 +156,8 @@ def brightness_labeled(image: DecodedImage) -> LabeledImage:
         return LabeledImage.of(image)
     labels = np.where(image.array.mean(axis=2) > 127, BRIGHT, DARK).astype(np.uint8)
     sure = np.full_like(labels, 200)
-    return LabeledImage.labeled(image, Segmentation(labels, labels, sure, 3 - labels, sure, 0.5, 0, 1))
+    maps = Segmentation(labels, labels, sure, 3 - labels, sure, 0.5, 0, 1)
+    return LabeledImage.labeled(image, SegmentationSummary.of(maps, scores=True))
 
 
 def stand_in_run(output: Path, inputs: Sequence[Path | str], exif: str = "apply") -> Path:
@@ -163,7 +165,7 @@ def stand_in_run(output: Path, inputs: Sequence[Path | str], exif: str = "apply"
     files, manifest = RunFiles(str(output)), replace(MANIFEST, options=replace(MANIFEST.options, exif=exif))
     units = write_generation(files, [], plan_units([str(name) for name in inputs]), lambda known: [])
     Path(output, "run.json").write_text(json.dumps(manifest.to_json()))
-    options = CommitOptions(masks=True, save_confidence=True)
+    options = CommitOptions(masks=True)
     categories, info = coco.categories(manifest.categories), manifest.document_info()
     for unit in units:
         for chunk in read_unit(unit, manifest.chunk_limits):

@@ -21,6 +21,7 @@ from scclip.pipeline.inputs.units import Unit, plan_to_table
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles, parquet_bytes
 from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, join
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation
 
 pytestmark = pytest.mark.scale
@@ -57,7 +58,7 @@ def template(images: int) -> tuple[pa.Table, pa.Table]:
         maps = Segmentation(labels, labels, flat, np.roll(labels, 54, 1), flat // 2, 1.0, 0, 4)
         image = ImageRecord(image_id=index, key=f"{index:06d}", file_name=f"{index:06d}.jpg", unit=1, index=index)
         image.width, image.height, image.seconds = 160, 120, 0.1
-        rows.append(labeled_record(image, maps))
+        rows.append(labeled_record(image, SegmentationSummary.of(maps)))
     return split_part(part_table(rows))
 
 

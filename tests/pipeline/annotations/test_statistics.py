@@ -4,7 +4,7 @@ import io
 import json
 import pickle
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import add
 
@@ -16,17 +16,9 @@ from pycocotools import mask as pycocotools_mask
 
 from scclip.pipeline.annotations import schemas, statistics
 from scclip.pipeline.run import totals as run_totals
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segmentation:
-    labels: np.ndarray
-    confidence: np.ndarray
-    runner_up: np.ndarray
-    margin: np.ndarray
-    entropy: float = 0.25
-    anomaly_tokens: int = 3
-    windows: int = 6
+from scclip.segmentation import statistics as label_sums
+from scclip.segmentation.statistics import LabelStatistics, SegmentationSummary
+from scclip.segmentation.types import Segmentation
 
 
 def segmentation(height: int, width: int, values: tuple[int, ...], dtype: type = np.uint8, seed: int = 0):
@@ -38,11 +30,15 @@ def segmentation(height: int, width: int, values: tuple[int, ...], dtype: type =
     labels = np.where(rng.random(labels.shape) < 0.1, rng.choice(np.array(values, dtype), labels.shape), labels)
     rivals = rng.choice(np.array([*values, ignore], dtype), labels.shape)
     confidence, margin = rng.integers(0, 256, (2, height, width)).astype(np.uint8)
-    return Segmentation(labels=labels, confidence=confidence, runner_up=rivals, margin=margin)
+    return segmented(labels, confidence, rivals, margin)
 
 
-def identity(segmented: Segmentation | None = None, *, unit: int = 1, index: int = 0, **columns):
-    height, width = segmented.labels.shape if segmented else (None, None)
+def segmented(labels: np.ndarray, confidence: np.ndarray, runner_up: np.ndarray, margin: np.ndarray) -> Segmentation:
+    return Segmentation(labels, labels, confidence, runner_up, margin, entropy=0.25, anomaly_tokens=3, windows=6)
+
+
+def identity(of: Segmentation | None = None, *, unit: int = 1, index: int = 0, **columns):
+    height, width = of.labels.shape if of else (None, None)
     given = {
         "image_id": unit * 2**20 + index,
         "key": f"k{index}",
@@ -51,6 +47,13 @@ def identity(segmented: Segmentation | None = None, *, unit: int = 1, index: int
         "height": height,
     }
     return schemas.ImageRecord(unit=unit, index=index, **{**given, **columns})
+
+
+def record(image: schemas.ImageRecord, case: Segmentation, **masks: bytes) -> schemas.PartImage:
+    """Through the bytes in which statistics travel."""
+    summary = SegmentationSummary.of(case)
+    travelled = LabelStatistics.from_bytes(summary.statistics.to_bytes())
+    return statistics.labeled_record(image, summary._replace(statistics=travelled), **masks)
 
 
 CASES = {
@@ -66,7 +69,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_rows_equal_loops_over_classes(name):
     case = CASES[name]
-    row = statistics.labeled_record(identity(case, seconds=0.5), case)
+    row = record(identity(case, seconds=0.5), case)
     ignore, pixels = np.iinfo(case.labels.dtype).max, case.labels.size
     expected = sorted(set(case.labels.ravel().tolist()) - {0, ignore})
     assert row.categories == expected == [segment.category_id for segment in row.segments]
@@ -94,14 +97,14 @@ def test_runner_up_of_equals_is_the_lowest_and_none_where_there_is_none():
     labels = np.array([[1, 1, 1, 1, 2, 2]], np.uint8)
     rivals = np.array([[4, 3, 0, 255, 255, 255]], np.uint8)
     zeros = np.zeros_like(labels)
-    case = Segmentation(labels=labels, confidence=zeros, runner_up=rivals, margin=zeros)
-    row = statistics.labeled_record(identity(case, seconds=0.0), case)
+    case = segmented(labels, zeros, rivals, zeros)
+    row = record(identity(case, seconds=0.0), case)
     assert [segment.runner_up for segment in row.segments] == [0, None]
 
 
 def part(unit: int = 1) -> pa.Table:
     rows = [
-        statistics.labeled_record(
+        record(
             identity(case, unit=unit, index=index, orientation=6, metadata='{"a":1}', seconds=0.5),
             case,
             **({"labels_png": b"\x89PNG"} if index else {}),
@@ -165,7 +168,7 @@ def test_rows_that_contradict_themselves_are_refused():
     case = CASES["uint8"]
     for wrong in (replace(identity(case), width=1), replace(identity(case), image_id=None)):
         with pytest.raises(ValueError, match="k0: image id"):
-            statistics.labeled_record(wrong, case)
+            record(wrong, case)
     with pytest.raises(ValueError, match="name what failed"):
         statistics.failed_record(identity(), status="ok", error=None)
 
@@ -181,7 +184,7 @@ def test_a_status_is_its_text_wherever_it_goes():
 
 def test_maps_of_several_blocks_are_summed_exactly(monkeypatch):
     case = segmentation(120, 110, (0, 1, 2, 254, 255))
-    whole = statistics.labeled_record(identity(case), case)
+    whole = record(identity(case), case)
     for name in ("BLOCK_PIXELS", "MOST_PIXELS"):
-        monkeypatch.setattr(statistics, name, 1000)
-    assert statistics.labeled_record(identity(case), case) == whole
+        monkeypatch.setattr(label_sums, name, 1000)
+    assert record(identity(case), case) == whole

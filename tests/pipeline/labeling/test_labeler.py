@@ -21,7 +21,8 @@ from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chu
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec
 from scclip.segmentation.segmenter import Segmenter
-from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.segmentation.statistics import SegmentationSummary
+from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -58,15 +59,15 @@ class SmallGPU:
         self.inner, self.room, self.width = segmenter, room, width
         self.config, self.device = segmenter.config, segmenter.device
 
-    def segment_variants(
-        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
-    ) -> list[tuple[Segmentation, ...]]:
+    def summarise_variants(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], scores: bool
+    ) -> list[tuple[SegmentationSummary, ...]]:
         if self.config.window_batch > self.room:
             raise TowerOutOfMemory("no room for the windows")
         if any(image.shape[1] > self.width for image in images):
             raise torch.OutOfMemoryError("no room for the maps")
         self.inner.config = self.config
-        return self.inner.segment_variants(images, sizes)
+        return self.inner.summarise_variants(images, sizes, scores)
 
 
 @pytest.mark.parametrize("room", [1, 2])
@@ -119,7 +120,7 @@ def test_reduced_scale_changes_few_labels_and_no_size(spec: LabelerSpec) -> None
         decoded = decode_chunk(chunk, DecodeConfig(reduced_side=side))
         assert decoded.images["rgb_height"].to_pylist() == height
         labeled = records_of(spec.start()(decoded).images, LabeledImage)
-        maps.append([image.segmentation(np.uint8).labels for image in labeled])
+        maps.append([image.summary(np.uint8).labels for image in labeled])
     shares = [(full == reduced).mean() for full, reduced in zip(*maps, strict=True)]
     assert [full.shape for full in maps[0]] == [reduced.shape for reduced in maps[1]] == [(960, 1280), (1280, 960)]
     assert min(shares) > 0.95, shares

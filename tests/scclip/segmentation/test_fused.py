@@ -11,6 +11,7 @@ from towers import SMALL16, clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 pytest.importorskip("triton")
@@ -18,6 +19,7 @@ if torch.cuda.is_available():
     pytest.skip("tests/gpu runs the kernels themselves on this machine", allow_module_level=True)
 
 from scclip.segmentation import fused as fused_module
+from scclip.segmentation import sums
 from scclip.segmentation.fused import FusedSegmenter, groups_of
 
 WINDOWS = {"short_side": 40, "window": 32, "stride": 24, "window_batch": 5}
@@ -147,3 +149,26 @@ def test_variants_side_by_side() -> None:
     for wanted, given in zip(segmenter.segment_variants(images), fused.segment(images, sizes, 5), strict=True):
         for expected, found in zip(wanted, given, strict=True):
             check(expected, found)
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_what_stays_on_the_device_adds_up_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ways to the same sums: by the kernels, and by numpy over the maps; of pictures together and one by one."""
+    images = [picture(5, 37), picture(6, 6), picture(19, 8)]
+    sizes = [image.shape[:2] for image in images]
+    _, fused = both(name)
+    whole = fused.segment(images, sizes, 5)
+    for scores, count_bytes in ((False, sums.COUNT_BYTES), (True, 1)):
+        monkeypatch.setattr(sums, "COUNT_BYTES", count_bytes)
+        for (maps,), (found,) in zip(whole, fused.summarise(images, sizes, 5, scores), strict=True):
+            check_summary(SegmentationSummary.of(maps, scores), found)
+    monkeypatch.setattr(sums, "MOST_NUMBERS", 0)  # vocabularies too large for the kernels
+    for (maps,), (found,) in zip(whole, fused.summarise(images, sizes, 5), strict=True):
+        check_summary(SegmentationSummary.of(maps), found)
+
+
+def check_summary(expected: SegmentationSummary, found: SegmentationSummary) -> None:
+    for wanted, given in zip(expected._replace(statistics=None), found._replace(statistics=None), strict=True):
+        assert np.array_equal(wanted, given)
+    wanted, given = (np.stack(each.statistics)[:, each.statistics.labels.argsort()] for each in (expected, found))
+    assert np.array_equal(wanted, given)
