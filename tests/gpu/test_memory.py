@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_fit_is_halved(whole_memory: None) -> None:
     free_cache()
     room = torch.cuda.memory_reserved() + 0.6 * wanted
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
-    tight = Labeler(segmenter)
+    tight = Labeler(segmenter, scores=True)
     found = tight.segment(images, sizes)
     torch.cuda.set_per_process_memory_fraction(1.0)
     assert not [one for one in found if isinstance(one, Exception)]
