@@ -27,7 +27,7 @@ from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import export
 from scclip.jobs.label import label
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.options.student import StudentOptions
 from scclip.jobs.report import write_report
@@ -37,6 +37,7 @@ from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.review.curation import THRESHOLDS
 from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
+from scclip.segmentation.types import SegmentationOptions
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)
 TRAINING_SIZES = ((240, 320), (320, 240), (240, 426), (300, 400), (400, 280), (200, 400))  # height, width, in turn

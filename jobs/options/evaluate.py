@@ -6,8 +6,9 @@ from typing import Literal
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, option, positional
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.segmentation.types import SegmentationOptions
 
 
 @dataclass(frozen=True, kw_only=True)

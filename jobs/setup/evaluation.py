@@ -17,8 +17,6 @@ from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.options.evaluate import EvaluateOptions
-from scclip.jobs.options.label import SegmentationOptions
-from scclip.jobs.setup import models
 from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
 from scclip.jobs.setup.models import Architecture, architecture
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone, Benchmark
@@ -32,6 +30,7 @@ from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.labeling.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
 from scclip.pipeline.run.fingerprint import existing_run, library_versions
 from scclip.pipeline.run.generations import read_plan
@@ -39,7 +38,7 @@ from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import from_root
 from scclip.pipeline.storage.threads import map_threads
-from scclip.segmentation.types import SegmenterConfig
+from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 
 TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
 
@@ -109,8 +108,8 @@ def model_setup(
     if options.benchmark and options.benchmark not in BENCHMARKS:
         raise UserError(f"--benchmark {options.benchmark!r} is unknown; choose {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[options.benchmark] if options.benchmark else None
-    vocabulary = models.load_vocabulary(options.vocabulary or str(options.benchmark))
-    source = models.find_model(model, cuda)
+    vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
+    source = find_model(model, cuda)
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
@@ -132,7 +131,7 @@ def model_setup(
         spec=spec,
         truth=options.truth_extension,
         compute=compute,
-        warnings=models.load_warnings(model, vocabulary),
+        warnings=load_warnings(model, vocabulary),
     )
     if not benchmark or not backbone:
         return setup

@@ -16,9 +16,8 @@ from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.models import segmenter_config, wanted_threads
-from scclip.jobs.setup.text_features import text_features
+from scclip.jobs.options.label import LabelOptions
+from scclip.jobs.setup.models import wanted_threads
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -29,6 +28,7 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import ActorSpec, LabelJob
 from scclip.pipeline.labeling.labeler import LabelerSpec
+from scclip.pipeline.labeling.text_features import text_features
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
@@ -37,7 +37,8 @@ from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import unit_totals
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
 from scclip.pipeline.storage.retries import StorageUnavailable
-from scclip.segmentation.types import SegmenterConfig
+from scclip.segmentation.settings import segmenter_config
+from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
