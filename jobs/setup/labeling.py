@@ -122,7 +122,7 @@ class LabelingSetup:
 
     def actor_spec(self, clip: LoadedCLIP, resources: Resources, files: RunFiles) -> LabelerSpec:
         """Returns what an actor holds: text features, read from the run where it has them, and the tower's arrays."""
-        visual, url = clip.visual(), join(files.output, "text_features.npy")
+        url = join(files.output, "text_features.npy")
         if exists(url):
             features = np.load(io.BytesIO(read_bytes(url)))
         else:
@@ -130,17 +130,8 @@ class LabelingSetup:
             buffer = io.BytesIO()
             np.save(buffer, features)
             create(url, buffer.getvalue())
-        empty, arrays = visual.to_arrays()
-        return LabelerSpec(
-            empty=empty,
-            arrays=arrays,
-            text_features=features,
-            query_category=self.vocabulary.query_category,
-            segmenter=replace(self.segmenter, mean=clip.mean, std=clip.std),
-            precision=clip.source.config.precision,
-            device=resources.device,
-            threads=wanted_threads() or resources.threads,
-        )
+        spec = LabelerSpec.of(clip, self.vocabulary, features, self.segmenter, resources.device)
+        return replace(spec, threads=wanted_threads() or resources.threads)
 
     def job_of(self, files: RunFiles, resources: Resources, spec: ActorSpec) -> LabelJob:
         """Returns the job that writes to `files` with actors that hold `spec`."""

@@ -6,18 +6,27 @@ vocabulary = load_vocabulary("s3://bucket/street.yaml")
 
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.pipeline.storage.files import info, open_stream, read_bytes
-from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.vocabulary.vocabulary import Vocabulary, VocabularyClass
+
+Words: TypeAlias = str | os.PathLike[str] | Vocabulary | Iterable[str | VocabularyClass] | Mapping[str, Iterable[str]]
 
 
-def load_vocabulary(source: str) -> Vocabulary:
-    """Loads a built-in vocabulary, a local file or any fsspec URL."""
+def load_vocabulary(source: Words) -> Vocabulary:
+    """The vocabulary of a built-in name, a local file or any fsspec URL; of names, or names with their synonyms."""
+    if isinstance(source, Vocabulary):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return Vocabulary(source)
+    source = os.fspath(source)
     if "://" not in source:
         return Vocabulary.load(source)
     try:
