@@ -22,6 +22,7 @@ from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train
 from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import export
@@ -32,6 +33,7 @@ from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.options.student import StudentOptions
 from scclip.jobs.report import write_report
 from scclip.metrics import confusion, mean_iou
+from scclip.pipeline.annotations.numbering import find_numbering
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
@@ -106,6 +108,7 @@ def label_and_export(output: str, keep: float) -> None:
 def learn(folder: str, steps: int) -> tuple[Student, float, float]:
     """Trains a student on an export; returns it, the seconds that took, and the CPU seconds."""
     samples = list(read_pairs(folder, "seg.png"))
+    check_numbers(folder)
     print(f"training on {len(samples)} pictures of {folder}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
 
@@ -114,6 +117,13 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
 
     learned = train(samples, len(CLASSES), StudentConfig(steps=steps), show)
     return learned, time.monotonic() - began, time.process_time() - cpu
+
+
+def check_numbers(folder: str) -> None:
+    """UserError unless the export's numbers are those that the student learns: the demo's classes, from 1."""
+    numbering = find_numbering([join(folder, "train", "0000001.tar")])
+    if numbering is None or numbering.meanings != dict(enumerate(CLASSES, start=1)):
+        raise UserError(f"{folder}: its categories.json is not that of the demo's classes from 1; remove it, run again")
 
 
 def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:
