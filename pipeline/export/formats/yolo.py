@@ -11,9 +11,11 @@ count from 0, so class = category − 1. A hole is joined to its outer ring by a
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import yaml
 
+from scclip.pipeline.annotations.numbering import Numbering
 from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import file_writer, write_new
 from scclip.pipeline.export.formats.coco import polygon
@@ -33,6 +35,11 @@ class YoloExporter(Exporter):
     # Ultralytics finds no other pictures, and replaces the last folder `images` of a path by `labels`
     name_rules = NameRules(extensions=EXTENSIONS, folders=frozenset(["images"]))
 
+    @cached_property
+    def numbering(self) -> Numbering:
+        """Ultralytics counts classes from 0."""
+        return Numbering.of_classes(self.job.target.categories, base=0)
+
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
         with file_writer(self.job) as write_files:
@@ -44,9 +51,7 @@ class YoloExporter(Exporter):
         return counts
 
     def finish(self, units: Sequence[Unit]) -> None:
-        categories = self.job.target.categories
-        names = {category - 1: categories[category] for category in categories.classes}
-        content = {"train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": names}
+        content = {"train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": self.numbering.meanings}
         data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_new(join(self.job.output, "data.yaml"), data.encode())
 
@@ -58,4 +63,4 @@ class YoloExporter(Exporter):
                 if component.area >= self.job.rules.min_area:
                     ring = polygon(component) / image.shape[::-1]
                     coordinates = " ".join(f"{value:.6g}" for value in ring.ravel().tolist())
-                    yield f"{component.category - 1} {coordinates}\n"
+                    yield f"{self.numbering.number(component.category)} {coordinates}\n"
