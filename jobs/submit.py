@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.options.submit import EXAMPLE, ActionOptions, ClusterOptions, SubmitOptions, parser
@@ -96,7 +97,8 @@ def ending(job: Job) -> str:
 def act(cluster: ClusterOptions, options: ActionOptions) -> int:
     """Does what the action says: status, logs, stop or list."""
     if options.action not in ACTIONS:
-        raise UserError(f"submit {options.action}: unknown; choose {', '.join(ACTIONS)}, or submit … -- VERB …")
+        remedy = hint(options.action, ACTIONS)
+        raise UserError(f"submit {options.action}: unknown; {remedy}, or submit … -- VERB …")
     if (options.action == "list") == bool(options.job) or len(options.job) > 1:
         raise UserError(f"submit {options.action} takes {'no' if options.action == 'list' else 'one'} JOB or OUTPUT")
     dashboard = Dashboard.connect(cluster.address)

@@ -1,4 +1,4 @@
-"""What the operator does with a batch, without Ray: one picture in every form gives one mask; what is no picture, a row."""
+"""What the operator does with a batch, without Ray: a picture in any form gives one mask; what is none is a row."""
 
 import io
 import re
