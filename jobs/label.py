@@ -15,7 +15,7 @@ from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
-from scclip.jobs.cli.talk import say
+from scclip.jobs.cli.talk import is_quiet, say
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.report import write_report
@@ -77,7 +77,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         units = write_generation(files, known, new, setup.new_units)
         check_same(files, manifest)  # another driver may have begun another run meanwhile
         waiting = [unit for unit in units if unit.number not in finished]
-        for line in cost_lines(waiting, setup, job):
+        for line in [] if is_quiet() else cost_lines(waiting, setup, job):
             say(f"scclip label: {line}", sys.stderr)
         progress = follow(waiting, job)
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())

@@ -7,6 +7,7 @@ The same command again joins the job while it runs, and starts another attempt o
 the last one stopped. Ctrl-C leaves the job alone.
 """
 
+import difflib
 import os
 import re
 import sys
@@ -37,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if not set(ACTIONS) & set(argv):
         if set(argv) & {"-h", "--help"}:
             parser().parse(["--help"])
+        if near := difflib.get_close_matches(" ".join(argv[:1]), ACTIONS, n=1):
+            raise UserError(f"submit {argv[0]}: unknown; did you mean {near[0]}?")
         example = "scclip submit -- label INPUT OUTPUT"
         raise UserError(f"say what to run after --, as in {example}; or status, logs, stop, list")
     groups = [ClusterOptions, ActionOptions]

@@ -1,6 +1,6 @@
 """What a long run will cost, in two lines before it begins.
 
-    warn(cost_lines(units, setup, job))
+    for line in cost_lines(units, setup, job): say(line)
 
 A run that may take more than an hour first labels a few images; one that is clearly shorter is not held up. What goes
 wrong with the sample costs the two lines and nothing else: it runs in a task of its own.
@@ -22,10 +22,7 @@ from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, extrapolate, images_about, take_sample
 from scclip.pipeline.run.files import RunFiles
 
-CPU_IMAGES, GPU_IMAGES = (
-    1_000,
-    200_000,
-)  # per actor; with fewer no model that was measured takes an hour (BENCHMARKS.md)
+CPU_IMAGES, GPU_IMAGES = 1_000, 200_000  # per actor: with fewer, models up to ViT-B/16 take less than half an hour
 SAMPLED = 2  # images of each of a few units: under 1 % of a run of CPU_IMAGES
 USUAL_BYTES = 100_000  # of an image in a shard, until the sample tells
 LONG = 3600.0  # seconds

@@ -104,11 +104,6 @@ def hours_of(actor_hours: float, estimate: Estimate, resources: Resources) -> tu
     return actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
 
 
-def hours_of(actor_hours: float, estimate: Estimate, resources: Resources) -> tuple[float, float]:
-    """Returns the hours that the largest pool needs, and those that the other stages need beside it."""
-    return actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
-
-
 def result_text(estimate: Estimate, sample: Sample) -> str:
     """Returns the size of the labels."""
     if not sample.labeled:
