@@ -98,6 +98,7 @@ class OptionParser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             if is_flag(word) and flag not in self._option_string_actions:
                 shown = [known for known in self._option_string_actions if not known.startswith("--no-")]
+                shown = shown if len(flag) > 2 else []  # one letter is like too many
                 near = "--" + flag.lstrip("-").replace("_", "-")
                 raise UserError(f"unknown option {flag}; {hint(near, shown, f'see {self.prog} --help')}")
 
