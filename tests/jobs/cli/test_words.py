@@ -123,7 +123,7 @@ def test_a_misspelt_word_suggests_the_right_one(words: str, meant: str, capsys: 
 
 def test_a_misspelt_key_of_a_file_suggests_the_right_one(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("chunk-sise: 3\n")
-    with pytest.raises(UserError, match="unknown option 'chunk-sise'; did you mean chunk_size?"):
+    with pytest.raises(UserError, match="unknown option 'chunk-sise'; did you mean chunk_size"):
         label.parser().parse(["in", "out", "--config", str(tmp_path / "c.yaml")])
 
 
