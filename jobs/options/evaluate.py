@@ -1,6 +1,7 @@
 """Options of `scclip evaluate`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from scclip.encoder.config import ModelConfig
@@ -63,6 +64,8 @@ class EvaluateOptions:
             raise UserError(
                 f"--labels RUN takes its shards from --truth SHARDS, and at most one path, OUTPUT; {remedy}"
             )
+        if self.labels is not None and Path(self.output).is_file():
+            raise UserError(f"OUTPUT {self.output} is a file; give a directory, and repeat --truth for several shards")
         if self.labels is None and self.truth:
             raise UserError("--truth names the shards of --labels; without it SHARDS hold truth and images")
         if self.labels is not None and (self.benchmark or self.vocabulary or self.variants):

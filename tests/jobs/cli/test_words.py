@@ -58,6 +58,15 @@ def test_several_paths_after_truth_are_refused_with_the_remedy() -> None:
         evaluate.parser().parse(["--labels", "RUN", "--truth", "A", "B", "C"])
 
 
+def test_a_shard_is_not_taken_for_the_output(tmp_path: Path) -> None:
+    """`--truth shards/*.tar`, as a shell spells it out."""
+    shards = [tmp_path / "a.tar", tmp_path / "b.tar"]
+    for shard in shards:
+        shard.touch()
+    with pytest.raises(UserError, match=r"b.tar is a file; give a directory, and repeat --truth for several shards"):
+        evaluate.parser().parse(["--labels", "RUN", "--truth", *map(str, shards)])
+
+
 def test_names_without_words_by_position_stay_together() -> None:
     _, options = submit.parser().parse(["--no-wait", "--pass-env", "ONE", "TWO", "THREE"])
     assert options.pass_env == ("ONE", "TWO", "THREE")
