@@ -7,6 +7,7 @@ A file that is broken is a row with a status. On a cluster, start this on a node
 """
 
 import argparse
+from collections import Counter
 from typing import Any
 
 import ray
@@ -38,8 +39,9 @@ def main() -> None:
     photos = ray.data.read_binary_files(options.photos, include_paths=True)
     label(photos).write_parquet(options.output)
 
-    for row in ray.data.read_parquet(options.output).groupby("status").count().take_all():
-        print(f"{row['count()']} {row['status']}: {options.output}")
+    rows = ray.data.read_parquet(options.output, columns=["status"]).iter_rows()
+    for status, count in Counter(row["status"] for row in rows).items():
+        print(f"{count} {status}: {options.output}")
 
 
 if __name__ == "__main__":
