@@ -8,11 +8,11 @@ Every measurement prints a short table, then one line of JSON with hardware, ver
 `jobs/benchmarking`: a folder `bench` beside this file would hide it.
 """
 
-import difflib
 import importlib
 from collections.abc import Sequence
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
 
 BENCHES = {
     "model": "speed of one model: patch features against open_clip, label maps against a naive implementation",
@@ -33,7 +33,5 @@ def main(argv: Sequence[str]) -> int:
         return 0 if words else 2
     what = words.pop(0)
     if what not in BENCHES:
-        near = difflib.get_close_matches(what, BENCHES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(BENCHES)}"
-        raise UserError(f"unknown benchmark {what!r}; {hint}")
+        raise UserError(f"unknown benchmark {what!r}; {hint(what, BENCHES)}")
     return int(importlib.import_module(f"scclip.jobs.benchmarking.{what}").main(words))

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 from scclip.errors import UserError
+from scclip.jobs.cli.talk import say
 from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render_comparison
 from scclip.pipeline.review.drift import Classes, Drift, compare_units, pair_units
@@ -38,7 +39,7 @@ def compare(options: CompareOptions) -> int:
         shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
         replace(options.output, render_comparison(drift, classes, outputs, *shown).encode())
         if not options.json:
-            print(f"page: {options.output}")
+            say(f"page: {options.output}")
     return 0
 
 

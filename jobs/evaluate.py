@@ -13,6 +13,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
+from scclip.jobs.cli.talk import notes, say
 from scclip.jobs.label import check_failures, follow
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.pages.evaluation import write_page
@@ -37,8 +38,8 @@ def evaluate(
 ) -> int:
     """Evaluates, prints the figures and writes results.json, results.md and report.html; returns the exit code."""
     evaluation = run_evaluation(options, model, segmentation, compute)
-    print(as_text(evaluation))
-    print(f"results: {join(options.output, 'results.json')}, results.md, report.html")
+    print(as_json(evaluation).decode() if options.json else as_text(evaluation))
+    say(f"results: {join(options.output, 'results.json')}, results.md, report.html", notes(options.json))
     return check_failures(evaluation.statuses, options.max_failed)
 
 
@@ -87,9 +88,9 @@ def run_evaluation(
                     pass
             else:
                 progress = follow(waiting, job)
-                print(f"{progress.images:,} images in {duration(progress.seconds)}")
+                say(f"{progress.images:,} images in {duration(progress.seconds)}", notes(options.json))
         elif not here:
-            print(f"nothing to do: every image is evaluated in {files.output}")
+            say(f"nothing to do: every image is evaluated in {files.output}", notes(options.json))
     return conclude(options, files, known, setup)
 
 

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 import yaml
@@ -20,6 +20,7 @@ from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
+from scclip.jobs.cli.talk import no_bar, notes, say
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
@@ -53,11 +54,16 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     job = prepare(options, selection, files, run)
     ours = claim(job.output, fingerprint(options, selection, run, ready))
     if ours and exists(join(job.output, "summary.json")):
-        print(f"nothing to do: {job.output} is complete")
+        say(f"nothing to do: {job.output} is complete", notes(options.json))
+        if options.json:
+            print(as_json(job))
         return 0
     refuse_repeated(job, run, ready)
     job = with_names(job, ready)
-    conclude(follow(ready, job, options.address or os.environ.get("RAY_ADDRESS")), job)
+    counts = follow(ready, job, options.address or os.environ.get("RAY_ADDRESS"))
+    conclude(counts, job, notes(options.json))
+    if options.json:
+        print(as_json(job))
     return 0
 
 
@@ -187,7 +193,7 @@ def with_names(job: ExportJob, units: Sequence[Unit]) -> ExportJob:
 def follow(units: Sequence[Unit], job: ExportJob, address: str | None) -> Counter[str]:
     """Exports what is missing under a progress line; all counts. JobFailed with the reason where that is impossible."""
     left = unexported(units, job)
-    with tqdm(total=len(left), unit=" units", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(total=len(left), unit=" units", disable=no_bar(), leave=False) as bar:
         try:
             for _ in exported(left, job, address):
                 bar.update()
@@ -211,10 +217,15 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
             raise ExportError(cause(error)) from error
 
 
-def conclude(counts: Counter[str], job: ExportJob) -> None:
+def conclude(counts: Counter[str], job: ExportJob, file: TextIO) -> None:
     """Prints what was written."""
     splits = [f"{counts[f'{split} images']:,} {split}" for split in job.splits if counts[f"{split} images"]]
     segments = f", {counts['segments']:,} segments" if counts["segments"] else ""
-    print(f"{' + '.join(splits) or '0'} images{segments}: {job.output}")
+    say(f"{' + '.join(splits) or '0'} images{segments}: {job.output}", file)
     if counts["lost"]:
         warn(f"{counts['lost']:,} of the smallest segments had no id left; use --min-area")
+
+
+def as_json(job: ExportJob) -> str:
+    """A complete export as one JSON object: where it is, and its summary.json."""
+    return json.dumps({"output": job.output, **json.loads(read_bytes(join(job.output, "summary.json")))})

@@ -5,6 +5,7 @@
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 
 import ray
@@ -14,7 +15,11 @@ from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
+from scclip.jobs.cli.talk import is_quiet, say
 from scclip.jobs.options.label import LabelOptions
+from scclip.jobs.options.report import ReportOptions
+from scclip.jobs.report import write_report
+from scclip.jobs.setup.cost import cost_lines
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
 from scclip.pipeline.annotations.schemas import Status
@@ -71,7 +76,10 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         job = setup.job(files, cluster)
         units = write_generation(files, known, new, setup.new_units)
         check_same(files, manifest)  # another driver may have begun another run meanwhile
-        progress = follow([unit for unit in units if unit.number not in finished], job)
+        waiting = [unit for unit in units if unit.number not in finished]
+        for line in [] if is_quiet() else cost_lines(waiting, setup, job):
+            say(f"scclip label: {line}", sys.stderr)
+        progress = follow(waiting, job)
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
     faults = progress.faults
@@ -81,8 +89,9 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     summary |= {"storage_retries": faults["storage_retries"] + retries_used(), "passed_over": passed.to_json()}
     write_summary(files, summary)
     images = f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed"
-    print(f"{images}, {totals.segments:,} segments in {duration(progress.seconds)}")
-    print(f"labels: {files.output}")
+    say(f"{images}, {totals.segments:,} segments in {duration(progress.seconds)}")
+    say(f"labels: {files.output}")
+    report(setup)
     return check_failures(totals.statuses, options.max_failed)
 
 
@@ -105,7 +114,7 @@ def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
 def report_nothing_to_do(setup: LabelingSetup) -> int:
     """Says that a run is finished; makes summary.json again if it is missing."""
     files = setup.files
-    print(f"nothing to do: every image of the input is labeled in {files.output}")
+    say(f"nothing to do: every image of the input is labeled in {files.output}")
     url = join(files.output, "summary.json")
     if exists(url):
         summary: Summary = json.loads(read_bytes(url))
@@ -114,7 +123,14 @@ def report_nothing_to_do(setup: LabelingSetup) -> int:
         summary = summarise(totals, setup.vocabulary.categories, 0.0, 0)
         if not setup.options.dry_run:
             write_summary(files, summary)
+    report(setup)
     return check_failures(summary["statuses"], setup.options.max_failed)
+
+
+def report(setup: LabelingSetup) -> None:
+    """Writes the run's page where --report asks for it, and says where it is."""
+    if setup.options.report and not setup.options.dry_run:
+        say(f"report: {write_report(ReportOptions(output=setup.options.output))}")
 
 
 def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:

@@ -3,6 +3,7 @@
 scclip report s3://bucket/labels
 """
 
+from scclip.jobs.cli.talk import say
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.pages.run import render_run
 from scclip.pipeline.evaluation.results import Evaluation
@@ -14,7 +15,7 @@ from scclip.pipeline.storage.files import from_root, join, replace
 
 def report(options: ReportOptions) -> int:
     """Writes the page and prints where it is; returns 0."""
-    print(f"report: {write_report(options)}")
+    say(f"report: {write_report(options)}")
     return 0
 
 

@@ -6,7 +6,6 @@ scclip shard coco val2017/ shards/ --truth annotations/instances_val2017.json
 """
 
 import json
-import sys
 
 import ray
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from scclip.categories import Categories
 from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
+from scclip.jobs.cli.talk import no_bar, say
 from scclip.jobs.options.shard import ShardOptions
 from scclip.pipeline.annotations.numbering import FILE, Numbering, find_numbering
 from scclip.pipeline.benchmarks.coco import coco_samples
@@ -35,7 +35,7 @@ def shard(options: ShardOptions) -> int:
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     with local_or_cluster(options.address) as cluster:
         cluster.start()
-        with tqdm(total=len(samples), unit=" images", disable=not sys.stderr.isatty(), leave=False) as bar:
+        with tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False) as bar:
             written = 0
             try:
                 for done in write_shards(samples, output, prefix, options.images):
@@ -48,7 +48,7 @@ def shard(options: ShardOptions) -> int:
     if unusable and not written:
         raise JobFailed(f"no image could be used; {skipped.line()}")
     warn([skipped.line()] if skipped.kinds else [], "shard")
-    print(f"{len(samples) - unusable:,} images in {shards:,} shards ({written:,} written now): {output}")
+    say(f"{len(samples) - unusable:,} images in {shards:,} shards ({written:,} written now): {output}")
     return 0
 
 

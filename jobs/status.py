@@ -3,6 +3,8 @@
 scclip status s3://bucket/labels
 """
 
+import json
+
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
@@ -17,7 +19,30 @@ def status(options: StatusOptions) -> int:
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
     planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)
+    failures = {status: count for status, count in sorted(totals.statuses.items()) if status != Status.OK}
     begun = {unit: chunks for unit, chunks in parts.items() if unit not in finished}
+    if options.json:
+        document = {
+            "output": files.output,
+            "finished": len(finished) == len(units),
+            "bytes_share": done / planned if planned else float(len(finished) == len(units)),
+            "units": len(units),
+            "units_finished": len(finished),
+            "units_begun": len(begun),
+            "chunks_begun": sum(map(len, begun.values())),
+            "images_read": totals.read,
+            "images_labeled": totals.labeled,
+            "images_failed": totals.failed,
+            "segments": totals.segments,
+            "failures": failures,
+            "model": run.model.model,
+            "method": run.model.method,
+            "precision": run.model.precision,
+            "vocabulary": run.vocabulary.name,
+            "classes": len(run.vocabulary.classes),
+        }
+        print(json.dumps(document))
+        return 0
     state = "finished" if len(finished) == len(units) else f"{done / max(1, planned):.0%} of the input's bytes"
     lines = [
         f"run       {files.output}: {state}",
@@ -27,6 +52,6 @@ def status(options: StatusOptions) -> int:
         f"model     {run.model.method} with {run.model.model}, {run.model.precision}",
         f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
-    failures = [f"{count:,} {status}" for status, count in sorted(totals.statuses.items()) if status != Status.OK]
-    print("\n".join([*lines, *([f"failed    {', '.join(failures)}"] if failures else [])]))
+    failed = ", ".join(f"{count:,} {status}" for status, count in failures.items())
+    print("\n".join([*lines, *([f"failed    {failed}"] if failed else [])]))
     return 0

@@ -7,6 +7,7 @@ The same command again joins the job while it runs, and starts another attempt o
 the last one stopped. Ctrl-C leaves the job alone.
 """
 
+import difflib
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.options.submit import EXAMPLE, ActionOptions, ClusterOptions, SubmitOptions, parser
@@ -36,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if not set(ACTIONS) & set(argv):
         if set(argv) & {"-h", "--help"}:
             parser().parse(["--help"])
+        if near := difflib.get_close_matches(" ".join(argv[:1]), ACTIONS, n=1):
+            raise UserError(f"submit {argv[0]}: unknown; did you mean {near[0]}?")
         example = "scclip submit -- label INPUT OUTPUT"
         raise UserError(f"say what to run after --, as in {example}; or status, logs, stop, list")
     groups = [ClusterOptions, ActionOptions]
@@ -96,7 +100,8 @@ def ending(job: Job) -> str:
 def act(cluster: ClusterOptions, options: ActionOptions) -> int:
     """Does what the action says: status, logs, stop or list."""
     if options.action not in ACTIONS:
-        raise UserError(f"submit {options.action}: unknown; choose {', '.join(ACTIONS)}, or submit … -- VERB …")
+        remedy = hint(options.action, ACTIONS)
+        raise UserError(f"submit {options.action}: unknown; {remedy}, or submit … -- VERB …")
     if (options.action == "list") == bool(options.job) or len(options.job) > 1:
         raise UserError(f"submit {options.action} takes {'no' if options.action == 'list' else 'one'} JOB or OUTPUT")
     dashboard = Dashboard.connect(cluster.address)

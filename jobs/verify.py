@@ -3,11 +3,13 @@
 scclip verify s3://bucket/labels
 """
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from scclip.errors import JobFailed
+from scclip.jobs.cli.talk import say
 from scclip.jobs.options.verify import VerifyOptions
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
@@ -40,12 +42,35 @@ def verify(options: VerifyOptions) -> int:
     problems += repeated(ids)
     left = leftovers(files, units)
     problems += [f"{name}: the plan has no such unit; move it away" for name in left.unexpected]
-    for line in [*described(left), *problems[:SHOWN]]:
-        print(line)
+    if options.json:
+        print(as_json(files, units, finished, problems, sums, left))
+    else:
+        print("".join(f"{line}\n" for line in [*described(left), *problems[:SHOWN]]), end="")
     conclude(units, finished, problems, files)
-    print(f"{len(units):,} units, {sums.read:,} images read = {sums.labeled:,} labeled + {sums.failed:,} failed,")
-    print(f"{sums.segments:,} segments: complete, every digest, count, id and RLE is right in {files.output}")
+    if not options.json:
+        say(f"{len(units):,} units, {sums.read:,} images read = {sums.labeled:,} labeled + {sums.failed:,} failed,")
+        say(f"{sums.segments:,} segments: complete, every digest, count, id and RLE is right in {files.output}")
     return 0
+
+
+def as_json(
+    files: RunFiles, units: Sequence[Unit], finished: set[int], problems: Sequence[str], sums: Totals, left: Leftovers
+) -> str:
+    """What was found, as one JSON object with every problem."""
+    document = {
+        "output": files.output,
+        "sound": not problems,
+        "complete": bool(units) and finished >= {unit.number for unit in units},
+        "problems": list(problems),
+        "leftovers": described(left),
+        "units": len(units),
+        "units_finished": len(finished & {unit.number for unit in units}),
+        "images_read": sums.read,
+        "images_labeled": sums.labeled,
+        "images_failed": sums.failed,
+        "segments": sums.segments,
+    }
+    return json.dumps(document)
 
 
 def repeated(ids: Sequence[np.ndarray]) -> list[str]:

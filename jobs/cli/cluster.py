@@ -19,6 +19,7 @@ from ray.job_config import JobConfig
 
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
+from scclip.jobs.cli.talk import is_verbose
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 
@@ -40,8 +41,11 @@ class Cluster:
         """Joins or starts Ray; UserError where the cluster does not answer."""
         if ray.is_initialized():
             return
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # an error line about actor arguments, which it holds
-        quiet: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if not is_verbose():
+            os.environ.setdefault(
+                "RAY_BACKEND_LOG_LEVEL", "fatal"
+            )  # an error line about actor arguments, which it holds
+        quiet: dict[str, object] = {"log_to_driver": is_verbose(), "logging_level": "INFO" if is_verbose() else "ERROR"}
         # Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on
         with keep_handler(signal.SIGTERM), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
             if self.address is None:

@@ -1,7 +1,8 @@
-"""Warnings and failures of a job, one line each."""
+"""Warnings and failures of a job, one line each, and what a misspelt word was meant to be."""
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from scclip.errors import one_line
 
@@ -19,6 +20,13 @@ def cause(error: BaseException) -> str:
         return f"{kind.rpartition('.')[2]}: {message}"
     inner = getattr(error, "cause", None) or error.__cause__
     return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"
+
+
+def hint(word: str, known: Iterable[str], remedy: str = "") -> str:
+    """What a word that is unknown may have been meant to be; else `remedy`, by default the words that there are."""
+    known = list(map(str, known))
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else remedy or f"choose {', '.join(known)}"
 
 
 def warn(lines: Sequence[str], verb: str = "label") -> None:

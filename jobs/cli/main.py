@@ -4,20 +4,23 @@ Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the use
 141 whatever read the output has ended (`scclip status labels/ | head -1`).
 """
 
-import difflib
 import importlib
 import io
 import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
 from scclip.errors import JobFailed, UserError, one_line
+from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.talk import is_verbose
 
 VERBS = {
     "label": "label image shards: COCO masks and Parquet statistics",
+    "preview": "a few images labeled on one page, for the loop of writing a vocabulary",
     "status": "progress of a run, read from its files alone",
     "shard": "benchmark downloads to WebDataset shards with ground truth",
     "evaluate": "measure labels against ground truth in shards: mIoU, confusion, the worst images",
@@ -55,11 +58,12 @@ def start(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0 if words else 2
+    if "--version" in words[: words.index("--") if "--" in words else None]:
+        print(version_line())
+        return 0
     verb = words.pop(0)
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose {', '.join(VERBS)}"
-        return fail("scclip", f"unknown verb {verb!r}; {hint}", 2)
+        return fail("scclip", f"unknown verb {verb!r}; {hint(verb, VERBS)}", 2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of a C locale cannot show every name
     signal.signal(signal.SIGTERM, interrupt)
@@ -85,7 +89,10 @@ def run(verb: str, words: Sequence[str]) -> int:
             raise
         if isinstance(error, UserError):
             return fail(f"scclip {verb}", str(error), 2)  # in full: the remedy comes last
-        return fail(f"scclip {verb}", f"{one_line(error)} (SCCLIP_TRACEBACK=1 shows the traceback)", 1)
+        if is_verbose():
+            traceback.print_exc()
+            return fail(f"scclip {verb}", one_line(error), 1)
+        return fail(f"scclip {verb}", f"{one_line(error)} (-v shows the traceback)", 1)
 
 
 def unread() -> list[int]:
@@ -109,8 +116,17 @@ def fail(who: str, message: str, code: int) -> int:
     return code
 
 
+def version_line() -> str:
+    """Returns the distribution's name and version, and Python's."""
+    from importlib.metadata import version
+
+    return f"scclip-pipeline {version('scclip-pipeline')}, Python {sys.version.split()[0]}"
+
+
 def overview() -> str:
     """Returns the verbs, one line each."""
     lines = [f"  {verb:10} {text}" for verb, text in VERBS.items()]
     head = "Label image datasets with Self-Calibrated CLIP, on a laptop or a Ray cluster.\n\nusage: scclip VERB …\n"
-    return "\n".join([head, *lines, "", "scclip VERB --help tells the options of a verb."])
+    return "\n".join(
+        [head, *lines, "", "scclip VERB --help tells the options of a verb, scclip --version the version."]
+    )

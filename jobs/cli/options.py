@@ -9,9 +9,11 @@ made by `positional` are given by position. `--config FILE.yaml` holds the same 
 
 import argparse
 import dataclasses
+import difflib
 import shutil
 import types
 import typing
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,6 +22,8 @@ import yaml
 from docstring_parser import parse_from_object
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.talk import set_loudness
 
 
 def option(default: Any = dataclasses.MISSING, **facts: object) -> Any:
@@ -60,9 +64,13 @@ class OptionParser(argparse.ArgumentParser):
             add_help=False,
         )
         self.groups = groups
+        self.fields = {field.name: (field, *facts) for group in groups for field, *facts in option_fields(group)}
         names = [name for group in groups for name in self._add_group(group)]
         section = self.add_argument_group("More")
         section.add_argument("--config", metavar="FILE", help="YAML file with any of these options by name; flags win")
+        section.add_argument("-q", "--quiet", action="store_true", help="say only what was asked for, warnings, errors")
+        section.add_argument("-v", "--verbose", action="store_true", help="say everything: Ray's lines, tracebacks")
+        section.add_argument("--version", action="store_true", help="show the version and stop")
         section.add_argument("-h", "--help", action="help", help="show this and stop")
         self.usage = " ".join([self.prog, *names, "[options]"])
 
@@ -75,12 +83,53 @@ class OptionParser(argparse.ArgumentParser):
         only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         only_config.add_argument("--config", type=Path)
         path = only_config.parse_known_args(argv)[0].config
-        tokens = self._config_tokens(path) if path else []
-        values = vars(self.parse_intermixed_args([*tokens, *argv]))
+        self._refuse_unknown(argv)
+        tokens = self._config_tokens(path, argv) if path else []
+        values = vars(self.parse_intermixed_args(self._one_by_one([*tokens, *argv])))
+        set_loudness(quiet=values["quiet"], verbose=values["verbose"])
         try:
             return [self._build(group, values) for group in self.groups]
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    def _refuse_unknown(self, argv: Sequence[str]) -> None:
+        """UserError for the first word that looks like a flag and is none."""
+        for word in argv[: list(argv).index("--") if "--" in argv else None]:
+            flag = word.partition("=")[0]
+            if is_flag(word) and flag not in self._option_string_actions:
+                shown = [known for known in self._option_string_actions if not known.startswith("--no-")]
+                shown = shown if len(flag) > 2 else []  # one letter is like too many
+                near = "--" + flag.lstrip("-").replace("_", "-")
+                raise UserError(f"unknown option {flag}; {hint(near, shown, f'see {self.prog} --help')}")
+
+    def _one_by_one(self, argv: Sequence[str]) -> list[str]:
+        """The words with the flag of an option of several values before each of its values.
+
+        Such an option takes all words up to the next flag, unless words by position are still to come: then it takes
+        the first one, and after it those that its type or its choices tell from a path.
+        """
+        waiting, words = deque(argv), list[str]()
+        given = not any("positional" in field.metadata for field, *_ in self.fields.values())
+        while waiting:
+            words.append(flag := waiting.popleft())
+            if flag == "--":
+                return [*words, *waiting]
+            action = self._option_string_actions.get(flag)
+            given |= not is_flag(flag)
+            if action is None or action.nargs == 0 or not waiting or is_flag(waiting[0]):
+                continue
+            words.append(waiting.popleft())
+            many = action.dest in self.fields and self.fields[action.dest][2]
+            while many and waiting and not is_flag(waiting[0]) and (given or self._fits(action.dest, waiting[0])):
+                words += [flag, waiting.popleft()]
+        return words
+
+    def _fits(self, name: str, word: str) -> bool:
+        """Whether a word can be a further value of an option, and no path: a number, a choice, or nearly one."""
+        _, kind, _, choices = self.fields[name]
+        return (kind is int and word.lstrip("-").isdecimal()) or bool(
+            difflib.get_close_matches(word, choices, n=1, cutoff=0.8)
+        )
 
     def _add_group(self, group: type) -> list[str]:
         """Adds the options of one dataclass; returns those given by position as the usage line shows them."""
@@ -108,7 +157,11 @@ class OptionParser(argparse.ArgumentParser):
             usual = {int: "N", float: "X"}.get(kind, "TEXT")
             metavar = field.metadata.get("metavar") or ("|".join(choices) if choices and not many else usual)
             section.add_argument(
-                flag, type=parser_of(kind), metavar=metavar, nargs="+" if many else None, help=text + shown
+                flag,
+                type=parser_of(kind),
+                metavar=f"{metavar} [{metavar} …]" if many else metavar,
+                action="append" if many else "store",
+                help=text + shown,
             )
         return names
 
@@ -121,30 +174,37 @@ class OptionParser(argparse.ArgumentParser):
             for item in value if many else [value]:
                 if choices and item not in choices:
                     flag = field.name.replace("_", "-")
-                    raise UserError(f"--{flag} {item!r} is unknown; choose {', '.join(map(str, choices))}")
+                    raise UserError(f"--{flag} {item!r} is unknown; {hint(item, choices)}")
             given[field.name] = tuple(value) if many else value
         return group(**given)
 
-    def _config_tokens(self, path: Path) -> list[str]:
-        """Returns a YAML file's content as command-line words, so that both pass the same checks."""
+    def _config_tokens(self, path: Path, argv: Sequence[str]) -> list[str]:
+        """Returns a YAML file's content as command-line words, so that both pass the same checks; flags of argv win."""
         try:
             content = yaml.safe_load(path.read_text()) or {}
         except OSError as error:
             raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
-        fields = {each[0].name: each for group in self.groups for each in option_fields(group)}
         if not isinstance(content, dict):
             raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
-        unknown = [str(key) for key in content if str(key).replace("-", "_") not in fields]
+        unknown = [str(key) for key in content if str(key).replace("-", "_") not in self.fields]
         if unknown:
-            remedy = f"the names are those of {self.prog} --help"
+            remedy = hint(unknown[0].replace("-", "_"), self.fields, f"the names are those of {self.prog} --help")
             raise UserError(f"--config {path}: unknown option {unknown[0]!r}; {remedy}")
         words = list[str]()
         for key, value in content.items():
-            field, kind, _, choices = fields[str(key).replace("-", "_")]
-            words += config_words(field, meant(value, kind, choices, f"--config {path}: {key}"))
+            field, kind, _, choices = self.fields[str(key).replace("-", "_")]
+            flag = "--" + field.name.replace("_", "-")
+            value = meant(value, kind, choices, f"--config {path}: {key}")
+            if not any(word.partition("=")[0] == flag for word in argv):
+                words += config_words(field, value)
         return words
+
+
+def is_flag(word: str) -> bool:
+    """Whether a word is a flag and no value; a number with its sign is a value."""
+    return len(word) > 1 and word.startswith("-") and not word[1:].replace(".", "", 1).isdecimal()
 
 
 def option_fields(group: type) -> Iterator[tuple[dataclasses.Field[Any], Any, bool, tuple[str, ...]]]:
@@ -184,7 +244,7 @@ def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag[2:]]
-    return [flag, *items]
+    return [word for item in items for word in (flag, item)]
 
 
 def unwrap(hint: Any) -> tuple[Any, bool, tuple[str, ...]]:

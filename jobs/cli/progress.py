@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from scclip.jobs.cli.talk import is_quiet, no_bar
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import Outcome
 
@@ -30,8 +31,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self.faults: dict[str, Any] = {"worker_deaths": {}, "storage_retries": 0, "stage_seconds": {}}
         self.began = time.monotonic()
         self.logged = self.began
-        quiet = not sys.stderr.isatty()
-        self.bar = tqdm(bar_format="{desc}", desc="starting", disable=quiet, leave=False, dynamic_ncols=True)
+        self.bar = tqdm(bar_format="{desc}", desc="starting", disable=no_bar(), leave=False, dynamic_ncols=True)
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
@@ -48,7 +48,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         known = self.fraction.get(outcome.unit, 0.0)
         self.fraction[outcome.unit] = max(known, outcome.fraction(self.units[outcome.unit]))
         self.bar.set_description_str(self.line())
-        if self.bar.disable and time.monotonic() - self.logged >= LOG_SECONDS:
+        if self.bar.disable and not is_quiet() and time.monotonic() - self.logged >= LOG_SECONDS:
             self.logged = time.monotonic()
             print(self.line(), file=sys.stderr, flush=True)
 

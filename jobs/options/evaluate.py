@@ -1,9 +1,11 @@
 """Options of `scclip evaluate`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from scclip.encoder.config import ModelConfig
+from scclip.encoder.variants import VARIANTS
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.jobs.options.label import LabelOptions
@@ -22,13 +24,13 @@ class EvaluateOptions:
     """Protocol: voc21, voc20, context60, context59, coco_object, coco_stuff, cityscapes or ade20k."""
     vocabulary: str | None = option(None, travels="file")
     """Built-in name, .txt or .yaml, instead of a benchmark."""
-    variants: tuple[str, ...] = option((), travels="word")
+    variants: tuple[str, ...] = option((), travels="word", choices=VARIANTS, metavar="VARIANT")
     """Evaluate several at once: clip, maskclip, scclip; maskclip+STEP (that step alone), scclip-STEP (without it);
     steps: anomalies, aggregation, attention, fusion, post, residual."""
     labels: str | None = option(None, travels="path")
     """Evaluate the labels of this finished run instead of a model, with its vocabulary and options."""
     truth: tuple[str, ...] = option((), travels="path or word")
-    """Shards with the ground truth of --labels."""
+    """Shards with the ground truth of --labels; once for each where OUTPUT comes after it."""
     truth_extension: str = option("seg.png", travels="word")
     """Extension (in Parquet: column) of the ground truth in the shards."""
     truth_indices: Literal["classes", "categories"] | None = None
@@ -50,6 +52,8 @@ class EvaluateOptions:
     """Evaluate the units that hold failed images again."""
     pictures: int = 12
     """Worst images shown in report.html, at most 48."""
+    json: bool = False
+    """Print one JSON object on stdout; notes go to stderr."""
     address: str | None = option(None, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine]."""
 
@@ -57,7 +61,12 @@ class EvaluateOptions:
         if self.labels is None and len(self.paths) < 2:
             raise UserError("give SHARDS and OUTPUT, or --labels RUN --truth SHARDS")
         if self.labels is not None and (len(self.paths) > 1 or not self.truth):
-            raise UserError("--labels RUN takes its shards from --truth SHARDS, and at most one path, OUTPUT")
+            remedy = "repeat --truth for several shards"
+            raise UserError(
+                f"--labels RUN takes its shards from --truth SHARDS, and at most one path, OUTPUT; {remedy}"
+            )
+        if self.labels is not None and Path(self.output).is_file():
+            raise UserError(f"OUTPUT {self.output} is a file; give a directory, and repeat --truth for several shards")
         if self.labels is None and self.truth:
             raise UserError("--truth names the shards of --labels; without it SHARDS hold truth and images")
         if self.labels is not None and (self.benchmark or self.vocabulary or self.variants):

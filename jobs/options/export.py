@@ -38,6 +38,8 @@ class ExportOptions:
     """Things (the vocabulary says which) become one segment per connected component."""
     address: str | None = option(None, recorded=False, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine, for more than 8 units]."""
+    json: bool = option(False, recorded=False)
+    """Print one JSON object on stdout; notes go to stderr."""
 
     def __post_init__(self) -> None:
         if self.label_base not in (None, 0, 1):

@@ -32,6 +32,8 @@ class LabelOptions:
     """Decode large JPEGs at 1/2, 1/4 or 1/8 scale, never below twice the model's resolution; labels change slightly."""
     image_column: str | None = option(None, travels="word")
     """Column of Parquet files that holds the images [image, jpg, png, … whichever there is]."""
+    report: bool = option(False, recorded=False)
+    """Also write OUTPUT/report.html at the end, as `scclip report` does: totals, classes, a gallery."""
     limit: int | None = None
     """Label the first N images only."""
     chunk_size: int | None = option(None, recorded=False)  # recorded among the chunk limits

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.pipeline.benchmarks.protocols import BENCHMARKS
 
@@ -38,7 +39,7 @@ class ShardOptions:
 
     def __post_init__(self) -> None:
         if self.dataset not in (*BENCHMARKS, *WITH_TRUTH):
-            raise UserError(f"unknown dataset {self.dataset!r}; choose {', '.join(BENCHMARKS)}, folders or coco")
+            raise UserError(f"unknown dataset {self.dataset!r}; {hint(self.dataset, (*BENCHMARKS, *WITH_TRUTH))}")
         if (self.dataset in WITH_TRUTH) != (self.truth is not None):
             raise UserError("--truth names the ground truth of DATASET folders and coco; benchmarks bring their own")
         if self.images < 1:

@@ -11,6 +11,8 @@ class StatusOptions:
 
     output: str = positional("OUTPUT", travels="path")
     """Directory of a labeling run, any fsspec URL."""
+    json: bool = False
+    """Print one JSON object on stdout."""
 
 
 def parser() -> OptionParser:

@@ -94,9 +94,14 @@ def time_text(estimate: Estimate, resources: Resources) -> str:
     """Returns the hours that the largest pool takes, by the actors or by the other stages, whichever is slower."""
     if estimate.actor_hours is None:
         return "not measured"
-    label, other = estimate.actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
+    label, other = hours_of(estimate.actor_hours, estimate, resources)
     limit = "actors" if label >= other else "CPUs"
     return f"about {max(label, other):.2g} hours with {resources.max_actors} actors; the {limit} set the pace"
+
+
+def hours_of(actor_hours: float, estimate: Estimate, resources: Resources) -> tuple[float, float]:
+    """Returns the hours that the largest pool needs, and those that the other stages need beside it."""
+    return actor_hours / resources.max_actors, estimate.cpu_hours / max(0.5, resources.spare_cpus)
 
 
 def result_text(estimate: Estimate, sample: Sample) -> str:

@@ -16,6 +16,7 @@ from scclip.encoder.config import ModelConfig
 from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
 from scclip.jobs.setup.models import Architecture, architecture
@@ -108,7 +109,7 @@ def model_setup(
     """Sets up the evaluation of a model's variants under a protocol or with a vocabulary."""
     variants = variant_names(options.variants, model)
     if options.benchmark and options.benchmark not in BENCHMARKS:
-        raise UserError(f"--benchmark {options.benchmark!r} is unknown; choose {', '.join(BENCHMARKS)}")
+        raise UserError(f"--benchmark {options.benchmark!r} is unknown; {hint(options.benchmark, BENCHMARKS)}")
     benchmark = BENCHMARKS[options.benchmark] if options.benchmark else None
     vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
     source = find_model(model, cuda)

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from scclip.errors import UserError
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser, config_words
+from scclip.jobs.cli.talk import is_quiet, is_verbose
 from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
 
@@ -58,6 +60,7 @@ class Request:
         output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
         values.sort(key=lambda item: "positional" not in item[0].metadata)  # flags come after what is given by position
         spelled = [word for field, value in values for word in config_words(field, value)]
+        spelled += ["--quiet"] * is_quiet() + ["--verbose"] * is_verbose()  # as these words have just set it
         return Request(verb=verb, words=tuple(spelled), files=files, output=output.rstrip("/"))
 
     def prefix(self) -> str:
@@ -91,7 +94,7 @@ def parse_words(words: Sequence[str]) -> tuple[str, list[Any]]:
     names = [name for name in VERBS if name not in ("submit", "bench")]  # bench measures the machine it is called on
     if not words or words[0] not in names:
         given = repr(words[0]) if words else "nothing"
-        raise UserError(f"after -- comes a verb and its options, not {given}; choose {', '.join(names)}")
+        raise UserError(f"after -- comes a verb and its options, not {given}; {hint(''.join(words[:1]), names)}")
     parser: OptionParser = importlib.import_module(f"scclip.jobs.options.{words[0]}").parser()
     return words[0], parser.parse(words[1:])
 

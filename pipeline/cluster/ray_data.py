@@ -35,4 +35,7 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     if hasattr(context, "max_consecutive_actor_init_deaths"):  # a process killed while it loads the weights
         context.max_consecutive_actor_init_deaths = ACTOR_STARTS
     os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised, and said in one line
+    loud = logging.getLogger("scclip").isEnabledFor(logging.DEBUG)  # the command's -v
+    logging.getLogger("ray.data").setLevel(
+        logging.INFO if loud else logging.CRITICAL
+    )  # what goes wrong is raised, and said in one line

@@ -226,6 +226,11 @@ class DecodedImage(ImageRecord):
         """The pixels that were decoded, uint8 (rgb_height, rgb_width, 3), not copied."""
         return np.frombuffer(self.rgb or b"", np.uint8).reshape(self.rgb_height or 0, self.rgb_width or 0, 3)
 
+    def hold(self, pixels: Pixels) -> None:
+        """Takes these pixels, not copied, and what is known of them."""
+        self.rgb, self.orientation = pixels.rgb.data.cast("B"), pixels.orientation
+        (self.height, self.width), (self.rgb_height, self.rgb_width, _) = pixels.size, pixels.rgb.shape
+
 
 DECODED_SCHEMA = schema_of(DecodedImage)
 
@@ -245,9 +250,7 @@ def _decoded(encoded: EncodedImage, config: DecodeConfig, excluded: str | None) 
         if excluded:
             raise ImageError(Status.KILLED_WORKER, excluded)
         if encoded.status == Status.OK and encoded.data is not None:
-            pixels = decode_image(bytes(encoded.data), config)
-            image.rgb, image.orientation = pixels.rgb.data.cast("B"), pixels.orientation
-            (image.height, image.width), (image.rgb_height, image.rgb_width, _) = pixels.size, pixels.rgb.shape
+            image.hold(decode_image(bytes(encoded.data), config))
     except ImageError as failure:
         image.status, image.error = failure.status, str(failure)
     return image

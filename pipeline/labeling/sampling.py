@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from scclip.pipeline.annotations.schemas import Status
@@ -41,6 +42,8 @@ class Sample:
     label_seconds: float | None
     """Of one actor at the pace of a run; None where no living node holds one."""
     output_bytes: int
+    encoded_bytes: int = 0
+    """Of the images, as they were read."""
 
     @property
     def rate(self) -> float | None:
@@ -76,9 +79,16 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[int(index * step)] for index in range(min(most, len(items)))]
 
 
-def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
-    """Runs a few images of a few units through every stage; writes only below `job.files`."""
-    some = [replace(unit, image_limit=min(IMAGES, unit.image_limit or IMAGES)) for unit in spread(units, UNITS)]
+def images_about(units: Sequence[Unit], image_bytes: float) -> int:
+    """The images of these units; of shards that only reading counts, by their bytes, if an image has so many."""
+    unread = [unit for unit in units if READERS[unit.kind].counts_by_reading]
+    exact = sum(count_images(unit) for unit in units if not READERS[unit.kind].counts_by_reading)
+    return exact + round(sum(max(0, unit.size) for unit in unread) / image_bytes)
+
+
+def take_sample(units: Sequence[Unit], job: LabelJob, images: int = IMAGES) -> Sample:
+    """Runs the first `images` of a few units through every stage; writes only below `job.files`."""
+    some = [replace(unit, image_limit=min(images, unit.image_limit or images)) for unit in spread(units, UNITS)]
     began = time.perf_counter()
     encoded = [chunk for unit in some for chunk in read_unit(unit, job.limits)]
     decoded = [decode_chunk(chunk, job.decode) for chunk in encoded if not chunk.last]
@@ -98,6 +108,7 @@ def take_sample(units: Sequence[Unit], job: LabelJob) -> Sample:
         cpu_seconds=before + after,
         label_seconds=label_seconds,
         output_bytes=sum(file.size for kind in KINDS for file in list_files(join(job.files.output, kind))),
+        encoded_bytes=sum(pc.sum(pc.binary_length(chunk.images["data"])).as_py() or 0 for chunk in encoded),
     )
 
 

@@ -19,7 +19,15 @@ from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
 from scclip.segmentation.types import SegmentationOptions
 
 TAKEN = {"weights_sha256", "quick_gelu", "calibration"}  # of the model's record: from the weights, as they are loaded
-SETTLED = {"inputs", "output", "max_failed", "dry_run", "retry_failed", "address"}  # no label depends on these
+SETTLED = {
+    "inputs",
+    "output",
+    "max_failed",
+    "dry_run",
+    "report",
+    "retry_failed",
+    "address",
+}  # no label depends on these
 ELSEWHERE = {"vocabulary", "chunk_size", "pretrained", "quick_gelu", "calibration"}  # run.json has what they stand for
 
 
