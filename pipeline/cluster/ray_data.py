@@ -11,7 +11,9 @@ from ray.data import DataContext
 from scclip.pipeline.cluster.resources import Resources
 
 ACTOR_STARTS = 8  # so many may fail in a row before the job does
-BUSY = "0.4"  # share of CPUs or GPUs in use from which a cluster may grow; an actor holds half of a node of 2, not 0.75
+BUSY = "0.4"  # share of CPUs or GPUs in use from which a cluster may grow; an actor holds half of a node, not 0.75
+BUSY_NAMES = ("CLUSTER_SCALING_UP", "DEFAULT_CLUSTER_SCALING_UP_CPU", "DEFAULT_CLUSTER_SCALING_UP_GPU")
+QUEUED = 0.5  # share of the places for waiting calls that are taken when the pool grows; all of them hardly ever are
 RESERVED = 0.1  # share of the cluster kept for the single stages; at Ray's 0.5 CPU actors get 60 % of it at most
 
 
@@ -28,14 +30,16 @@ def configure_ray_data(resources: Resources | None = None) -> None:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
     if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
         context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
+    if resources:  # each actor has a place for one more call than it works on: Ray's 1.75 is out of reach for two
+        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1 + QUEUED / resources.calls_in_flight
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = -1
     if hasattr(context, "max_consecutive_actor_init_deaths"):  # a process killed while it loads the weights
         context.max_consecutive_actor_init_deaths = ACTOR_STARTS
-    os.environ.setdefault("RAY_DATA_CLUSTER_SCALING_UP_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
+    for name in BUSY_NAMES:
+        os.environ.setdefault(f"RAY_DATA_{name}_UTIL_THRESHOLD", BUSY)  # read when the first graph runs
     loud = logging.getLogger("scclip").isEnabledFor(logging.DEBUG)  # the command's -v
-    logging.getLogger("ray.data").setLevel(
-        logging.INFO if loud else logging.CRITICAL
-    )  # what goes wrong is raised, and said in one line
+    # what goes wrong is raised, and said in one line
+    logging.getLogger("ray.data").setLevel(logging.INFO if loud else logging.CRITICAL)

@@ -15,6 +15,7 @@ CALLS_ON_GPU = 3  # one on the GPU, one whose maps are stored, one whose images 
 
 MOST_CPUS_OF_A_GPU_ACTOR = 1.0  # it feeds its GPU; decoding needs the others
 LEAST_ACTOR_CPUS = 0.05
+GROWING = 2 / 3  # share of the possible CPUs that an actor asks for where the pool is to grow
 UNKNOWN_CPUS = 2.0  # taken for nodes that an autoscaler has yet to start and does not describe
 
 
@@ -168,6 +169,8 @@ def _on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | 
         fit = max(1, sum(int((size - others) / LEAST_ACTOR_CPUS) for size in sizes if size > others))
         raise ResourceError(f"{max_actors} actors do not fit {sum(sizes):g} CPUs; use --actors {fit} at most")
     per_node = max(1, _fitting(max(sizes) - others, actor))
+    if min_actors < max_actors:  # Ray Data starts an actor that fits what is left when each stage has had a part of it
+        actor = max(LEAST_ACTOR_CPUS, _floor2(GROWING * actor))
     if len(sizes) > 1 or more is not None:
         actor = _without_room_for_another(actor, max(sizes), per_node, scale)
     return Resources(

@@ -85,6 +85,16 @@ def test_an_autoscaler_may_bring_what_is_missing() -> None:
     assert packed(growing, [CPU]) == 1, "three actors must need three nodes, or nothing ever grows"
 
 
+@pytest.mark.parametrize("size", [4, 8, 16, 64])
+def test_a_pool_that_grows_asks_for_what_a_stage_may_get_of_a_new_node(size: int) -> None:
+    growing = divide(ComputeConfig(actors="1:3"), nodes=[Shape(size)], more=[])
+    left = 0.75 * (size - 1)  # Ray Data loses parts of a CPU of each node; then the last stage takes its quarter
+    assert growing.actor_cpus <= left
+    assert packed(growing, [Shape(size)]) == 1 and growing.threads == size
+    one_node = divide(ComputeConfig(actors="1:3"), nodes=[Shape(size)])
+    assert one_node.actor_cpus < divide(ComputeConfig(actors="3"), nodes=[Shape(size)]).actor_cpus
+
+
 @pytest.mark.parametrize("text", ["0", "3:1", "a", "1:2:3"])
 def test_actors_are_a_range(text: str) -> None:
     with pytest.raises(ValueError, match="actors"):
