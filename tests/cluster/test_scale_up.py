@@ -50,7 +50,7 @@ from ray.util.state import list_actors
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 while True:
     nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
-    alive = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+    alive = list_actors(sys.argv[1], filters=[("state", "=", "ALIVE")], limit=1000)  # not another Ray
     actors = sum(actor.class_name.startswith("MapWorker") for actor in alive)
     print(json.dumps({"nodes": nodes, "actors": actors}), flush=True)
     time.sleep(1)
