@@ -108,7 +108,18 @@ def test_resize_gives_the_pixels_of_opencv() -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [(375, 500), (500, 333), (97, 1201), (336, 336), (672, 896), (33, 40), (1080, 1920), (3, 5), (1, 4000), (3000, 4000)],
+    [
+        (375, 500),
+        (500, 333),
+        (97, 1201),
+        (336, 336),
+        (672, 896),
+        (33, 40),
+        (1080, 1920),
+        (3, 5),
+        (1, 4000),
+        (3000, 4000),
+    ],
 )
 def test_resize_of_pictures_gives_the_pixels_of_opencv(size: tuple[int, int]) -> None:
     for short_side in (336, 560):
