@@ -151,8 +151,8 @@ def _crop_kernel(  # type: ignore[no-untyped-def]
         b = tl.load(rgb + (above + behind) * 3 + channel, mask=inside, other=0).to(tl.int32)
         c = tl.load(rgb + (below + before) * 3 + channel, mask=inside, other=0).to(tl.int32)
         d = tl.load(rgb + (below + behind) * 3 + channel, mask=inside, other=0).to(tl.int32)
-        start, end = a * (one - lower) + c * lower, b * (one - lower) + d * lower
-        level = (start * (one - later) + end * later + one * one // 2) >> (2 * BITS)
+        start, end = (a * (one - later) + b * later) >> 4, (c * (one - later) + d * later) >> 4
+        level = ((start * (one - lower) >> 16) + (end * lower >> 16) + 2) >> 2
         at = ((window * 3 + channel) * height + row[:, None]) * width + col[None, :]
         tl.store(out + at, tl.load(levels + channel * 256 + level, mask=inside, other=0.0), mask=inside)
 

@@ -50,25 +50,40 @@ def resized_side(height: int, width: int, short_side: int, long_side: int, patch
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes bilinearly without antialiasing: (H, W, 3) uint8 RGB → (3, h, w) uint8 RGB, `size` being (h, w).
 
-    Fixed-point with 11-bit weights as OpenCV's INTER_LINEAR, within one level of it: integers give the same pixels on
-    every device and with any number of threads, which `torch.nn.functional.interpolate` does not.
+    The pixels are those of OpenCV's INTER_LINEAR, on every device and with any number of threads.
     """
     if tuple(image.shape[:2]) == tuple(size):
         return image.permute(2, 0, 1)
     top, bottom, down = fixed_point_taps(size[0], image.shape[0], image.device)
     left, right, across = fixed_point_taps(size[1], image.shape[1], image.device)
     down, across = down[:, None, None], across[:, None]
-    rows = image[top].int() * (RESIZE_ONE - down) + image[bottom].int() * down
-    pixels = rows[:, left] * (RESIZE_ONE - across) + rows[:, right] * across
-    return ((pixels + RESIZE_ONE**2 // 2) >> (2 * RESIZE_BITS)).to(torch.uint8).permute(2, 0, 1)
+
+    def blend_columns(rows: Tensor) -> Tensor:
+        blend = (rows.index_select(1, left) * (RESIZE_ONE - across)).add_(rows.index_select(1, right) * across)
+        return blend.bitwise_right_shift_(4)
+
+    above = blend_columns(image.index_select(0, top)).mul_(RESIZE_ONE - down).bitwise_right_shift_(16)
+    below = blend_columns(image.index_select(0, bottom)).mul_(down).bitwise_right_shift_(16)
+    quarters = above.add_(below)  # OpenCV drops the rest of each product before it adds them
+    return quarters.add_(2).bitwise_right_shift_(2).to(torch.uint8).permute(2, 0, 1)
 
 
 @functools.lru_cache(maxsize=512)  # a few KB each; to a GPU they would be copied, and waited for, with every image
 def fixed_point_taps(target: int, source: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What `bilinear_taps` gives, with the upper weight as int32 in units of 2^-11, on a device."""
-    low, high, fraction = bilinear_taps(target, source)
-    weight = (fraction * RESIZE_ONE).round().int()
-    return low.to(device), high.to(device), weight.to(device)
+    """Linear interpolation along an axis as OpenCV rounds it: positions in float32, ties of the weights to even.
+
+    Beyond an edge both indices are the edge's and the weight stays what it was: OpenCV truncates both products.
+
+    Returns:
+        The lower and the upper source index, (target,) int64, and the weight of the upper one, (target,) int32 in
+        units of 2^-11, on a device.
+    """
+    scale = 1 / (target / source)  # not source / target, which may differ in the last bit
+    position = ((torch.arange(target, dtype=torch.float64) + 0.5) * scale - 0.5).float()
+    low = position.floor()
+    weight = ((position - low) * RESIZE_ONE).round().int()
+    indices = (index.long().clamp(0, source - 1).to(device) for index in (low, low + 1))
+    return *indices, weight.to(device)
 
 
 def axis_windows(side: int, window: int, stride: int, patch: int) -> AxisWindows:

@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -81,13 +82,48 @@ print(result.labels.shape, int(peak) // 1024)
     assert int(peak) * 2**20 < 3e9, f"peak {peak} MiB"
 
 
-@pytest.mark.parametrize("size", [(375, 500), (500, 333), (97, 1201), (336, 336), (33, 40), (1080, 1920), (3, 5)])
-def test_resize_is_within_one_level_of_opencv(size: tuple[int, int]) -> None:
-    image = np.random.default_rng(5).integers(0, 256, (*size, 3), dtype=np.uint8)
-    height, width = resized_side(*size, 336, 2048, (16, 16))
-    expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(int)
-    resized = resize(torch.from_numpy(image), (height, width)).permute(1, 2, 0).numpy().astype(int)
-    assert np.abs(resized - expected).max() <= 1
+def resize_pairs(count: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Sizes before and after: unrelated ones, factors from 1/8 to 4, whole factors, and sides that stay."""
+    draw = random.Random(5)
+    for number in range(count):
+        most = draw.choice((4, 40, 130))
+        source = (draw.randint(1, most), draw.randint(1, most))
+        factor, other = 2 ** draw.uniform(-3, 2), (draw.randint(1, most), draw.randint(1, most))
+        multiple = (source[0] * draw.choice((1, 2, 2, 3, 4)), source[1] * draw.choice((1, 2, 2, 3, 4)))
+        scaled = (max(1, round(source[0] * factor)), max(1, round(source[1] * factor)))
+        yield ((source, other), (source, scaled), (source, multiple), (multiple, source))[number % 4]
+
+
+def assert_as_opencv(source: tuple[int, int], target: tuple[int, int]) -> None:
+    image = np.random.default_rng(sum(source)).integers(0, 256, (*source, 3), dtype=np.uint8)
+    expected = cv2.resize(image, target[::-1], interpolation=cv2.INTER_LINEAR)
+    resized = resize(torch.from_numpy(image), target).permute(1, 2, 0).numpy()
+    assert np.array_equal(resized, expected), (source, target)
+
+
+def test_resize_gives_the_pixels_of_opencv() -> None:
+    for source, target in resize_pairs(2400):
+        assert_as_opencv(source, target)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        (375, 500),
+        (500, 333),
+        (97, 1201),
+        (336, 336),
+        (672, 896),
+        (33, 40),
+        (1080, 1920),
+        (3, 5),
+        (1, 4000),
+        (3000, 4000),
+    ],
+)
+def test_resize_of_pictures_gives_the_pixels_of_opencv(size: tuple[int, int]) -> None:
+    for short_side in (336, 560):
+        assert_as_opencv(size, resized_side(*size, short_side, 2048, (16, 16)))
 
 
 def test_windows_cover_the_axis_and_end_inside() -> None:
