@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 
+from scclip.encoder.calibration import published_depth
 from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
@@ -108,6 +109,14 @@ def architecture(source: WeightsSource) -> Architecture:
     vision = content.get("model_cfg", content).get("vision_cfg", {})
     sizes = (vision.get(key, 0) for key in ("layers", "patch_size", "width"))
     return Architecture(*(size if isinstance(size, int) else 0 for size in sizes))
+
+
+def calibration_note(layers: int) -> str | None:
+    """Returns one sentence where the settings of a tower of `layers` blocks are not published; None where they are."""
+    if layers in (0, 12, 24):
+        return None
+    depth = published_depth(layers)
+    return f"layers by proportion: a tower of {layers} blocks has no published settings, those for {depth} were scaled"
 
 
 def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:

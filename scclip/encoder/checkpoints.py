@@ -75,15 +75,13 @@ class WeightsSource:
         The published ones are changed by the calibration file, then by the method, attention and steps of the config.
 
         Raises:
-            ModelError: the depth has no published settings and no file gives them, or a setting is wrong.
+            ModelError: a setting is wrong.
         """
         given = {key: value for key, value in self.settings.items() if key not in WINDOW_KEYS}
         if "fused_layers" in given:
             given["fused_layers"] = tuple(given["fused_layers"])
         try:
-            published = layers in (12, 24) or not given
-            settings = CalibrationConfig.published(layers) if published else CalibrationConfig()
-            settings = variant(replace(settings, **given), self.config.method)
+            settings = variant(replace(CalibrationConfig.published(layers), **given), self.config.method)
             changes: dict[str, Any] = dict.fromkeys(self.config.without, False)
             if self.config.attention:
                 changes["attention"] = self.config.attention
@@ -268,7 +266,7 @@ def load_clip(source: WeightsSource) -> LoadedCLIP:
     local = source.open_clip_name.startswith("local-dir:")
     check_architecture(source)
     state = read_state_dict(source.file, torchscript=not local and source.digest in published_digests())
-    openai = any(state.pop(key, None) is not None for key in OPENAI_KEYS)
+    openai = bool([state.pop(key) for key in OPENAI_KEYS if key in state])
     try:
         geometry = Geometry.of(state)
         model = empty_clip(source, geometry)
