@@ -80,7 +80,9 @@ class CalibrationConfig:
         if layers < 2:
             raise ValueError(f"the method needs a tower of at least 2 blocks, this one has {layers}")
         depth = published_depth(layers)
-        base = cls() if depth == 12 else cls(similarity_layer=16, post_layer=6, fused_layers=(8, 18), class_residual=0.1)
+        base = (
+            cls() if depth == 12 else cls(similarity_layer=16, post_layer=6, fused_layers=(8, 18), class_residual=0.1)
+        )
 
         def scaled(layer: int) -> int:
             return min((2 * layer * layers + depth) // (2 * depth), layers - 2)

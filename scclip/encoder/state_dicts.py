@@ -108,7 +108,9 @@ def read_content(file: Path) -> Any:
         what = "is TorchScript, a program, and none that OpenAI published"
         raise ModelError(f"weights {file} {what}; give a file with its state_dict() instead")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training, which only hold values
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # the options of a training, which only hold values
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise ModelError(f"weights {file} {unsafe(error)}") from None

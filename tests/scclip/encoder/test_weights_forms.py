@@ -100,7 +100,9 @@ def test_an_archive_of_openai(state: State, tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "archive.pt"
     torch.jit.save(torch.jit.trace_module(model, examples, check_trace=False), file)
     read = read_state_dict(file, torchscript=True)
-    assert read.keys() - {"attn_mask"} == {*state, *SIZES} and all(torch.equal(read[name], state[name]) for name in state)
+    assert read.keys() - {"attn_mask"} == {*state, *SIZES} and all(
+        torch.equal(read[name], state[name]) for name in state
+    )
     monkeypatch.setattr(checkpoints, "published_digests", lambda: {sha256_of(file): True})
     with pytest.raises(ModelError, match=r"archive\.pt are of a vision tower of 12 blocks.* ViT-B-16 has 12 blocks"):
         load(ModelConfig(model="ViT-B-16", pretrained=str(file)))
