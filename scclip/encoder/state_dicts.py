@@ -159,9 +159,8 @@ def check_towers(state: State, file: Path) -> None:
     """Raises ModelError unless the tensors are those of a whole CLIP in the names of OpenAI and open_clip."""
     whole = "give the file of the whole CLIP, with both towers"
     if any(name.endswith(PATCHES) for name in state):
-        if not any(name.endswith(("token_embedding.weight", "embeddings.weight")) for name in state):
-            if not any(".embeddings." in name for name in state):
-                raise ModelError(f"weights {file} holds a vision tower without its text tower; {whole}")
+        if not any(name.endswith("token_embedding.weight") or ".embeddings." in name for name in state):
+            raise ModelError(f"weights {file} holds a vision tower without its text tower; {whole}")
     elif "conv1.weight" in state and "class_embedding" in state:
         raise ModelError(f"weights {file} holds a vision tower without its text tower; {whole}")
     elif any("vision_model.embeddings" in name for name in state):
