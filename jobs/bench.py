@@ -1,10 +1,11 @@
-"""`scclip bench model|gpu|io|pipeline|scale`: measures how fast this machine labels, and what limits it.
+"""`scclip bench model|fidelity|gpu|io|pipeline|scale`: measures how fast this machine labels, and what limits it.
 
     scclip bench model --model ViT-B-16 --random
     scclip bench pipeline --model demo
 
 Every measurement prints a short table, then one line of JSON with hardware, versions, options and figures.
-`bench model` needs only PyTorch and open_clip, so it runs where Ray is not installed. The folder of the benchmarks is
+`bench model` and `bench fidelity` need only PyTorch and open_clip, so they run where Ray is not installed. The
+folder of the benchmarks is
 `jobs/benchmarking`: a folder `bench` beside this file would hide it.
 """
 
@@ -16,6 +17,7 @@ from scclip.jobs.cli.errors import hint
 
 BENCHES = {
     "model": "speed of one model: patch features against open_clip, label maps against a naive implementation",
+    "fidelity": "how far features, logits and labels are from the arrays of a reference implementation",
     "gpu": "what a GPU can do at most, and what each step of labeling makes of it",
     "io": "speed of run-length encoding against pycocotools; of reading, decoding and writing, each by itself",
     "pipeline": "speed of the Ray job against a plain loop that does the same work",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from scclip.categories import Categories
+from scclip.encoder.calibration import published_depth
 from scclip.encoder.checkpoints import WeightsSource, load_clip, published_digests
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.variants import VARIANTS, variant
@@ -230,11 +231,7 @@ def variant_names(wanted: Sequence[str], model: ModelConfig) -> tuple[str, ...]:
 
 def find_backbone(source: WeightsSource) -> Backbone:
     """Returns the backbone whose settings a model takes, chosen by its depth."""
-    layers = architecture(source).layers
-    if layers not in BACKBONES:
-        what = f"settings for towers of 12 and 24 blocks, --model {source.config.model} has {layers}"
-        raise UserError(f"--benchmark has {what}; use --vocabulary and settings of your own")
-    return BACKBONES[layers]
+    return BACKBONES[published_depth(architecture(source).layers)]
 
 
 def protocol_options(benchmark: Benchmark, backbone: Backbone, given: SegmentationOptions) -> SegmentationOptions:

@@ -17,7 +17,7 @@ from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.options.label import LabelOptions
-from scclip.jobs.setup.models import wanted_threads
+from scclip.jobs.setup.models import architecture, calibration_note, wanted_threads
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -81,6 +81,7 @@ class LabelingSetup:
                 weights_sha256=self.source.digest,
                 quick_gelu=self.source.quick_gelu,
                 calibration=self.source.settings,
+                calibration_note=calibration_note(architecture(self.source).layers),
             ),
             vocabulary=record(VocabularyRecord, content),
             options=OptionsRecord(**recorded(self.options)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import open_clip
 
+from scclip.encoder.calibration import published_depth
 from scclip.encoder.checkpoints import WeightsSource
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
@@ -32,6 +33,14 @@ def architecture(source: WeightsSource) -> Architecture:
     vision = content.get("model_cfg", content).get("vision_cfg", {})
     sizes = (vision.get(key, 0) for key in ("layers", "patch_size", "width"))
     return Architecture(*(size if isinstance(size, int) else 0 for size in sizes))
+
+
+def calibration_note(layers: int) -> str | None:
+    """Returns one sentence where the settings of a tower of `layers` blocks are not published; None where they are."""
+    if layers in (0, 12, 24):
+        return None
+    depth = published_depth(layers)
+    return f"layers by proportion: a tower of {layers} blocks has no published settings, those for {depth} were scaled"
 
 
 def wanted_threads() -> int:

@@ -34,6 +34,8 @@ class ModelRecord:
     quick_gelu: bool
     calibration: Mapping[str, Any]
     """Content of the calibration file, {} where the published settings were taken."""
+    calibration_note: str | None = None
+    """How the method's settings were chosen for a tower whose depth has no published ones; None for other towers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ SIMILARITY_TEMPERATURE = 3.0  # step 5
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
-    """Settings of the method; `CalibrationConfig.published(layers)` gives the authors' own."""
+    """Settings of the method; `CalibrationConfig.published(layers)` gives the authors' own, or theirs by proportion."""
 
     similarity_layer: int = 8
     """Block s whose patch tokens give the similarity S."""
@@ -72,13 +72,26 @@ class CalibrationConfig:
 
     @classmethod
     def published(cls, layers: int) -> "CalibrationConfig":
-        """The authors' settings for a tower of 12 (ViT-B/16) or 24 (ViT-L/14) blocks; ValueError for other depths."""
-        if layers == 12:
-            return cls()
-        if layers == 24:
-            return cls(similarity_layer=16, post_layer=6, fused_layers=(8, 18), class_residual=0.1)
-        raise ValueError(
-            f"no published settings for a tower of {layers} blocks; give a calibration file (--calibration)"
+        """The authors' settings for a tower of 12 (ViT-B/16) or 24 (ViT-L/14) blocks, others by proportion.
+
+        A tower of fewer than 18 blocks takes those of ViT-B/16, a deeper one those of ViT-L/14, each layer at the same
+        share of the depth. Raises ValueError for fewer than two blocks.
+        """
+        if layers < 2:
+            raise ValueError(f"the method needs a tower of at least 2 blocks, this one has {layers}")
+        depth = published_depth(layers)
+        base = (
+            cls() if depth == 12 else cls(similarity_layer=16, post_layer=6, fused_layers=(8, 18), class_residual=0.1)
+        )
+
+        def scaled(layer: int) -> int:
+            return min((2 * layer * layers + depth) // (2 * depth), layers - 2)
+
+        return replace(
+            base,
+            similarity_layer=scaled(base.similarity_layer),
+            post_layer=scaled(base.post_layer),
+            fused_layers=(scaled(base.fused_layers[0]), scaled(base.fused_layers[1])),
         )
 
     def plain_clip(self) -> "CalibrationConfig":
@@ -94,6 +107,11 @@ class CalibrationConfig:
         deepest = max(self.similarity_layer, self.post_layer, self.fused_layers[1])
         if deepest > layers - 2:
             raise ValueError(f"calibration uses block {deepest}, the tower's last usable one is {layers - 2}; lower it")
+
+
+def published_depth(layers: int) -> int:
+    """Blocks of the tower, 12 or 24, whose published settings a tower of `layers` blocks follows."""
+    return 12 if layers < 18 else 24
 
 
 def squared_distances(patches: Tensor) -> Tensor:

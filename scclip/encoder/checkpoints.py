@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import functools
 import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ from typing import Any, TypedDict, cast
 import open_clip
 import torch
 import yaml
+from open_clip.transformer import QuickGELU
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.config import ModelConfig, Precision
+from scclip.encoder.state_dicts import OPENAI_KEYS, Geometry, State, read_state_dict
 from scclip.encoder.tower import SelfCalibratedCLIP, check_tower
 from scclip.encoder.variants import variant
 from scclip.errors import ModelError, one_line
@@ -72,15 +75,13 @@ class WeightsSource:
         The published ones are changed by the calibration file, then by the method, attention and steps of the config.
 
         Raises:
-            ModelError: the depth has no published settings and no file gives them, or a setting is wrong.
+            ModelError: a setting is wrong.
         """
         given = {key: value for key, value in self.settings.items() if key not in WINDOW_KEYS}
         if "fused_layers" in given:
             given["fused_layers"] = tuple(given["fused_layers"])
         try:
-            published = layers in (12, 24) or not given
-            settings = CalibrationConfig.published(layers) if published else CalibrationConfig()
-            settings = variant(replace(settings, **given), self.config.method)
+            settings = variant(replace(CalibrationConfig.published(layers), **given), self.config.method)
             changes: dict[str, Any] = dict.fromkeys(self.config.without, False)
             if self.config.attention:
                 changes["attention"] = self.config.attention
@@ -256,28 +257,98 @@ def read_calibration(path: Path) -> dict[str, Any]:
 def load_clip(source: WeightsSource) -> LoadedCLIP:
     """Loads both towers in float32 on the CPU.
 
+    The image size of the position embedding and the context length are those of the weights, whatever the name says.
+
     Raises:
-        ModelError: the checkpoint does not fit the architecture, or is not safe to read.
+        ModelError: the architecture is not supported, or the checkpoint does not fit it or is not safe to read.
     """
+    config = source.config
     local = source.open_clip_name.startswith("local-dir:")
+    check_architecture(source)
+    state = read_state_dict(source.file, torchscript=not local and source.digest in published_digests())
+    openai = bool([state.pop(key) for key in OPENAI_KEYS if key in state])
     try:
+        geometry = Geometry.of(state)
+        model = empty_clip(source, geometry)
+        check_fit(source, geometry, model.visual)
+        fill(model, state)
         with quiet():
-            model = open_clip.create_model(
-                source.open_clip_name,
-                pretrained=None if local else str(source.file),
-                force_quick_gelu=source.quick_gelu,
-                require_pretrained=True,
-                weights_only=source.digest not in published_digests(),
-            )
-            tokenizer = open_clip.get_tokenizer(source.open_clip_name)
+            tokenizer = open_clip.get_tokenizer(source.open_clip_name, context_length=geometry.context_length)
+    except ModelError:
+        raise
     except Exception as error:
-        unreadable = type(error).__name__ in ("UnpicklingError", "SafetensorError", "IndexError", "EOFError")
-        fits = "cannot be read for model" if unreadable else "do not fit model"
-        message = f"weights {source.file} {fits} {source.config.model}: {one_line(error)}; check --model and the file"
-        raise ModelError(message) from None
-    preprocess = open_clip.get_model_preprocess_cfg(model)
-    mean, std = (tuple(float(value) for value in preprocess[key]) for key in ("mean", "std"))
-    return LoadedCLIP(model.eval().requires_grad_(False).float(), tokenizer, source, mean, std)  # type: ignore[arg-type]
+        why = f"do not fit model {config.model}: {one_line(error)}"
+        raise ModelError(f"weights {source.file} {why}; check --model and the file") from None
+    if openai and not isinstance(model.visual.transformer.resblocks[0].mlp.gelu, QuickGELU):
+        why = f"come from OpenAI's archive, whose activation is QuickGELU, and {config.model} has GELU"
+        raise ModelError(f"weights {source.file} {why}; add --quick-gelu, or use the -quickgelu model")
+    return LoadedCLIP(model.eval().requires_grad_(False).float(), tokenizer, source, *normalisation(source, model))
+
+
+def check_architecture(source: WeightsSource) -> None:
+    """Raises ModelError where open_clip cannot build the vision tower, or the method does not support it."""
+    config = model_config(source.open_clip_name)
+    try:
+        with quiet(), torch.device("meta"):
+            vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+            visual = open_clip.model._build_vision_tower(config["embed_dim"], vision, bool(config.get("quick_gelu")))
+        check_tower(visual)
+    except Exception as error:
+        raise ModelError(f"model {source.config.model}: {one_line(error)}") from None
+
+
+def model_config(open_clip_name: str) -> dict[str, Any]:
+    """open_clip's configuration of a name or of a `local-dir:PATH`; ModelError where it is no such configuration."""
+    if not open_clip_name.startswith("local-dir:"):
+        return dict(open_clip.get_model_config(open_clip_name) or {})
+    file = Path(open_clip_name.removeprefix("local-dir:")) / "open_clip_config.json"
+    try:
+        return dict(json.loads(file.read_text())["model_cfg"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model {file}: {one_line(error)}; give open_clip's own form, with model_cfg") from None
+
+
+def empty_clip(source: WeightsSource, geometry: Geometry) -> Any:
+    """The open_clip model without trained weights, its image size and context length as the weights have them."""
+    with quiet():
+        return open_clip.create_model(
+            source.open_clip_name,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=source.quick_gelu,
+            force_image_size=geometry.image_size,
+            force_context_length=geometry.context_length,
+        )
+
+
+def check_fit(source: WeightsSource, geometry: Geometry, visual: Any) -> None:
+    """Raises ModelError where the weights are those of another vision tower; names the models they fit."""
+    sizes = len(visual.transformer.resblocks), visual.patch_size[1], visual.conv1.out_channels
+    if sizes == (geometry.layers, geometry.patch, geometry.width):
+        return
+    wants = "{} blocks, patch {}, width {}".format(*sizes)
+    names = ", ".join(geometry.names()[:3])
+    remedy = f"use --model {names}" if names else "give the directory of its open_clip_config.json, local-dir:PATH"
+    why = f"are of {geometry.tower()}, model {source.config.model} has {wants}"
+    raise ModelError(f"weights {source.file} {why}; {remedy}")
+
+
+def fill(model: Any, state: State) -> None:
+    """Copies the tensors into the model; RuntimeError where names or shapes differ."""
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = open_clip.model.convert_to_custom_text_state_dict(state)
+    own = model.state_dict()
+    scalars = {name: state[name].reshape(own[name].shape) for name in ("logit_scale", "logit_bias") if name in own}
+    derived = ("attn_mask", "position_ids")  # older versions of the libraries stored these beside the weights
+    model.load_state_dict({k: v for k, v in state.items() if k in own or not k.endswith(derived)} | scalars)
+
+
+def normalisation(source: WeightsSource, model: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Per-channel mean and deviation: those of the pretrained tag, where it was given, else those of the model."""
+    tag = open_clip.get_pretrained_cfg(source.open_clip_name, source.config.pretrained or "") or {}
+    own = open_clip.get_model_preprocess_cfg(model)
+    mean, std = (tuple(float(value) for value in tag.get(key) or own[key]) for key in ("mean", "std"))
+    return mean, std  # type: ignore[return-value]
 
 
 def sha256_of(path: Path) -> str:

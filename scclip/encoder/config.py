@@ -32,7 +32,7 @@ class ModelConfig:
     without: tuple[Step, ...] = ()
     """Steps to leave out: anomalies, aggregation, fusion, post."""
     calibration: str | None = field(default=None, metadata={"travels": "file", "recorded": False})  # by its content
-    """YAML file with the method's layers and thresholds, for towers without published settings."""
+    """YAML file with the method's layers and thresholds, instead of the published ones."""
     precision: Precision = "auto"
     """Arithmetic of the tower; auto is fp16 on a GPU, bf16 on a CPU that has it, else float32."""
 

@@ -50,11 +50,11 @@ class SelfCalibratedCLIP(nn.Module):
 
         Args:
             visual: an open_clip `VisionTransformer` with a class token.
-            calibration: settings of the method; None: the published ones for the tower's depth.
+            calibration: settings of the method; None: those published for the tower's depth.
 
         Raises:
             UnsupportedTower: the architecture is another one.
-            ValueError: the depth has no published settings, or the settings name a block that does not exist.
+            ValueError: the settings name a block that does not exist.
         """
         super().__init__()
         check_tower(visual)

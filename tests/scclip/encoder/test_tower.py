@@ -76,9 +76,21 @@ def test_other_towers_are_refused_by_name() -> None:
         SelfCalibratedCLIP(resnet)
 
 
-def test_unknown_depths_ask_for_a_calibration_file() -> None:
-    sizes = {"input_resolution": 32, "patch_size": 16, "width": 32, "layers": 6, "heads": 1, "output_dim": 16}
-    with pytest.raises(ValueError, match="6 blocks"):
-        SelfCalibratedCLIP(clip(sizes).visual)
-    settings = CalibrationConfig(similarity_layer=3, post_layer=1, fused_layers=(1, 3))
-    assert SelfCalibratedCLIP(clip(sizes).visual, settings).encode_patches(pixels(1, 32, 48)).shape == (1, 6, 16)
+@pytest.mark.parametrize("layers", [2, 3, 6, 18, 32])
+def test_other_depths_take_the_settings_by_proportion(layers: int) -> None:
+    sizes = {"input_resolution": 32, "patch_size": 16, "width": 32, "layers": layers, "heads": 1, "output_dim": 16}
+    features = SelfCalibratedCLIP(clip(sizes).visual).encode_patches(pixels(1, 32, 48))
+    assert features.shape == (1, 6, 16) and torch.isfinite(features).all()
+
+
+def test_settings_by_proportion_keep_their_share_of_the_depth() -> None:
+    for layers in range(6, 65):
+        ours, depth = CalibrationConfig.published(layers), 12 if layers < 18 else 24
+        theirs = CalibrationConfig.published(depth)
+        for name in ("similarity_layer", "post_layer"):
+            assert abs(getattr(ours, name) / layers - getattr(theirs, name) / depth) <= 0.5 / layers + 1e-9
+        assert ours.class_residual == theirs.class_residual
+    huge = CalibrationConfig.published(32)
+    assert (huge.similarity_layer, huge.post_layer, huge.fused_layers) == (21, 8, (11, 24))
+    with pytest.raises(ValueError, match="at least 2 blocks"):
+        CalibrationConfig.published(1)
