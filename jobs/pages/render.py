@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scclip.pipeline.review.drawing import css_colour
+from scclip.pipeline.annotations.palette import css_colour, css_swatch
 
 
 def render(template: str, **values: object) -> str:
@@ -66,4 +66,5 @@ ENVIRONMENT.filters |= {
     "shortened": shortened,
     "data_url": data_url,
     "colour": css_colour,
+    "swatch": css_swatch,
 }

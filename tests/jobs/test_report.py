@@ -20,8 +20,8 @@ from scclip.jobs.cli.main import main
 from scclip.jobs.pages.comparison import render_comparison
 from scclip.jobs.pages.evaluation import render_evaluation
 from scclip.jobs.pages.run import render_run
+from scclip.pipeline.annotations.palette import colour, css_colour
 from scclip.pipeline.evaluation.results import Evaluation
-from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.drift import ChangedImage, Classes, Drift
 from scclip.pipeline.review.gallery import ChangedPicture, WorstImage
 from scclip.pipeline.review.images import FailedImage
