@@ -240,6 +240,12 @@ FORMATS = sorted(READERS)
 FILE_FORMATS = ["coco", "coco-panoptic", "yolo", "png-folders", "fiftyone"]  # a file of its own for every image
 
 
+def pictures(output: Path, split: str = "train") -> Path:
+    """The folder of an export's copied pictures."""
+    folder = output / split / "data"
+    return folder if folder.is_dir() else output / "images" / split
+
+
 def exported(run: Path, kind: str, *words: str) -> Path:
     """The export of a run with pictures, beside it."""
     output = run.parent / f"{run.name}-{kind}"
