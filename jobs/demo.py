@@ -23,7 +23,7 @@ from scclip.jobs.evaluate import run_evaluation
 from scclip.jobs.label import label
 from scclip.jobs.options.demo import SHARDS, DemoOptions
 from scclip.jobs.options.evaluate import EvaluateOptions
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.report import write_report
 from scclip.metrics import mean_iou
@@ -34,6 +34,7 @@ from scclip.pipeline.inputs.plan import count_images, plan_units
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import create, exists, join
+from scclip.segmentation.types import SegmentationOptions
 
 FIRST_SEED = 3_000_000  # scclip/demo/pool.py has the ranges of training, development and test below it
 SIZES = ((240, 320), (320, 240), (300, 300), (240, 426), (272, 360))  # height, width, in turn

@@ -15,7 +15,6 @@ from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.label import check_failures, follow
 from scclip.jobs.options.evaluate import EvaluateOptions
-from scclip.jobs.options.label import SegmentationOptions
 from scclip.jobs.pages.evaluation import write_page
 from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
@@ -30,6 +29,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage.files import from_root, join
+from scclip.segmentation.types import SegmentationOptions
 
 
 def evaluate(

@@ -91,6 +91,7 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         upright=run.options.exif == "apply",
         target=target,
         rules=rules,
+        base=1 if options.label_base is None else options.label_base,
         segmentation=options.segmentation,
         info=run.document_info(),
     )
@@ -156,13 +157,13 @@ def claim(output: str, wanted: Document) -> bool:
         before = {}
     except OSError as error:
         raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; check URL and rights") from None
-    now = json.loads(data)
-    if before == now:
+    was, asked = ({**document.pop("options", {}), **document} for document in (before, json.loads(data)))
+    different = [name for name in {**asked, **was} if was.get(name) != asked.get(name)]
+    if not different:  # exports of earlier versions lack options that are null
         return True
-    was, asked = ({**document.pop("options", {}), **document} for document in (before, now))
-    name = next(name for name in asked if was.get(name) != asked[name])
+    name = different[0]
     raise UserError(
-        f"OUTPUT {output} holds an export with {name} {was.get(name)!r}, not {asked[name]!r}; choose another OUTPUT"
+        f"OUTPUT {output} holds an export with {name} {was.get(name)!r}, not {asked.get(name)!r}; choose another OUTPUT"
     )
 
 

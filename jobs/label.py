@@ -14,10 +14,9 @@ from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
-from scclip.jobs.setup.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
@@ -26,6 +25,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.ledger import running_ledger
+from scclip.pipeline.labeling.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.labeling.telemetry import stage_summary
 from scclip.pipeline.run.commit import tidy, uncommit
 from scclip.pipeline.run.fingerprint import check_same
@@ -33,6 +33,7 @@ from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.run.totals import Summary, Totals, summarise, unit_totals, write_summary
 from scclip.pipeline.storage.files import exists, join, read_bytes
 from scclip.pipeline.storage.retries import retries_used
+from scclip.segmentation.types import SegmentationOptions
 
 
 def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationOptions, compute: ComputeConfig) -> int:

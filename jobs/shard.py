@@ -5,15 +5,18 @@ scclip shard folders images/ shards/ --truth masks/
 scclip shard coco val2017/ shards/ --truth annotations/instances_val2017.json
 """
 
+import json
 import sys
 
 import ray
 from tqdm import tqdm
 
+from scclip.categories import Categories
 from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.options.shard import ShardOptions
+from scclip.pipeline.annotations.numbering import FILE, Numbering, find_numbering
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_samples
 from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shards
@@ -52,11 +55,15 @@ def shard(options: ShardOptions) -> int:
 def find_samples(options: ShardOptions, source: str, output: str, skipped: Skipped | None = None) -> list[Sample]:
     """The images and their truth; for COCO also writes the classes, in order, into OUTPUT."""
     if options.dataset == "folders":
-        return folder_pair(source, str(options.truth))
+        samples = folder_pair(source, str(options.truth))
+        write_numbering(find_numbering(sample.truth for sample in samples), output)
+        return samples
     if options.dataset != "coco":
         return list_samples(options.dataset, source)
     background = options.unlabelled == "background"
     samples, classes = coco_samples(source, str(options.truth), background=background, skipped=skipped)
+    known = Categories.of(((name, None) for name in classes), background=background)
+    write_numbering(Numbering.of_maps(known, base=0), output)
     vocabulary = write_text(classes).encode("utf-8", "replace")
     create_anew(join(output, "classes.txt"), vocabulary)
     try:
@@ -64,3 +71,9 @@ def find_samples(options: ShardOptions, source: str, output: str, skipped: Skipp
     except VocabularyError as error:
         warn([f"{error}; before it is used as a vocabulary, rename this category in {options.truth}"], "shard")
     return samples
+
+
+def write_numbering(numbering: Numbering | None, output: str) -> None:
+    """Writes categories.json for `scclip evaluate`, where it is known what the numbers of the truth mean."""
+    if numbering:
+        create_anew(join(output, FILE), json.dumps(numbering.to_json(), indent=1).encode())

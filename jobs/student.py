@@ -22,21 +22,24 @@ from scclip.demo.evaluate import SEEDS, SIZES
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.student import Sample, Student, StudentConfig, predict, train
 from scclip.encoder.config import ModelConfig
+from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import export
 from scclip.jobs.label import label
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.options.student import StudentOptions
 from scclip.jobs.report import write_report
 from scclip.metrics import confusion, mean_iou
+from scclip.pipeline.annotations.numbering import find_numbering
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.review.curation import THRESHOLDS
 from scclip.pipeline.storage.files import create, exists, join, list_files, read_bytes
+from scclip.segmentation.types import SegmentationOptions
 
 FIRST_SEED = 4_000_000  # of training scenes: no other seeds of the demo reach them (scclip/demo/pool.py, jobs/demo.py)
 TRAINING_SIZES = ((240, 320), (320, 240), (240, 426), (300, 400), (400, 280), (200, 400))  # height, width, in turn
@@ -105,6 +108,7 @@ def label_and_export(output: str, keep: float) -> None:
 def learn(folder: str, steps: int) -> tuple[Student, float, float]:
     """Trains a student on an export; returns it, the seconds that took, and the CPU seconds."""
     samples = list(read_pairs(folder, "seg.png"))
+    check_numbers(folder)
     print(f"training on {len(samples)} pictures of {folder}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
 
@@ -113,6 +117,13 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
 
     learned = train(samples, len(CLASSES), StudentConfig(steps=steps), show)
     return learned, time.monotonic() - began, time.process_time() - cpu
+
+
+def check_numbers(folder: str) -> None:
+    """UserError unless the export's numbers are those that the student learns: the demo's classes, from 1."""
+    numbering = find_numbering([join(folder, "train", "0000001.tar")])
+    if numbering is None or numbering.meanings != dict(enumerate(CLASSES, start=1)):
+        raise UserError(f"{folder}: its categories.json is not that of the demo's classes from 1; remove it, run again")
 
 
 def read_pairs(folder: str, suffix: str) -> Iterator[Sample]:

@@ -29,18 +29,18 @@ from scclip.errors import JobFailed
 from scclip.jobs.benchmarking.measuring import memory_mib, report
 from scclip.jobs.cli.cluster import Cluster, local_or_cluster
 from scclip.jobs.cli.options import OptionParser
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.labeling import LabelingSetup, create_run
-from scclip.jobs.setup.models import find_model, load_vocabulary
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
+from scclip.pipeline.labeling.models import find_model, load_vocabulary
 from scclip.pipeline.review.drawing import encoded
 from scclip.pipeline.run.generations import write_generation
-from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.segmentation.types import Segmentation, SegmentationOptions, SegmenterConfig
 
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
 

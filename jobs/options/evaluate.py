@@ -6,8 +6,9 @@ from typing import Literal
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, option, positional
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.segmentation.types import SegmentationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,9 @@ class EvaluateOptions:
     """Shards with the ground truth of --labels."""
     truth_extension: str = option("seg.png", travels="word")
     """Extension (in Parquet: column) of the ground truth in the shards."""
-    truth_indices: Literal["classes", "categories"] = "classes"
-    """Values of the truth: classes count from 0 (as `scclip shard` writes), categories from 1 with background as 0."""
+    truth_indices: Literal["classes", "categories"] | None = None
+    """Values of the truth: classes count from 0 (as `scclip shard` writes), categories from 1 with background as 0 [as
+    the truth's categories.json says, else classes]."""
     truth_ignore: tuple[int, ...] = ()
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
     exif: Literal["ignore", "apply"] = "ignore"

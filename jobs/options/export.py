@@ -32,10 +32,19 @@ class ExportOptions:
     """Copy the pictures beside the labels, from the run's input; upright where the run turned them (--exif apply)."""
     segmentation: Literal["rle", "uncompressed", "polygons"] = "rle"
     """How coco and fiftyone write masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
+    label_base: int | None = None
+    """What classes count from in label maps and ids; where there is a background, it is 0 in maps and classes count
+    from 1. categories.json says which number means what [1; yolo always 0]."""
     components: bool = False
     """Things (the vocabulary says which) become one segment per connected component."""
     address: str | None = option(None, recorded=False, travels="word")
     """Address of a running Ray cluster [RAY_ADDRESS, else a Ray of its own on this machine, for more than 8 units]."""
+
+    def __post_init__(self) -> None:
+        if self.label_base not in (None, 0, 1):
+            raise UserError(f"--label-base {self.label_base} must be 0 or 1")
+        if self.format == "yolo" and self.label_base == 1:
+            raise UserError("--label-base 1: Ultralytics counts classes from 0; leave it out, or take another --format")
 
 
 @dataclass(frozen=True, kw_only=True)

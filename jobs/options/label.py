@@ -7,6 +7,7 @@ from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.options import OptionParser, option, positional
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.segmentation.types import SegmentationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,28 +52,6 @@ class LabelOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} {value} must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentationOptions:
-    """Segmentation; what is not given comes from the vocabulary or the model."""
-
-    logit_scale: float | None = None
-    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
-    confidence_threshold: float | None = None
-    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
-    area_threshold: float | None = None
-    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
-    short_side: int | None = None
-    """Pixels of the short side after the resize [336]."""
-    window: int | None = None
-    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
-    stride: int | None = None
-    """Pixels between two windows [112]."""
-    window_batch: int | None = None
-    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
-    pamr_steps: int = 0
-    """Steps of pixel-adaptive refinement (slow)."""
 
 
 EXAMPLE = """examples:

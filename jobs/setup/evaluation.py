@@ -17,10 +17,9 @@ from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.options.evaluate import EvaluateOptions
-from scclip.jobs.options.label import SegmentationOptions
-from scclip.jobs.setup import models
 from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
 from scclip.jobs.setup.models import Architecture, architecture
+from scclip.pipeline.annotations.numbering import find_numbering
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS, Backbone, Benchmark
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, Shape, divide
 from scclip.pipeline.evaluation.predictions import find_labels
@@ -30,8 +29,10 @@ from scclip.pipeline.evaluation.truth import TruthConfig
 from scclip.pipeline.evaluation.variants import VariantsSpec
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.plan import plan_units
+from scclip.pipeline.inputs.resolve import Search, resolve
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.labeling.models import find_model, load_vocabulary, load_warnings
 from scclip.pipeline.run.files import DIGESTS_KEY, RunFiles
 from scclip.pipeline.run.fingerprint import existing_run, library_versions
 from scclip.pipeline.run.generations import read_plan
@@ -39,7 +40,7 @@ from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import from_root
 from scclip.pipeline.storage.threads import map_threads
-from scclip.segmentation.types import SegmenterConfig
+from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 
 TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
 
@@ -109,8 +110,8 @@ def model_setup(
     if options.benchmark and options.benchmark not in BENCHMARKS:
         raise UserError(f"--benchmark {options.benchmark!r} is unknown; choose {', '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[options.benchmark] if options.benchmark else None
-    vocabulary = models.load_vocabulary(options.vocabulary or str(options.benchmark))
-    source = models.find_model(model, cuda)
+    vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
+    source = find_model(model, cuda)
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
@@ -122,7 +123,9 @@ def model_setup(
         base = labeling.actor_spec(clip, resources, files)
         return VariantsSpec(base=base, calibrations=tuple(variant(own, name) for name in options.variants) or (own,))
 
-    scoring = scoring_of(options, vocabulary.categories, variants)
+    search, said = Search(truth=options.truth_extension, exclude=[from_root(options.output)]), options.truth_indices
+    shards = [] if said else [draft for name in options.shards for draft in resolve(name, search)]
+    scoring = scoring_of(options, vocabulary.categories, variants, shards)
     facts = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
     setup = EvaluationSetup(
         manifest=replace(labeling.manifest(), evaluation=facts),
@@ -132,7 +135,7 @@ def model_setup(
         spec=spec,
         truth=options.truth_extension,
         compute=compute,
-        warnings=models.load_warnings(model, vocabulary),
+        warnings=load_warnings(model, vocabulary),
     )
     if not benchmark or not backbone:
         return setup
@@ -145,9 +148,9 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
     """Sets up the evaluation of a finished run's labels."""
     source = RunFiles(from_root(str(options.labels)))
     run, units = finished_run(source)
-    scoring = scoring_of(options, run.categories, (run.model.method,))
     truth, column = options.truth_extension, options.image_column
     shards = plan_units(options.shards, truth=truth, limit=options.limit, image_column=column)
+    scoring = scoring_of(options, run.categories, (run.model.method,), shards)
     digests = map_threads(lambda unit: unit_metadata(source, unit.number)[DIGESTS_KEY], units)
     digest = hashlib.sha256(b"\n".join(digests)).hexdigest()
     labels = {"benchmark": None, "labels": source.output, "labels_sha256": digest}
@@ -178,11 +181,32 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     return run, units
 
 
-def scoring_of(options: EvaluateOptions, categories: Categories, variants: tuple[str, ...]) -> Scoring:
-    """Returns how labels are compared; what truth means depends on whether there is a background (category 0)."""
-    offset = 0 if 0 in categories or options.truth_indices == "categories" else 1
-    truth = TruthConfig(offset=offset, ignore=options.truth_ignore)
+def scoring_of(
+    options: EvaluateOptions, categories: Categories, variants: tuple[str, ...], shards: Sequence[Unit]
+) -> Scoring:
+    """Returns how labels are compared; UserError where the shards say that their numbers mean other classes."""
+    truth = TruthConfig(offset=truth_offset(options, categories, shards), ignore=options.truth_ignore)
     return Scoring(categories=categories, variants=variants, truth=truth)
+
+
+def truth_offset(options: EvaluateOptions, categories: Categories, shards: Sequence[Unit]) -> int:
+    """Returns what a number of the truth lacks to the category that it means.
+
+    Where the user says nothing, the categories.json of an export does; shards without one count classes from 0, unless
+    there is a background, which is 0 then.
+    """
+    urls = (source.url for unit in shards for source in unit.sources[:1])
+    numbering = None if options.truth_indices else find_numbering(urls)
+    if numbering is None:
+        return 0 if 0 in categories or options.truth_indices == "categories" else 1
+    offset = 1 - numbering.first
+    for number, name in numbering.meanings.items():
+        if categories.get(number + offset) != name:
+            other = categories.get(number + offset, "no class")
+            what = f"by its categories.json {number} is {name!r} in the truth, in the labels it is {other!r}"
+            remedy = "take a truth of the same classes, or give --truth-indices to compare by number alone"
+            raise UserError(f"{' '.join(options.shards)}: {what}; {remedy}")
+    return offset
 
 
 def scoring_facts(scoring: Scoring, options: EvaluateOptions) -> dict[str, object]:

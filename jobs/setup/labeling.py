@@ -16,9 +16,8 @@ from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup.models import segmenter_config, wanted_threads
-from scclip.jobs.setup.text_features import text_features
+from scclip.jobs.options.label import LabelOptions
+from scclip.jobs.setup.models import wanted_threads
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
@@ -29,6 +28,7 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import ActorSpec, LabelJob
 from scclip.pipeline.labeling.labeler import LabelerSpec
+from scclip.pipeline.labeling.text_features import text_features
 from scclip.pipeline.run.commit import CommitOptions, commit_chunk, finish_unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same, library_versions, open_run
@@ -37,7 +37,8 @@ from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import unit_totals
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
 from scclip.pipeline.storage.retries import StorageUnavailable
-from scclip.segmentation.types import SegmenterConfig
+from scclip.segmentation.settings import segmenter_config
+from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
 CPU_CHUNK, GPU_CHUNK = 32, 256  # images: some 20 seconds of work for ViT-B/16 on two cores
@@ -121,7 +122,7 @@ class LabelingSetup:
 
     def actor_spec(self, clip: LoadedCLIP, resources: Resources, files: RunFiles) -> LabelerSpec:
         """Returns what an actor holds: text features, read from the run where it has them, and the tower's arrays."""
-        visual, url = clip.visual(), join(files.output, "text_features.npy")
+        url = join(files.output, "text_features.npy")
         if exists(url):
             features = np.load(io.BytesIO(read_bytes(url)))
         else:
@@ -129,17 +130,8 @@ class LabelingSetup:
             buffer = io.BytesIO()
             np.save(buffer, features)
             create(url, buffer.getvalue())
-        empty, arrays = visual.to_arrays()
-        return LabelerSpec(
-            empty=empty,
-            arrays=arrays,
-            text_features=features,
-            query_category=self.vocabulary.query_category,
-            segmenter=replace(self.segmenter, mean=clip.mean, std=clip.std),
-            precision=clip.source.config.precision,
-            device=resources.device,
-            threads=wanted_threads() or resources.threads,
-        )
+        spec = LabelerSpec.of(clip, self.vocabulary, features, self.segmenter, resources.device)
+        return replace(spec, threads=wanted_threads() or resources.threads)
 
     def job_of(self, files: RunFiles, resources: Resources, spec: ActorSpec) -> LabelJob:
         """Returns the job that writes to `files` with actors that hold `spec`."""

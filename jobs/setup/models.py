@@ -1,92 +1,16 @@
-"""Turns options into weights, vocabulary and segmentation. For every verb that runs a model."""
+"""What verbs that run a model ask before it is loaded: the sizes of its tower, and how many threads the user wants."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import open_clip
 
-from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
-from scclip.encoder.config import ModelConfig
-from scclip.errors import UserError
-from scclip.jobs.options.label import SegmentationOptions
-from scclip.pipeline.storage.files import info, open_stream, read_bytes
-from scclip.segmentation.types import SegmenterConfig
-from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.encoder.checkpoints import WeightsSource
 
 RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
-
-
-def load_vocabulary(source: str) -> Vocabulary:
-    """Loads a built-in vocabulary, a local file or any fsspec URL."""
-    if "://" not in source:
-        return Vocabulary.load(source)
-    try:
-        return Vocabulary.parse(read_bytes(source), source)
-    except OSError as error:
-        raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
-
-
-def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Returns warnings about a vocabulary, and about a model that does not fit it, one line each."""
-    if model.model != "demo" or vocabulary.name == "demo":
-        return vocabulary.warnings
-    what = f"the demo model knows drawn scenes and the vocabulary 'demo' only, not {vocabulary.name!r}"
-    remedy = "for photographs give a model, e.g. --model ViT-B-16-quickgelu --pretrained openai"
-    return (f"{what}; {remedy}", *vocabulary.warnings)
-
-
-def fetch(url: str) -> Path:
-    """Copies a remote file into the user's cache, once for each URL and version; returns its path."""
-    try:
-        remote = info(url)
-        identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
-        folder = cache_folder() / identity
-        target = folder / url.rsplit("/", 1)[1]
-        if not target.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(f".{os.getpid()}.partial")
-            with partial.open("wb") as file, open_stream(url, size=remote.size) as stream:
-                while block := stream.read(1 << 22):
-                    file.write(block)
-            partial.rename(target)
-        return target
-    except OSError as error:
-        raise UserError(f"weights {url} cannot be fetched: {error}; check the URL and its credentials") from None
-
-
-def cache_folder() -> Path:
-    """Returns this program's folder among the user's caches, which may not exist; OSError where there is no home."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scclip"
-    except RuntimeError as error:  # of a container's user that the system does not know
-        raise OSError(str(error)) from None
-
-
-def segmenter_config(
-    options: SegmentationOptions, vocabulary: Vocabulary, source: WeightsSource, cuda: bool
-) -> SegmenterConfig:
-    """Returns how images are cut and scored; flags win over the settings of vocabulary and model."""
-    values: dict[str, Any] = {
-        "logit_scale": vocabulary.logit_scale,
-        "confidence_threshold": vocabulary.threshold,
-        "area_threshold": vocabulary.area_threshold,
-        **source.windows(),
-        **{name: value for name, value in asdict(options).items() if value is not None},
-    }
-    if options.window_batch is None:
-        whole = values.get("window") == 0  # pictures differ in size, and a batch is padded to its number
-        values["window_batch"] = 1 if whole else (64 if cuda else SegmenterConfig().window_batch)
-    thresholds = ((index, entry.threshold) for index, entry in enumerate(vocabulary.classes, start=1))
-    own = tuple((index, threshold) for index, threshold in thresholds if threshold is not None)
-    try:
-        return SegmenterConfig(**values, category_thresholds=own)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -108,14 +32,6 @@ def architecture(source: WeightsSource) -> Architecture:
     vision = content.get("model_cfg", content).get("vision_cfg", {})
     sizes = (vision.get(key, 0) for key in ("layers", "patch_size", "width"))
     return Architecture(*(size if isinstance(size, int) else 0 for size in sizes))
-
-
-def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
-    """Finds the weights, fetched into the user's cache where they are a URL, and settles the precision `auto`."""
-    if config.pretrained is not None and "://" in config.pretrained:
-        config = replace(config, pretrained=str(fetch(config.pretrained)))
-    source = find_weights(config)
-    return replace(source, config=replace(source.config, precision=resolve_precision(config.precision, cuda)))
 
 
 def wanted_threads() -> int:

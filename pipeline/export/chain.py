@@ -15,6 +15,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from scclip.pipeline.annotations.numbering import FILE
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.files import write_new
@@ -74,8 +75,10 @@ def assemble(units: Sequence[Unit], job: ExportJob) -> Counter[str]:
     """Writes the files that cover all units, then summary.json; removes the work files; returns all counts."""
     markers = map_threads(lambda unit: read_bytes(job.marker(unit.number)), units)
     counts = sum((Counter(json.loads(marker)) for marker in markers), Counter[str]())
-    make_exporter(job).finish(units)
-    names = {str(category): name for category, name in sorted(job.target.categories.items())}
+    exporter = make_exporter(job)
+    exporter.finish(units)
+    write_new(join(job.output, FILE), json.dumps(exporter.numbering.to_json(), indent=1).encode())
+    names = {str(number): name for number, name in exporter.numbering.meanings.items()}
     summary = {"format": job.format, "categories": names, "counts": dict(sorted(counts.items())), "units": len(units)}
     write_new(join(job.output, "summary.json"), json.dumps(summary, indent=1).encode())
     remove((file.url for file in list_files(job.work)), prune=True)

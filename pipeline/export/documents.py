@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from scclip.pipeline.annotations import coco
+from scclip.pipeline.annotations.numbering import Numbering
 from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import file_writer, read_fragment, scratch_writers, write_stream
 from scclip.pipeline.export.source import ExportImage
@@ -47,9 +48,15 @@ class DocumentExporter(Exporter):
     def entries(self, image: ExportImage) -> ImageEntries:
         """What an image adds."""
 
+    @cached_property
+    def numbering(self) -> Numbering:
+        """The ids of the documents' categories, which are classes alone."""
+        return Numbering.of_classes(self.job.target.categories, self.job.base)
+
     def categories(self) -> list[JsonObject]:
         """The list `categories` of the documents."""
-        return [*coco.categories(self.job.target.categories)]
+        entries = coco.categories(self.job.target.categories)
+        return [{**entry, "id": self.numbering.first + place} for place, entry in enumerate(entries)]
 
     def document(self, split: str) -> str:
         """The document of a split, without its ending .json."""

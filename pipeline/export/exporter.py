@@ -18,6 +18,7 @@ from scclip.pipeline.export.names import NameRules
 from scclip.pipeline.storage.files import join
 
 if TYPE_CHECKING:
+    from scclip.pipeline.annotations.numbering import Numbering
     from scclip.pipeline.export.job import ExportJob
     from scclip.pipeline.export.source import ExportImage
     from scclip.pipeline.inputs.units import Unit
@@ -46,6 +47,13 @@ class Exporter(ABC):
 
     def __init__(self, job: "ExportJob") -> None:
         self.job = job
+
+    @property
+    def numbering(self) -> "Numbering":
+        """What the numbers in its files mean, for categories.json: those of label maps unless the format says more."""
+        from scclip.pipeline.annotations.numbering import Numbering
+
+        return Numbering.of_maps(self.job.target.categories, self.job.base)
 
     def picture_url(self, image: "ExportImage") -> str:
         """Where the copy of an image's picture goes."""

@@ -34,6 +34,8 @@ class ExportJob:
     """The categories of the export."""
     rules: Rules
     """How label maps are changed."""
+    base: int = 1
+    """What classes count from in the files, 0 or 1."""
     segmentation: str = "rle"
     """How COCO documents write masks: rle, uncompressed or polygons."""
     info: Mapping[str, object] = field(default_factory=dict)

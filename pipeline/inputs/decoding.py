@@ -16,7 +16,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -97,15 +97,30 @@ def decode_image(data: bytes, config: DecodeConfig) -> Pixels:
     return _attempt(file, config)
 
 
+def decode_picture(picture: Image.Image, config: DecodeConfig) -> Pixels:
+    """Decodes a picture that Pillow has opened, as `decode_image` does its file; DecodeError where that fails."""
+    with _refusals():
+        _refuse_bomb(picture.size, config)
+        return _pixels(picture, picture.size[::-1], config)
+
+
 def _attempt(data: bytes, config: DecodeConfig) -> Pixels:
+    with _refusals():
+        try:
+            return _decode(data, config)
+        except (UnidentifiedImageError, KeyError):  # KeyError: a TIFF of a compression that Pillow has no name of
+            raise DecodeError(*refusal(data)) from None
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Turns whatever goes wrong in the block into a DecodeError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of broken EXIF and the like; what matters raises
-            return _decode(data, config)
+            yield
     except DecodeError:
         raise
-    except (UnidentifiedImageError, KeyError):  # KeyError: a TIFF of a compression that Pillow has no name of
-        raise DecodeError(*refusal(data)) from None
     except MemoryError:
         raise DecodeError(Status.TOO_LARGE, "not enough memory to decode it") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, zlib.error, … on bad bytes
@@ -129,13 +144,18 @@ def _decode(data: bytes, config: DecodeConfig) -> Pixels:
         size = image.size[::-1]
         if config.reduced_side and image.format in ("JPEG", "MPO"):
             _reduce(image, config.reduced_side)
-        before = _orientation(image) if image.format == "TIFF" else 1
-        image.load()
-        orientation = _orientation(image)
-        if image.mode in SCALED_MODES:
-            rgb = np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
-        else:
-            rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return _pixels(image, size, config)
+
+
+def _pixels(image: Image.Image, size: tuple[int, int], config: DecodeConfig) -> Pixels:
+    """Loads an opened image of this height and width, as it should be seen."""
+    before = _orientation(image) if image.format == "TIFF" else 1
+    image.load()
+    orientation = _orientation(image)
+    if image.mode in SCALED_MODES:
+        rgb = np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
+    else:
+        rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     if orientation == 1 and before != 1:  # Pillow has turned a TIFF while loading it
         orientation, rgb = before, _turned(rgb, {6: 8, 8: 6}.get(before, before))
         size = rgb.shape[:2]

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.encoder.checkpoints import DTYPES
+from scclip.encoder.checkpoints import DTYPES, LoadedCLIP
 from scclip.encoder.cuda import TowerOutOfMemory, free_cache
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
@@ -27,6 +27,7 @@ from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import Segmenter
 from scclip.segmentation.types import Segmentation, SegmenterConfig
+from scclip.vocabulary.vocabulary import Vocabulary
 
 Size = tuple[int, int]  # height, width
 VariantLabels = tuple[Segmentation, ...]  # an image's labels by variant
@@ -53,6 +54,22 @@ class LabelerSpec:
     """cpu or cuda."""
     threads: int = 0
     """Threads of one actor on the CPU; 0 leaves PyTorch's own choice."""
+
+    @staticmethod
+    def of(
+        clip: LoadedCLIP, vocabulary: Vocabulary, features: np.ndarray, segmenter: SegmenterConfig, device: str
+    ) -> "LabelerSpec":
+        """The spec of a loaded model and a vocabulary, whose text features are (Q, E)."""
+        empty, arrays = clip.visual().to_arrays()
+        return LabelerSpec(
+            empty=empty,
+            arrays=arrays,
+            text_features=features,
+            query_category=vocabulary.query_category,
+            segmenter=replace(segmenter, mean=clip.mean, std=clip.std),
+            precision=clip.source.config.precision,
+            device=device,
+        )
 
     def start(self) -> "Labeler":
         """What an actor works with."""

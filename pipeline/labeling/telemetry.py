@@ -17,17 +17,14 @@ Ray exports every metric with the prefix `ray_` (Prometheus: /metrics of every n
 
 import contextlib
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ray
 from ray.util import metrics
 
 from scclip.pipeline.cluster.resources import Resources
-
-T = TypeVar("T")
+from scclip.pipeline.labeling.clock import Clock
 
 COUNTERS = {
     "scclip_images_total": ("Images committed", ("status",)),
@@ -40,8 +37,6 @@ WAITING = "scclip_waiting_chunks"
 STAGES = ("read", "decode", "label", "commit", "finish")
 _lock = threading.Lock()
 _made: dict[str, Any] = {}
-_inside: dict[str, int] = {}
-_since: dict[str, float] = {}
 
 
 def count(name: str, amount: float, **tags: str) -> None:
@@ -61,38 +56,6 @@ def _metric(kind: type, name: str, text: str, tags: tuple[str, ...] = ()) -> Any
         if name not in _made:
             _made[name] = kind(name, text, tags)
         return _made[name]
-
-
-@dataclass
-class Clock:
-    """Seconds of one piece of work, as far as no other of its stage in this process has counted them."""
-
-    stage: str
-    seconds: float = 0.0
-
-    def begin(self) -> None:
-        """Work goes on from here."""
-        with _lock:
-            if not _inside.get(self.stage):
-                _since[self.stage] = time.perf_counter()
-            _inside[self.stage] = _inside.get(self.stage, 0) + 1
-
-    def pause(self) -> None:
-        """Work rests from here."""
-        with _lock:
-            now = time.perf_counter()
-            self.seconds += now - _since[self.stage]
-            _since[self.stage] = now
-            _inside[self.stage] -= 1
-
-    def through(self, items: Iterable[T]) -> Iterator[T]:
-        """The items; the time that their taker needs between two of them is not counted."""
-        for item in items:
-            self.pause()
-            try:
-                yield item
-            finally:
-                self.begin()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ for image in images:
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from scclip.pipeline.labeling.telemetry import Clock
+from scclip.pipeline.labeling.clock import Clock
 
 EXCLUDED_AFTER = 2  # deaths of an image that was alone in flight
 

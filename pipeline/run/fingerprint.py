@@ -15,7 +15,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import RunManifest
-from scclip.pipeline.storage.files import create, join, read_bytes, remove, replace
+from scclip.pipeline.storage.files import create, exists, join, read_bytes, remove, replace
 
 LIBRARIES = ("scclip-pipeline", "torch", "open_clip_torch", "ray", "pyarrow", "pycocotools", "numpy", "pillow")
 
@@ -87,6 +87,8 @@ def existing_run(files: RunFiles, name: str, labels: bool = False) -> tuple[RunM
     try:
         manifest = read_run(files)
     except FileNotFoundError:
+        if exists(join(files.output, "export.json")):
+            raise UserError(f"{name} {files.output} is an export; give the run that it was made from") from None
         raise UserError(f"{name} {files.output} holds no run (no run.json); give the directory of one") from None
     if labels and manifest.evaluation is not None:
         raise RunMismatch(f"{files.output} holds an evaluation, which keeps no labels; give a labeling run")

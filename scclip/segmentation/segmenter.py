@@ -29,6 +29,7 @@ from scclip.encoder.cuda import GraphedTower, Uploader
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import one_line
 from scclip.segmentation import windows
+from scclip.segmentation.inputs import check_images
 from scclip.segmentation.lanes import Lanes
 from scclip.segmentation.refinement import refine
 from scclip.segmentation.scoring import ENTROPY_STEP, PixelScores, QueryScorer, Tile
@@ -120,11 +121,15 @@ class Segmenter:
 
         Returns:
             One `Segmentation` for each image, in order, by the first variant.
+
+        Raises:
+            UserError: a single array, or one that is no uint8 RGB image, with the remedy.
         """
         return [first for first, *_ in self.segment_variants(images, sizes)]
 
     def segment_variants(self, images: Sequence[np.ndarray], sizes: Sizes | None = None) -> list[Segmentations]:
         """Labels images as `segment` does; returns one `Segmentation` for each image and variant."""
+        check_images(images)
         scorer = self._scorer
         wanted = [image.shape[:2] for image in images] if sizes is None else sizes
         if self._fused is not None:

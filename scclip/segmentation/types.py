@@ -69,6 +69,28 @@ class SegmenterConfig:
             raise ValueError(f"pamr_dilations {self.pamr_dilations} must be positive pixels, e.g. [8, 16]")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOptions:
+    """Segmentation; what is not given comes from the vocabulary or the model."""
+
+    logit_scale: float | None = None
+    """Factor on the cosines before the softmax over queries [the vocabulary's]."""
+    confidence_threshold: float | None = None
+    """Pixels below it become background where there is one, else ignore; 0 to 1 [the vocabulary's]."""
+    area_threshold: float | None = None
+    """Drop a class with at most this share of an image's labeled pixels; 0 to 1 [the vocabulary's]."""
+    short_side: int | None = None
+    """Pixels of the short side after the resize [336]."""
+    window: int | None = None
+    """Side of the sliding window in pixels, 0 for the whole image at once [224]."""
+    stride: int | None = None
+    """Pixels between two windows [112]."""
+    window_batch: int | None = None
+    """Windows per forward pass [6 on a CPU, 64 on a GPU, 1 of whole images]."""
+    pamr_steps: int = 0
+    """Steps of pixel-adaptive refinement (slow)."""
+
+
 class Segmentation(NamedTuple):
     """The label map of one image and the scores behind it; all arrays are (H, W)."""
 

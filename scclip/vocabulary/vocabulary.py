@@ -1,6 +1,7 @@
 """Vocabularies: what to look for, by which prompts, above which confidence.
 
     vocabulary = Vocabulary.load("voc21")                          # or street.txt, street.yaml
+    vocabulary = Vocabulary(["sky", "tree"])                       # or {"car": ["car", "sedan"], "road": []}
     text_features = encode_queries(model, tokenizer, vocabulary)   # (Q queries, E)
 
 Categories are 1..N in class order; 0 is the background and exists only if the vocabulary has one.
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -61,10 +64,10 @@ class VocabularyClass:
 class Vocabulary:
     """Classes in category order, with the settings that turn their queries into labels."""
 
-    name: str
+    classes: tuple[VocabularyClass, ...] = field(kw_only=False)
+    """Categories 1..N, at most 4,095. May be given as names, or as a mapping of names to their synonyms."""
+    name: str = "own"
     """What to call it; the file's stem unless the file says otherwise."""
-    classes: tuple[VocabularyClass, ...]
-    """Categories 1..N, at most 4,095."""
     background: tuple[str, ...] = ()
     """Queries of category 0; empty: there is no background."""
     templates: tuple[str, ...] = field(default_factory=imagenet_templates)
@@ -78,8 +81,24 @@ class Vocabulary:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What the lint found and tolerates, one line each."""
 
+    if TYPE_CHECKING:  # the dataclass makes it; here it says what `classes` may be
+
+        def __init__(
+            self,
+            classes: Iterable[str | VocabularyClass] | Mapping[str, Iterable[str]],
+            *,
+            name: str = ...,
+            background: Iterable[str] = ...,
+            templates: Iterable[str] = ...,
+            logit_scale: float = ...,
+            threshold: float = ...,
+            area_threshold: float = ...,
+            warnings: tuple[str, ...] = ...,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "classes", classes_of(self.classes))
         for key in ("background", "templates"):
             object.__setattr__(self, key, tuple(str(text) for text in getattr(self, key)))
         for key in NUMBERS:
@@ -89,7 +108,8 @@ class Vocabulary:
             raise VocabularyError(f'vocabulary "{self.name}": no template; give at least one')
         for template in self.templates:
             check_template(template)
-        lint(f'vocabulary "{self.name}"', self.background, self.classes)
+        found = lint(f'vocabulary "{self.name}"', self.background, self.classes)
+        object.__setattr__(self, "warnings", self.warnings or found)
         lint_prompts(f'vocabulary "{self.name}"', self.queries, self.templates)
 
     @property
@@ -173,6 +193,30 @@ class Vocabulary:
         lint_prompts(source, [*background, *(query for entry in classes for query in entry.synonyms)], templates)
         entries = tuple(VocabularyClass(**entry._asdict()) for entry in classes)
         return Vocabulary(**{**fields, "classes": entries, "templates": templates, "warnings": warnings})  # type: ignore
+
+
+def classes_of(
+    classes: Iterable[str | VocabularyClass] | Mapping[str, Iterable[str]],
+) -> tuple[VocabularyClass, ...]:
+    """The classes of names, of names with their synonyms, or as they are; VocabularyError for anything else."""
+    if isinstance(classes, str):
+        remedy = f"give a list of names; Vocabulary.load({classes!r}) loads a file or what is built in"
+        raise VocabularyError(f"classes {classes!r} is one text; {remedy}")
+    if isinstance(classes, Mapping):
+        words = ((name, (given,) if isinstance(given, str) else tuple(given)) for name, given in classes.items())
+        return tuple(VocabularyClass(name=name, synonyms=synonyms) for name, synonyms in words)
+    return tuple(entry if isinstance(entry, VocabularyClass) else _named(entry) for entry in classes)
+
+
+def _named(name: object) -> VocabularyClass:
+    """The class of a name alone."""
+    if not isinstance(name, str):
+        raise VocabularyError(f"class {name!r} is no text; give names, or a mapping of names to their synonyms")
+    if "," in name:
+        first, *others = (part.strip() for part in name.split(","))
+        remedy = f"for synonyms give {{{first!r}: {[first, *others]}}}, for a name VocabularyClass(name=…)"
+        raise VocabularyError(f"class {name!r} holds a comma; {remedy}")
+    return VocabularyClass(name=name)
 
 
 _READERS = {".txt": read_text, ".yaml": read_yaml, ".yml": read_yaml}

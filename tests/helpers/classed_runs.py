@@ -1,7 +1,7 @@
 """Finished runs of any number of classes, without a model: a block's class is a function of its colour.
 
-    run = classed_run(folder, classes=5)        # folder/run over folder/in.tar: 8 photographs, one turned by EXIF
-    maps = label_maps(run)                      # key → label map, from the run's masks
+run = classed_run(folder, classes=5)        # folder/run over folder/in.tar: 8 photographs, one turned by EXIF
+maps = label_maps(run)                      # key → label map, from the run's masks
 """
 
 import io
@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pictures import picture, tar_bytes
+from PIL import Image
 from stand_in_runs import MANIFEST, ORIENTATION, stand_in_run
 
 from scclip.categories import ignore_value, label_dtype

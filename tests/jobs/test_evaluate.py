@@ -20,13 +20,16 @@ from processes import QUICK, QUICK_WINDOWS, run, said, start
 from scclip.encoder.checkpoints import WeightsSource
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.evaluation import deviations, protocol_options
 from scclip.jobs.setup.labeling import LabelingSetup
-from scclip.jobs.setup.models import architecture, load_vocabulary, segmenter_config
+from scclip.jobs.setup.models import architecture
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.labeling.graph import UnitTracker
+from scclip.pipeline.labeling.models import load_vocabulary
+from scclip.segmentation.settings import segmenter_config
+from scclip.segmentation.types import SegmentationOptions
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VARIANTS = ("scclip", "maskclip", "clip", "maskclip+fusion")

@@ -1,4 +1,4 @@
-"""The names that `scclip` exports: README's example works with them, and importing them costs only what they need."""
+"""The names that `scclip` exports: they work together, and importing them costs only what they need."""
 
 import subprocess
 import sys
@@ -9,29 +9,34 @@ import pytest
 import scclip
 
 NAMES = [
+    "Categories",
     "ModelConfig",
     "Segmentation",
+    "SegmentedImage",
     "Segmenter",
     "SegmenterConfig",
+    "UserError",
     "Vocabulary",
+    "VocabularyClass",
     "encode_queries",
     "find_weights",
     "load_clip",
 ]
 
 
-def test_the_example_of_the_readme() -> None:
-    from scclip import ModelConfig, Segmenter, SegmenterConfig, Vocabulary, encode_queries, find_weights, load_clip
+def test_the_parts_of_the_method_give_what_the_front_door_gives() -> None:
+    """Weights, text features and windows put together by hand, with the settings that the front door has found."""
+    from scclip import ModelConfig, Segmenter, Vocabulary, encode_queries, find_weights, load_clip
+    from scclip.segmentation.segmenter import Segmenter as Method
 
     clip = load_clip(find_weights(ModelConfig()))
     vocabulary = Vocabulary.load("demo")
     features = encode_queries(clip.model, clip.tokenizer, vocabulary)
-    segmenter = Segmenter(clip.visual(), features, vocabulary.query_category, SegmenterConfig(logit_scale=40))
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    (result,) = segmenter.segment([image])
+    front = Segmenter.from_pretrained("demo", vocabulary=vocabulary, device="cpu", precision="float32")
+    (result,) = Method(clip.visual(), features, vocabulary.query_category, front.config).segment([image])
     assert isinstance(result, scclip.Segmentation)
-    assert result.labels.shape == (60, 80)
-    assert result.labels.min() >= 1 and result.labels.max() <= len(vocabulary.classes)
+    np.testing.assert_array_equal(front(image).labels, result.labels)
 
 
 def test_every_name_is_the_one_of_its_module() -> None:

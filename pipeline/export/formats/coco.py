@@ -32,7 +32,7 @@ class CocoExporter(DocumentExporter):
     def entries(self, image: ExportImage) -> ImageEntries:
         """The annotations of the image."""
         job = self.job
-        if job.segmentation == "rle" and job.rules.identity and job.target.identity:
+        if job.segmentation == "rle" and job.rules.identity and job.target.identity and self.numbering.first == 1:
             return ImageEntries(
                 annotations=list(map(coco.annotation_entry, image.segments)), segments=len(image.segments)
             )
@@ -47,7 +47,7 @@ class CocoExporter(DocumentExporter):
         return {
             "id": coco.annotation_id(image.image_id, number if self.job.rules.components else instance.category),
             "image_id": image.image_id,
-            "category_id": instance.category,
+            "category_id": self.numbering.number(instance.category),
             "segmentation": segmentation(instance, image.shape, self.job.segmentation),
             "area": float(instance.area),
             "bbox": instance.bbox,

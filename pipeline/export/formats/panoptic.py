@@ -38,7 +38,8 @@ class PanopticExporter(DocumentExporter):
         ids, segments = np.zeros(image.shape, np.uint32), list[JsonObject]()
         for number, instance in enumerate(instances(image.labels(self.job), self.job.target, components=True), start=1):
             ids[instance.rows, instance.columns][instance.mask] = number
-            described = {"id": number, "category_id": instance.category, "area": instance.area}
+            category = self.numbering.number(instance.category)
+            described = {"id": number, "category_id": category, "area": instance.area}
             segments.append(described | {"bbox": [int(side) for side in instance.bbox], "iscrowd": 0})
         name = f"{image.name}.png"
         annotation = {"image_id": image.image_id, "file_name": name, "segments_info": segments}

@@ -2,7 +2,8 @@
 
     data/train-0000001.parquet     # datasets.load_dataset(OUTPUT) reads it
 
-A label PNG holds category indices; 255 (65535 in 16 bits) is ignored.
+What the numbers in a label PNG mean is in the metadata, key `categories`, and in categories.json; 255 (65535 in 16
+bits) is ignored.
 """
 
 import functools
@@ -15,6 +16,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scclip.pipeline.annotations.numbering import KEY
 from scclip.pipeline.annotations.png import png
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.exporter import Exporter
@@ -43,8 +45,8 @@ class ParquetExporter(Exporter):
         fields = [IMAGES_SCHEMA.field(name).with_nullable(True) for name in COLUMNS]
         for field in fields:
             features[field.name] = {"dtype": FEATURE_NAMES.get(str(field.type), str(field.type)), "_type": "Value"}
-        names = {str(category): name for category, name in sorted(self.job.target.categories.items())}
-        metadata = {"huggingface": json.dumps({"info": {"features": features}}), "categories": json.dumps(names)}
+        metadata = {b"huggingface": json.dumps({"info": {"features": features}})}
+        metadata[KEY] = json.dumps(self.numbering.to_json())
         return pa.schema([*(pa.field(name, IMAGE) for name in pictures), *fields], metadata=metadata)
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
@@ -65,6 +67,6 @@ class ParquetExporter(Exporter):
 
     def row(self, image: ExportImage) -> Row:
         """The values of an image."""
-        label = {"bytes": png(image.labels(self.job)), "path": f"{image.name}.png"}
+        label = {"bytes": png(self.numbering.numbers(image.labels(self.job))), "path": f"{image.name}.png"}
         picture = {"image": {"bytes": image.data, "path": image.picture_name}} if image.data is not None else {}
         return {name: getattr(image, name) for name in COLUMNS} | {"label": label} | picture

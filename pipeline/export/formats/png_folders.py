@@ -2,8 +2,8 @@
 
     images/train/KEY.jpg, labels/train/KEY.png
 
-mmsegmentation, FiftyOne, Detectron2 and transformers read them. A label PNG holds category indices; 255 (65535 in 16
-bits) is ignored. A GIF, AVIF or HEIC is copied as PNG, because OpenCV, which most of them read with, has no reader for
+mmsegmentation, FiftyOne, Detectron2 and transformers read them. What the numbers in a label PNG mean is in
+categories.json; 255 (65535 in 16 bits) is ignored. A GIF, AVIF or HEIC is copied as PNG, because OpenCV, which most of them read with, has no reader for
 it.
 """
 
@@ -30,5 +30,5 @@ class PngFoldersExporter(Exporter):
         with file_writer(self) as write_files:
             for image in images:
                 url = join(self.job.output, "labels", image.split, f"{image.name}.png")
-                write_files(image, {url: png(image.labels(self.job))})
+                write_files(image, {url: png(self.numbering.numbers(image.labels(self.job)))})
         return Counter()

@@ -13,10 +13,11 @@ count from 0, so class = category − 1. A hole is joined to its outer ring by a
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 
 import yaml
 
+from scclip.pipeline.annotations.numbering import Numbering
 from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.files import file_writer, read_fragment, scratch_writers, write_new, write_stream
 from scclip.pipeline.export.formats.coco import polygon
@@ -35,6 +36,11 @@ class YoloExporter(Exporter):
     named_by_key = True
     # Ultralytics finds no other pictures, and replaces the last folder `images` of a path by `labels`
     name_rules = NameRules(extensions=EXTENSIONS, folders=frozenset(["images"]))
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """Ultralytics counts classes from 0."""
+        return Numbering.of_classes(self.job.target.categories, base=0)
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
@@ -56,9 +62,11 @@ class YoloExporter(Exporter):
         filled = [split for split in self.job.splits if any(self.listed(units, split))] or ["train"]
         for split in filled if self.job.pictures else ():
             write_stream(join(self.job.output, f"{split}.txt"), partial(self.listed, units, split))
-        categories = self.job.target.categories
-        names = {category - 1: categories[category] for category in categories.classes}
-        content = {"train": f"images/{filled[0]}", "val": f"images/{filled[-1]}", "names": names}
+        content = {
+            "train": f"images/{filled[0]}",
+            "val": f"images/{filled[-1]}",
+            "names": self.numbering.meanings,
+        }
         data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_new(join(self.job.output, "data.yaml"), data.encode())
 
@@ -74,4 +82,4 @@ class YoloExporter(Exporter):
                 if component.area >= self.job.rules.min_area:
                     ring = polygon(component) / image.shape[::-1]
                     coordinates = " ".join(f"{value:.6g}" for value in ring.ravel().tolist())
-                    yield f"{component.category - 1} {coordinates}\n"
+                    yield f"{self.numbering.number(component.category)} {coordinates}\n"

@@ -11,11 +11,12 @@ from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import READ_WORDS, VERBS
 from scclip.jobs.cli.options import recorded, unwrap
 from scclip.jobs.options.label import LabelOptions
-from scclip.jobs.setup.labeling import LabelingSetup, SegmentationOptions
-from scclip.jobs.setup.models import find_model, load_vocabulary
+from scclip.jobs.setup.labeling import LabelingSetup
 from scclip.jobs.submission.request import TRAVELS
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.labeling.models import find_model, load_vocabulary
 from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
+from scclip.segmentation.types import SegmentationOptions
 
 TAKEN = {"weights_sha256", "quick_gelu", "calibration"}  # of the model's record: from the weights, as they are loaded
 SETTLED = {"inputs", "output", "max_failed", "dry_run", "retry_failed", "address"}  # no label depends on these

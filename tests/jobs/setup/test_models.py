@@ -5,7 +5,8 @@ import json
 import pytest
 
 from scclip.encoder.config import ModelConfig
-from scclip.jobs.setup.models import load_warnings, wanted_threads
+from scclip.jobs.setup.models import wanted_threads
+from scclip.pipeline.labeling.models import load_warnings
 from scclip.vocabulary.vocabulary import Vocabulary
 
 

@@ -17,12 +17,12 @@ from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
 from scclip.jobs.evaluate import run_evaluation
 from scclip.jobs.options.evaluate import EvaluateOptions
-from scclip.jobs.options.label import SegmentationOptions
 from scclip.pipeline.annotations.schemas import records_of
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.chunks import ChunkLimits, EncodedImage
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.segmentation.types import SegmentationOptions
 
 # --- names that a file cannot have as they are ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scclip.encoder.checkpoints import LoadedCLIP
-from scclip.jobs.setup.models import cache_folder
+from scclip.pipeline.labeling.models import cache_folder
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 

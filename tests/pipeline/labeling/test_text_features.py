@@ -10,12 +10,13 @@ import torch
 
 from scclip.encoder.checkpoints import LoadedCLIP, find_weights, load_clip
 from scclip.encoder.config import ModelConfig
-from scclip.jobs.options.label import LabelOptions, SegmentationOptions
-from scclip.jobs.setup import text_features as cache
+from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.labeling import LabelingSetup
-from scclip.jobs.setup.text_features import text_features
 from scclip.pipeline.cluster.resources import ComputeConfig, Shape, divide
+from scclip.pipeline.labeling import text_features as cache
+from scclip.pipeline.labeling.text_features import text_features
 from scclip.pipeline.run.files import RunFiles
+from scclip.segmentation.types import SegmentationOptions
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
 
