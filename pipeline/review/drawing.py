@@ -78,7 +78,7 @@ def mask_png(labels: Labels, outlined: int | None = None) -> bytes:
             drawn[(indices == place) & stripes_mask(labels.shape, stripes)] = (*ink(known[place]), 255)
     if outlined is not None:
         inside = labels == outlined
-        drawn[inside & ~ndimage.binary_erosion(inside, iterations=2)] = OUTLINE
+        drawn[inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=1)] = OUTLINE
     return encoded(Image.fromarray(drawn), "PNG", optimize=True)
 
 

@@ -156,11 +156,12 @@ def stand_in_run(
     output: Path,
     inputs: Sequence[Path | str],
     exif: str = "apply",
-    manifest: RunManifest = MANIFEST,
-    label: Callable[[DecodedImage], LabeledImage] = brightness_labeled,
+    manifest: RunManifest | None = None,
+    label: Callable[[DecodedImage], LabeledImage] | None = None,
 ) -> Path:
     """A finished run over these inputs with masks and confidence, by the run's own reading and writing."""
-    files, manifest = RunFiles(str(output)), replace(manifest, options=replace(manifest.options, exif=exif))
+    files, manifest, label = RunFiles(str(output)), manifest or MANIFEST, label or brightness_labeled
+    manifest = replace(manifest, options=replace(manifest.options, exif=exif))
     units = write_generation(files, [], plan_units([str(name) for name in inputs]), lambda known: [])
     Path(output, "run.json").write_text(json.dumps(manifest.to_json()))
     options = CommitOptions(masks=True, save_confidence=True)

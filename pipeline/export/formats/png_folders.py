@@ -3,8 +3,8 @@
     images/train/KEY.jpg, labels/train/KEY.png
 
 mmsegmentation, FiftyOne, Detectron2 and transformers read them. What the numbers in a label PNG mean is in
-categories.json; 255 (65535 in 16 bits) is ignored. A GIF, AVIF or HEIC is copied as PNG, because OpenCV, which most of them read with, has no reader for
-it.
+categories.json; 255 (65535 in 16 bits) is ignored. A GIF, AVIF or HEIC is copied as PNG, because OpenCV, which most of
+them read with, need not know it.
 """
 
 from collections import Counter
