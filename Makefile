@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos cluster scale gpu bench student demo clean
+.PHONY: install test check chaos cluster consumers scale gpu bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,10 +14,23 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed
 
 test: install  ## the whole suite, about eight minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale and not consumers"
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
+
+# One package after the other, each by itself: one that cannot be installed costs its own tests alone.
+CONSUMERS := .venv-consumers
+$(CONSUMERS)/.installed: tests/consumers/packages.txt pyproject.toml
+	$(PYTHON) -m venv $(CONSUMERS)
+	$(CONSUMERS)/bin/pip install --quiet --upgrade pip
+	$(CONSUMERS)/bin/pip install --quiet -e '.[test]'
+	while read -r package; do $(CONSUMERS)/bin/pip install --quiet --prefer-binary "$$package" \
+	  || echo "not installed: $$package"; done < tests/consumers/packages.txt
+	touch $@
+
+consumers: $(CONSUMERS)/.installed  ## the packages of tests/consumers/packages.txt load exports, in a venv of their own
+	$(CONSUMERS)/bin/python -m pytest -m consumers tests/consumers
 
 scale: install  ## many units and images through the whole graph
 	$(BIN)/python -m pytest -m scale -s
@@ -56,4 +69,4 @@ student: install  ## a small network learns from the demo's labels alone; figure
 	$(BIN)/scclip student
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo-run student-run
+	rm -rf $(VENV) $(CONSUMERS) build dist *.egg-info demo-run student-run

@@ -12,6 +12,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.talk import say
 from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render_comparison
+from scclip.jobs.pages.render import on_other_pictures
 from scclip.pipeline.review.drift import Classes, Drift, compare_units, pair_units
 from scclip.pipeline.review.gallery import ComparisonPainter
 from scclip.pipeline.review.images import ReviewedRun
@@ -37,7 +38,8 @@ def compare(options: CompareOptions) -> int:
     print(as_json(drift, classes) if options.json else as_text(drift, classes))
     if options.output != "none":
         shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
-        replace(options.output, render_comparison(drift, classes, outputs, *shown).encode())
+        demo = any(on_other_pictures(run.manifest.model.model, run.units) for run in (a, b))
+        replace(options.output, render_comparison(drift, classes, outputs, *shown, demo=demo).encode())
         if not options.json:
             say(f"page: {options.output}")
     return 0

@@ -25,12 +25,13 @@ class ExportOptions:
     output: str = positional("OUTPUT", recorded=False, travels="path")
     """Directory of the export, any fsspec URL; the same command again goes on where it stopped."""
     format: str = option("coco", choices=tuple(EXPORTERS), travels="word")
-    """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. yolo: text files. parquet:
-    Hugging Face's layout."""
+    """coco: one JSON of all segments. coco-panoptic: PNGs and JSON. png: tars of label PNGs. png-folders: label PNGs
+    beside the pictures. yolo: text files. parquet: Hugging Face's layout. fiftyone: data/ and labels.json.
+    label-studio: tasks with brush masks as predictions."""
     images: bool = False
     """Copy the pictures beside the labels, from the run's input; upright where the run turned them (--exif apply)."""
     segmentation: Literal["rle", "uncompressed", "polygons"] = "rle"
-    """How coco writes masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
+    """How coco and fiftyone write masks; polygons follow the pixels' edges, holes are joined to them by a seam."""
     label_base: int | None = None
     """What classes count from in label maps and ids; where there is a background, it is 0 in maps and classes count
     from 1. categories.json says which number means what [1; yolo always 0]."""

@@ -15,7 +15,13 @@ FLOWS_SHOWN = 16
 
 
 def render_comparison(
-    drift: Drift, classes: Classes, runs: tuple[str, str], pictures: Sequence[ChangedPicture], notes: Sequence[str]
+    drift: Drift,
+    classes: Classes,
+    runs: tuple[str, str],
+    pictures: Sequence[ChangedPicture],
+    notes: Sequence[str],
+    *,
+    demo: bool,
 ) -> str:
     """The whole page.
 
@@ -23,6 +29,7 @@ def render_comparison(
         runs: where A and B are.
         pictures: images that changed most.
         notes: why some of them are missing.
+        demo: whether labels of a run are the bundled demo model's, of pictures that it does not know.
     """
     rows = drift.classes()
     return render(
@@ -30,10 +37,12 @@ def render_comparison(
         title="Two runs compared",
         drift=drift,
         classes=classes,
+        class_names={colour: classes.names[index] for index, colour in classes.colours.items()},
         runs=dict(zip("AB", runs, strict=True)),
         rows=rows,
         mean_iou=np.mean([row.iou for row in rows]) if rows else None,
         flows=drift.flows()[:FLOWS_SHOWN],
         pictures=pictures,
         missing=notes,
+        demo=demo,
     )

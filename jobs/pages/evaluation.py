@@ -6,7 +6,7 @@ write_page(files, units, scoring, evaluation, truth="seg.png", pictures=12)
 from collections.abc import Sequence
 from itertools import chain, islice
 
-from scclip.jobs.pages.render import render
+from scclip.jobs.pages.render import on_other_pictures, render
 from scclip.jobs.pages.scores import score_view
 from scclip.metrics import mean_iou, pixel_accuracy
 from scclip.pipeline.evaluation.results import Evaluation, percent
@@ -36,7 +36,7 @@ def write_page(
     worst, notes = painter.pictures(worst_images(files, units, scoring, pictures))
     tables = (files.table("images", unit.number, columns_of(FailedImage)) for unit in units if evaluation.failed)
     failures = list(islice(chain.from_iterable(failed_images(table, SHOWN) for table in tables), SHOWN))
-    html = render_evaluation(evaluation, worst, notes, failures, demo=run.model.model == "demo")
+    html = render_evaluation(evaluation, worst, notes, failures, demo=on_other_pictures(run.model.model, units))
     replace(join(files.output, "report.html"), html.encode())
 
 
@@ -54,13 +54,14 @@ def render_evaluation(
         worst: the worst images.
         notes: why some of them are missing.
         failures: some of the images that could not be evaluated.
-        demo: whether the labels are the bundled demo model's.
+        demo: whether the labels are the bundled demo model's, of pictures that it does not know.
     """
     first = next(iter(evaluation.matrices.values()))
     return render(
         "evaluation.html.j2",
         title=f"{evaluation.title}: {evaluation.images:,} images against the truth",
         evaluation=evaluation,
+        class_names=evaluation.names,
         model=redact(evaluation.model),
         demo=demo,
         miou=percent(mean_iou(first)),

@@ -4,12 +4,17 @@
 """
 
 import base64
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scclip.pipeline.review.drawing import css_colour
+from scclip.pipeline.annotations.palette import css_colour, css_swatch
+from scclip.pipeline.inputs.units import Unit
+
+DRAWN = re.compile(r"/shards/scenes-[0-9]{5}\.tar$")  # what jobs/demo.py writes
 
 
 def render(template: str, **values: object) -> str:
@@ -45,6 +50,22 @@ def shortened(name: str) -> str:
     return name if len(name) <= 18 else name[:17] + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 unit`, `2,000 classes`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def colour_names(names: Mapping[int, str]) -> dict[str, str]:
+    """Colour → name of categories, for what says the class under the pointer."""
+    return {css_colour(category): name for category, name in names.items()}
+
+
+def on_other_pictures(model: str, units: Iterable[Unit]) -> bool:
+    """Whether labels are the bundled demo model's, of other pictures than the scenes that `scclip demo` draws."""
+    return model == "demo" and not all(DRAWN.search(unit.url) for unit in units)
+
+
 def data_url(data: bytes, kind: str) -> str:
     """A picture (`kind`: jpeg or png) as a URL that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -66,4 +87,7 @@ ENVIRONMENT.filters |= {
     "shortened": shortened,
     "data_url": data_url,
     "colour": css_colour,
+    "swatch": css_swatch,
+    "counted": counted,
+    "colour_names": colour_names,
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scclip.categories import BACKGROUND
-from scclip.jobs.pages.render import render
+from scclip.jobs.pages.render import counted, on_other_pictures, render
 from scclip.jobs.pages.scores import METHODS, score_view
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.results import Evaluation
@@ -59,6 +59,8 @@ def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> 
         title=f"{run.vocabulary.name}: labels of {totals.labeled:,} images",
         content=content,
         names=content.run.names,
+        class_names=content.run.names,
+        demo=on_other_pictures(run.model.model, content.run.units),
         method=METHODS.get(run.model.method, run.model.method),
         run_facts=facts(content),
         statuses=sorted(totals.statuses.items(), key=lambda item: (item[0] != Status.OK, -item[1], item[0])),
@@ -104,7 +106,7 @@ def inputs(content: ReportContent) -> str:
     """How many units of which kind from where."""
     urls = list(dict.fromkeys(redact(unit.url) for unit in content.run.units))
     more = f" and {len(urls) - INPUTS_SHOWN:,} more" if len(urls) > INPUTS_SHOWN else ""
-    return f"{len(content.run.units):,} units: {', '.join(urls[:INPUTS_SHOWN])}{more}"
+    return f"{counted(len(content.run.units), 'unit')}: {', '.join(urls[:INPUTS_SHOWN])}{more}"
 
 
 def class_view(content: ReportContent) -> ClassView:

@@ -13,10 +13,10 @@ from functools import cached_property, partial
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.numbering import Numbering
 from scclip.pipeline.export.exporter import Exporter
-from scclip.pipeline.export.files import file_writer, scratch_writers, write_stream
+from scclip.pipeline.export.files import file_writer, read_fragment, scratch_writers, write_stream
 from scclip.pipeline.export.source import ExportImage
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.storage.files import join, read_bytes
+from scclip.pipeline.storage.files import join
 
 LISTS = ("images", "annotations")
 
@@ -66,7 +66,7 @@ class DocumentExporter(Exporter):
         """Writes a unit's fragments of both lists, one pair per split, and the files beside."""
         counts = Counter[str]()
         fragments = scratch_writers(partial(self.job.fragment, unit), nullcontext)
-        with fragments as fragment, file_writer(self.job) as write_files:
+        with fragments as fragment, file_writer(self) as write_files:
             for image in images:
                 entries = self.entries(image)
                 write_files(image, entries.files)
@@ -95,11 +95,3 @@ class DocumentExporter(Exporter):
                 between = b","
             yield b"]"
         yield b"}"
-
-
-def read_fragment(url: str) -> bytes:
-    """The content of a fragment; empty where a unit has none because it has no image in this split."""
-    try:
-        return read_bytes(url)
-    except FileNotFoundError:
-        return b""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from scclip.pipeline.export.names import NameRules
+from scclip.pipeline.storage.files import join
 
 if TYPE_CHECKING:
     from scclip.pipeline.annotations.numbering import Numbering
@@ -26,8 +27,11 @@ EXPORTERS = {  # name on the command line → module in formats/ and class
     "coco": "coco:CocoExporter",
     "coco-panoptic": "panoptic:PanopticExporter",
     "png": "webdataset:WebDatasetExporter",
+    "png-folders": "png_folders:PngFoldersExporter",
     "yolo": "yolo:YoloExporter",
     "parquet": "parquet:ParquetExporter",
+    "fiftyone": "fiftyone:FiftyOneExporter",
+    "label-studio": "label_studio:LabelStudioExporter",
 }
 
 
@@ -50,6 +54,10 @@ class Exporter(ABC):
         from scclip.pipeline.annotations.numbering import Numbering
 
         return Numbering.of_maps(self.job.target.categories, self.job.base)
+
+    def picture_url(self, image: "ExportImage") -> str:
+        """Where the copy of an image's picture goes."""
+        return join(self.job.output, "images", image.split, image.picture_name)
 
     @abstractmethod
     def write(self, images: Iterator["ExportImage"], unit: int) -> Counter[str]:

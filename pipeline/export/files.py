@@ -1,6 +1,6 @@
 """How exporters write files: many small ones at once, or large ones by way of scratch files.
 
-with file_writer(job) as write_files: write_files(image, {url: data})
+with file_writer(exporter) as write_files: write_files(image, {url: data})
 with scratch_writers(url_of_split, open_tar) as writer: add_file(writer("train"), name, data)
 """
 
@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import IO, TypeVar
 
-from scclip.pipeline.export.job import ExportJob
+from scclip.pipeline.export.exporter import Exporter
 from scclip.pipeline.export.source import ExportError, ExportImage
-from scclip.pipeline.storage.files import create, info, join, open_stream, read_bytes
+from scclip.pipeline.storage.files import create, info, open_stream, read_bytes
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.streams import BLOCK, create_stream, scratch
 
@@ -23,6 +23,14 @@ def write_new(url: str, data: bytes) -> None:
     """Writes a file; one of an attempt before with the same content stays. ExportError where another one is there."""
     if not create(url, data) and read_bytes(url) != data:
         raise occupied(url)
+
+
+def read_fragment(url: str) -> bytes:
+    """The content of a fragment; empty where a unit has none because it has no image in this split."""
+    try:
+        return read_bytes(url)
+    except FileNotFoundError:
+        return b""
 
 
 def write_stream(url: str, pieces: Callable[[], Iterator[bytes]]) -> None:
@@ -41,7 +49,7 @@ def occupied(url: str) -> ExportError:
 
 
 @contextmanager
-def file_writer(job: ExportJob) -> Iterator[Callable[[ExportImage, Mapping[str, bytes]], None]]:
+def file_writer(exporter: Exporter) -> Iterator[Callable[[ExportImage, Mapping[str, bytes]], None]]:
     """Gives a function that writes an image's small files, URL → content, and its picture where pictures are copied.
 
     The threads live as long as the block, because every new thread opens its own connection to the storage.
@@ -50,7 +58,7 @@ def file_writer(job: ExportJob) -> Iterator[Callable[[ExportImage, Mapping[str, 
 
         def write_files(image: ExportImage, files: Mapping[str, bytes]) -> None:
             if image.data is not None:
-                files = {join(job.output, "images", image.split, image.picture_name): image.data, **files}
+                files = {exporter.picture_url(image): image.data, **files}
             for _ in threads.map(write_new, files.keys(), files.values()):
                 pass
 

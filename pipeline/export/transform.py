@@ -163,6 +163,12 @@ class Instance:
         height, width = self.mask.shape
         return [float(self.columns.start), float(self.rows.start), float(width), float(height)]
 
+    def whole(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The mask (H, W) in an image of `shape`."""
+        mask = np.zeros(shape, bool)
+        mask[self.rows, self.columns] = self.mask
+        return mask
+
     def parts(self) -> Iterator["Instance"]:
         """Its 4-connected components, by their first pixel."""
         numbered, _ = ndimage.label(self.mask)

@@ -187,7 +187,15 @@ class RunPainter(Painter[Choice, Picture[Choice]]):
             labels = label_map(own, choice.image.height, choice.image.width, names)
             plane = truth_map(truth, labels.shape, names) if truth else None
             confidence = {segment.category_id: segment.mean_confidence for segment in own}
-            return labeled_picture(choice, rgb, labels, plane, shares(labels, plane, names, confidence), self.side)
+            return labeled_picture(
+                choice,
+                rgb,
+                labels,
+                plane,
+                shares(labels, plane, names, confidence),
+                self.side,
+                outlined=choice.category,
+            )
 
         return draw
 
@@ -261,15 +269,21 @@ class ComparisonPainter(Painter[ChangedImage, ChangedPicture]):
 
 
 def labeled_picture(
-    choice: ChosenT, rgb: RGB, labels: Labels, truth: Labels | None, legend: tuple[Share, ...], side: int
+    choice: ChosenT,
+    rgb: RGB,
+    labels: Labels,
+    truth: Labels | None,
+    legend: tuple[Share, ...],
+    side: int,
+    outlined: int | None = None,
 ) -> Picture[ChosenT]:
-    """A picture from planes (H, W), at most `side` pixels each way."""
+    """A picture from planes (H, W), at most `side` pixels each way; the labels of `outlined` have a white edge."""
     height, width = thumbnail_size(choice.image.height, choice.image.width, side)
     return Picture(
         choice=choice,
         size=(width, height),
         photo=photo_jpeg(rgb, side),
-        labels=mask_png(shrink(labels, side)),
+        labels=mask_png(shrink(labels, side), outlined),
         truth=None if truth is None else mask_png(shrink(truth, side)),
         shares=legend,
         ignored=float(np.mean(labels == ignore_value(labels.dtype))),

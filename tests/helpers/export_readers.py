@@ -2,18 +2,20 @@
 
     assert sorted(READERS["yolo"](output)) == [(1, 1), (2, 2)]     # each image once, with its own label
 
-The real package where it is installed (pycocotools, WebDataset, Hugging Face datasets); for Ultralytics and panopticapi
-their rules, written down here.
+The real package where it is installed (pycocotools, WebDataset, Hugging Face datasets); for Ultralytics, panopticapi,
+FiftyOne and Label Studio their rules, written down here; tests/consumers asks them themselves.
 """
 
 import contextlib
 import glob
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -34,15 +36,26 @@ def splits(output: Path, pattern: str) -> Iterator[Path]:
 
 def coco(output: Path) -> Pairs:
     """pycocotools, and pictures opened as torchvision's CocoDetection does: images/SPLIT/FILE_NAME, as stored."""
+    documents = splits(output, "annotations/instances_{}.json")
+    return coco_pairs([(path, output / "images" / path.stem.rpartition("_")[2]) for path in documents])
+
+
+def fiftyone(output: Path) -> Pairs:
+    """FiftyOne's COCODetectionDataset: labels.json beside the folder data/."""
+    return coco_pairs([(path, path.parent / "data") for path in splits(output, "{}/labels.json")])
+
+
+def coco_pairs(documents: Sequence[tuple[Path, Path]]) -> Pairs:
+    """COCO documents with the folders of their pictures, read by pycocotools."""
     from pycocotools.coco import COCO
 
     found, seen = Pairs(), set[Path]()
-    for document in splits(output, "annotations/instances_{}.json"):
+    for document, folder in documents:
         with contextlib.redirect_stdout(io.StringIO()):
             data = COCO(str(document))
         assert len(data.imgs) == len(data.dataset["images"]), "two images of one id"
         for identity, image in data.imgs.items():
-            path = output / "images" / document.stem.rpartition("_")[2] / image["file_name"]
+            path = folder / image["file_name"]
             assert path not in seen, f"{path} is of two images"
             seen.add(path)
             bright = np.zeros((image["height"], image["width"]), bool)
@@ -169,15 +182,68 @@ def yolo(output: Path) -> Pairs:
     return found
 
 
+def png_folders(output: Path) -> Pairs:
+    """mmsegmentation's BaseSegDataset: a label map has its picture's path with another ending."""
+    found = []
+    for folder in splits(output, "images/{}"):
+        for picture in sorted(path for path in folder.rglob("*") if path.is_file()):
+            label = (output / "labels" / picture.relative_to(output / "images")).with_suffix(".png")
+            assert cv2.imread(str(picture)) is not None, picture
+            found.append((number(read_picture(picture.read_bytes())), number(seg_plane(label.read_bytes()))))
+    assert len(found) == sum(path.is_file() for path in (output / "labels").rglob("*"))
+    return found
+
+
+def brush_values(data: Sequence[int]) -> list[int]:
+    """The values of Label Studio's brush RLE, bit by bit as its format says (thi.ng's rle-pack)."""
+    bits = iter("".join(f"{byte:08b}" for byte in data))
+
+    def read(size: int) -> int:
+        return int("".join(itertools.islice(bits, size)), 2)
+
+    count, word = read(32), read(5) + 1
+    sizes, values = [read(4) + 1 for _ in range(4)], list[int]()
+    while len(values) < count:
+        run, size = read(1), sizes[read(2)]
+        length = read(size) + 1
+        values += [read(word)] * length if run else [read(word) for _ in range(length)]
+    return values
+
+
+def label_studio(output: Path) -> Pairs:
+    """Label Studio: its tasks, with pictures below the document root and masks as its brush decodes them."""
+    found = []
+    for path in splits(output, "tasks/{}-*.json"):
+        for task in json.loads(path.read_text()):
+            picture = output / unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+            (prediction,) = task["predictions"]
+            bright = np.zeros((1, 1), bool)
+            for region in prediction["result"]:
+                shape = region["original_height"], region["original_width"], 4
+                if region["value"]["brushlabels"] == ["bright"]:
+                    bright = np.array(brush_values(region["value"]["rle"])).reshape(shape)[..., 3] > 0
+            found.append((number(read_picture(picture.read_bytes())), number(bright)))
+    return found
+
+
 READERS: dict[str, Callable[[Path], Pairs]] = {
     "coco": coco,
     "coco-panoptic": panoptic,
     "png": png,
     "yolo": yolo,
     "parquet": parquet,
+    "png-folders": png_folders,
+    "fiftyone": fiftyone,
+    "label-studio": label_studio,
 }
 FORMATS = sorted(READERS)
-FILE_FORMATS = ["coco", "coco-panoptic", "yolo"]  # a file of its own for every image
+FILE_FORMATS = ["coco", "coco-panoptic", "yolo", "png-folders", "fiftyone"]  # a file of its own for every image
+
+
+def pictures(output: Path, split: str = "train") -> Path:
+    """The folder of an export's copied pictures."""
+    folder = output / split / "data"
+    return folder if folder.is_dir() else output / "images" / split
 
 
 def exported(run: Path, kind: str, *words: str) -> Path:

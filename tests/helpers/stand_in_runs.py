@@ -14,7 +14,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from PIL import Image
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
 from scclip.pipeline.annotations.schemas import Status, records_of, table_of
-from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
+from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig, DecodedImage, decode_chunk
 from scclip.pipeline.inputs.names import AVIF
 from scclip.pipeline.inputs.plan import plan_units
@@ -143,14 +143,8 @@ def write_folder(path: Path, files: Iterable[tuple[str, int]]) -> Path:
     return path
 
 
-def brightness_labels(decoded: Chunk) -> Chunk:
-    """A decoded chunk, labeled by its pixels alone: white is BRIGHT, black is DARK."""
-    images = [brightness_labeled(image) for image in records_of(decoded.images, DecodedImage)]
-    return decoded.with_images(table_of(images, LABELED_SCHEMA))
-
-
 def brightness_labeled(image: DecodedImage) -> LabeledImage:
-    """An image with its labels; one that was not decoded stays without."""
+    """An image labeled by its pixels alone: white is BRIGHT, black is DARK; one that was not decoded has no labels."""
     image.seconds = 0.0
     if image.status != Status.OK:
         return LabeledImage.of(image)
@@ -160,9 +154,16 @@ def brightness_labeled(image: DecodedImage) -> LabeledImage:
     return LabeledImage.labeled(image, SegmentationSummary.of(maps, scores=True))
 
 
-def stand_in_run(output: Path, inputs: Sequence[Path | str], exif: str = "apply") -> Path:
+def stand_in_run(
+    output: Path,
+    inputs: Sequence[Path | str],
+    exif: str = "apply",
+    manifest: RunManifest | None = None,
+    label: Callable[[DecodedImage], LabeledImage] | None = None,
+) -> Path:
     """A finished run over these inputs with masks and confidence, by the run's own reading and writing."""
-    files, manifest = RunFiles(str(output)), replace(MANIFEST, options=replace(MANIFEST.options, exif=exif))
+    files, manifest, label = RunFiles(str(output)), manifest or MANIFEST, label or brightness_labeled
+    manifest = replace(manifest, options=replace(manifest.options, exif=exif))
     units = write_generation(files, [], plan_units([str(name) for name in inputs]), lambda known: [])
     Path(output, "run.json").write_text(json.dumps(manifest.to_json()))
     options = CommitOptions(masks=True)
@@ -172,5 +173,7 @@ def stand_in_run(output: Path, inputs: Sequence[Path | str], exif: str = "apply"
             if chunk.last:
                 finish_unit(unit.number, chunk.number, files, categories, info)
             else:
-                commit_chunk(brightness_labels(decode_chunk(chunk, DecodeConfig(exif=exif))), files, options)
+                decoded = decode_chunk(chunk, DecodeConfig(exif=exif))
+                images = [label(image) for image in records_of(decoded.images, DecodedImage)]
+                commit_chunk(decoded.with_images(table_of(images, LABELED_SCHEMA)), files, options)
     return output

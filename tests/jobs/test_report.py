@@ -20,8 +20,8 @@ from scclip.jobs.cli.main import main
 from scclip.jobs.pages.comparison import render_comparison
 from scclip.jobs.pages.evaluation import render_evaluation
 from scclip.jobs.pages.run import render_run
+from scclip.pipeline.annotations.palette import colour, css_colour
 from scclip.pipeline.evaluation.results import Evaluation
-from scclip.pipeline.review.drawing import colour, css_colour
 from scclip.pipeline.review.drift import ChangedImage, Classes, Drift
 from scclip.pipeline.review.gallery import ChangedPicture, WorstImage
 from scclip.pipeline.review.images import FailedImage
@@ -226,7 +226,10 @@ def test_pictures_show_the_runs_labels_and_the_truth(page: str, output: Path) ->
             if segment["image_id"] == picture.choice.image.image_id:
                 mask = coco_mask.decode({"size": segment["rle"]["size"], "counts": segment["rle"]["counts"]})
                 wanted[mask.astype(bool)] = (*colour(segment["category_id"]), 255)
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture.labels))), wanted)
+        shown = np.asarray(Image.open(io.BytesIO(picture.labels)))
+        edge = (shown == 255).all(axis=2)  # the class that the picture is shown for has a white edge
+        assert (wanted[edge] == (*colour(picture.choice.category), 255)).all() and edge.mean() < 0.5
+        np.testing.assert_array_equal(shown[~edge], wanted[~edge])
         assert picture.photo in embedded and picture.labels in embedded
         assert (picture.truth is not None) == (HOSTILE in picture.choice.image.key)
         if picture.truth:
@@ -263,14 +266,6 @@ def test_limits_hold(output: Path) -> None:
     one = gather(RunFiles(str(output)), ReportLimits(units=1, picture_units=1, failures=1))
     assert one.sampled < 2 or one.totals.read == 8
     assert len(one.failures) <= 1 and one.totals.read == 8
-
-
-def test_colours_differ_between_neighbours() -> None:
-    colours = [np.array(colour(category)) for category in range(400)]
-    assert len({tuple(one) for one in colours[1:301]}) == 300
-    near = [np.abs(colours[a] - colours[b]).sum() for a in range(1, 300) for b in range(a + 1, a + 13)]
-    assert min(near) > 50  # of 765
-    assert colour(1) == colour(1) and css_colour(0) == "#808080"
 
 
 def test_no_run_is_the_users_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

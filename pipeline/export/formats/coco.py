@@ -69,8 +69,7 @@ def segmentation(instance: Instance, shape: tuple[int, int], form: str) -> objec
     """The mask in an image of `shape` as compressed RLE, as uncompressed RLE, or as polygons (one per component)."""
     if form == "polygons":
         return [polygon(component).ravel().tolist() for component in instance.parts()]
-    mask = np.zeros(shape, bool)
-    mask[instance.rows, instance.columns] = instance.mask
+    mask = instance.whole(shape)
     if form == "uncompressed":
         return {"size": list(shape), "counts": run_lengths(mask)}
     rle = pycocotools_mask.encode(np.asfortranarray(mask, np.uint8))

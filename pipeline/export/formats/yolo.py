@@ -1,9 +1,10 @@
 """Ultralytics' segmentation labels: a line `class x1 y1 x2 y2 …` per segment, coordinates over width and height.
 
-    data.yaml, labels/train/KEY.txt, images/train/KEY.jpg
+    data.yaml, labels/train/KEY.txt; with pictures images/train/KEY.jpg and train.txt, CVAT's list of them
 
-data.yaml says no `path`: then Ultralytics looks beside it, wherever it lies. A GIF is copied as a PNG of its first
-frame, because Ultralytics reads none.
+data.yaml says no `path`: then Ultralytics looks beside it, wherever it lies. A split without an image is not named in
+it, because Ultralytics refuses a folder that is not there. A GIF is copied as a PNG of its first frame, because
+Ultralytics reads none.
 
 A line is one polygon: each 4-connected component is a line, of stuff too, because a line holds one ring. Classes
 count from 0, so class = category − 1. A hole is joined to its outer ring by a seam (annotations/polygons.py).
@@ -11,13 +12,14 @@ count from 0, so class = category − 1. A hole is joined to its outer ring by a
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from contextlib import nullcontext
+from functools import cached_property, partial
 
 import yaml
 
 from scclip.pipeline.annotations.numbering import Numbering
 from scclip.pipeline.export.exporter import Exporter
-from scclip.pipeline.export.files import file_writer, write_new
+from scclip.pipeline.export.files import file_writer, read_fragment, scratch_writers, write_new, write_stream
 from scclip.pipeline.export.formats.coco import polygon
 from scclip.pipeline.export.names import NameRules
 from scclip.pipeline.export.source import ExportImage
@@ -42,18 +44,35 @@ class YoloExporter(Exporter):
 
     def write(self, images: Iterator[ExportImage], unit: int) -> Counter[str]:
         counts = Counter[str]()
-        with file_writer(self.job) as write_files:
+        lists = scratch_writers(partial(self.fragment, unit), nullcontext)
+        with file_writer(self) as write_files, lists as listed:
             for image in images:
+                listed(image.split).write(f"./images/{image.split}/{image.picture_name}\n".encode())
                 lines = list(self.lines(image))
                 url = join(self.job.output, "labels", image.split, f"{image.name}.txt")
                 write_files(image, {url: "".join(lines).encode()})
                 counts["segments"] += len(lines)
         return counts
 
+    def fragment(self, unit: int, split: str) -> str:
+        """A unit's list of the pictures of a split."""
+        return self.job.fragment(unit, f"{split}.txt")
+
     def finish(self, units: Sequence[Unit]) -> None:
-        content = {"train": "images/train", "val": f"images/{self.job.splits[-1]}", "names": self.numbering.meanings}
+        filled = [split for split in self.job.splits if any(self.listed(units, split))] or ["train"]
+        for split in filled if self.job.pictures else ():
+            write_stream(join(self.job.output, f"{split}.txt"), partial(self.listed, units, split))
+        content = {
+            "train": f"images/{filled[0]}",
+            "val": f"images/{filled[-1]}",
+            "names": self.numbering.meanings,
+        }
         data = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_new(join(self.job.output, "data.yaml"), data.encode())
+
+    def listed(self, units: Sequence[Unit], split: str) -> Iterator[bytes]:
+        """The list of a split, unit by unit."""
+        return (read_fragment(self.fragment(unit.number, split)) for unit in units)
 
     def lines(self, image: ExportImage) -> Iterator[str]:
         """The lines of an image's label file."""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from export_readers import FILE_FORMATS, FORMATS, assert_whole, exported
+from export_readers import FILE_FORMATS, FORMATS, assert_whole, exported, pictures
 from stand_in_runs import numbered, stand_in_run, write_folder, write_parquet, write_tar
 
 LIMIT = 255  # bytes of a file's name, on ext4, XFS, APFS and NTFS
@@ -41,5 +41,5 @@ def test_an_empty_key_is_no_name(folder: Path) -> None:
     run = stand_in_run(folder / "run", [write_parquet(folder / "in.parquet", keys, range(len(keys)))])
     assert_whole(run, range(len(keys)))
     for kind in FILE_FORMATS:
-        names = [path.stem for path in (folder / f"run-{kind}" / "images/train").iterdir()]
+        names = [path.stem for path in pictures(folder / f"run-{kind}").iterdir()]
         assert all(name.strip(". \u200b") for name in names) and len(names) == len(keys) and "a" in names

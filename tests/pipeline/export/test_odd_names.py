@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from export_readers import FILE_FORMATS, FORMATS, READERS, assert_whole, exported, masks, seg_plane
+from export_readers import FILE_FORMATS, FORMATS, READERS, assert_whole, exported, masks, pictures, seg_plane
 from stand_in_runs import number, numbered, stand_in_run, write_folder, write_tar
 
 from scclip.encoder.config import ModelConfig
@@ -64,7 +64,7 @@ def test_keys_that_repeat_across_shards_are_files_of_their_own(folder: Path, kin
     assert_whole(stand_in_run(folder / "run", shards), [0, 1, 2, 10, 11, 12, 20, 21], [kind])
     output = folder / f"run-{kind}"
     if kind in FILE_FORMATS:
-        assert (output / "images/train/alone.png").is_file() and (output / "images/train/deep/er.jpg").is_file()
+        assert (pictures(output) / "alone.png").is_file() and (pictures(output) / "deep/er.jpg").is_file()
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_readers import FILE_FORMATS, FORMATS, READERS, assert_whole, exported, ultralytics_splits
+from export_readers import FILE_FORMATS, FORMATS, READERS, assert_whole, exported, pictures, ultralytics_splits
 from PIL import Image, ImageOps
 from stand_in_runs import KINDS, number, numbered, picture_bytes, stand_in_run, write_folder, write_tar
 
@@ -49,10 +49,10 @@ def test_an_avif_stays_an_avif_where_the_trainer_reads_it(folder: Path, kind: st
     turned = number(np.asarray(upright) > 127)
     assert sorted(READERS[kind](output)) == sorted([(1, 1), (2, 2), (3, 3), (turned, turned)])
     if kind in FILE_FORMATS:
-        copies = {path.name: path for path in (output / "images/train").iterdir()}
-        wanted = "png" if kind == "yolo" else "avif"
+        copies = {path.name: path for path in pictures(output).iterdir()}
+        wanted = "png" if kind in ("yolo", "png-folders") else "avif"
         assert copies.keys() == {f"a.{wanted}", f"b.{wanted}", "c.png", f"turned.{wanted}"}
-        assert kind == "yolo" or copies["a.avif"].read_bytes() == shard[0][1]
+        assert wanted == "png" or copies["a.avif"].read_bytes() == shard[0][1]
         assert Image.open(copies[f"turned.{wanted}"]).getexif().get(0x0112, 1) == 1
 
 
