@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("scclip", "pipeline", "jobs")
 FILE_LINES, FOLDER_MODULES = 400, 14
-CODE_LINES = 14_000  # 11,478 when the house was put in order; inputs of every kind and the GPU's own path came after
+# 11,478 when the house was put in order; inputs of every kind, the GPU's own path, Python and other tools came after.
+CODE_LINES = 15_800
 LOOSE_PER_THOUSAND = 4  # dict[str, Any] and Mapping[str, Any] per thousand lines of any kind
 ROW_ACCESSES = 40  # row["…"]
 

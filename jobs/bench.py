@@ -4,9 +4,8 @@
     scclip bench pipeline --model demo
 
 Every measurement prints a short table, then one line of JSON with hardware, versions, options and figures.
-`bench model` and `bench fidelity` need only PyTorch and open_clip, so they run where Ray is not installed. The
-folder of the benchmarks is
-`jobs/benchmarking`: a folder `bench` beside this file would hide it.
+`bench model` and `bench fidelity` need only PyTorch and open_clip, so they run where Ray is not installed.
+The folder of the benchmarks is `jobs/benchmarking`: a folder `bench` beside this file would hide it.
 """
 
 import importlib

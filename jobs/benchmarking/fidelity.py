@@ -154,8 +154,10 @@ def case_config(case: Mapping[str, Any]) -> SegmenterConfig:
     """The settings of a case, given in the words of the official code or of `SegmenterConfig`."""
     known = {field.name for field in fields(SegmenterConfig)}
     values = {CASE_FIELDS.get(name, name): value for name, value in case.items()}
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known}
-    return SegmenterConfig(**{"logit_scale": 40, **given})
+    given: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known
+    }
+    return SegmenterConfig(**({"logit_scale": 40} | given))
 
 
 def drawn_tower(sizes: Mapping[str, int], seed: int) -> SelfCalibratedCLIP:

@@ -6,16 +6,13 @@
 The tower runs once for all variants; the labels of each are those that `scclip label` writes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.pipeline.annotations.schemas import ImageRecord
 from scclip.pipeline.evaluation.scoring import PREDICTED_SCHEMA, PredictedImage
 from scclip.pipeline.inputs.decoding import DecodedImage
-from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec, Size, VariantLabels
+from scclip.pipeline.labeling.labeler import LabelerSpec, MapLabeler, VariantLabels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +29,7 @@ class VariantsSpec:
         return VariantLabeler(self.base.build(self.calibrations))
 
 
-class VariantLabeler(Labeler):
+class VariantLabeler(MapLabeler):
     """A `Labeler` that keeps the label maps of every variant and nothing else of them."""
 
     schema = PREDICTED_SCHEMA
@@ -46,7 +43,3 @@ class VariantLabeler(Labeler):
             anomaly_tokens=labels[0].anomaly_tokens,
             windows=labels[0].windows,
         )
-
-    def label_maps(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> Sequence[VariantLabels]:
-        """The maps alone: nothing of them is added up."""
-        return self.segmenter.segment_variants(images, sizes)

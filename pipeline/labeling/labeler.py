@@ -201,3 +201,11 @@ class Labeler:
                 self.segmenter.config = replace(config, window_batch=failed // 2)
             free_cache()
         return True
+
+
+class MapLabeler(Labeler):
+    """A `Labeler` that keeps the maps of all scores: nothing of them is added up."""
+
+    def label_maps(self, images: Sequence[np.ndarray], sizes: Sequence[Size]) -> Sequence[VariantLabels]:
+        """A `Segmentation` for each image and variant."""
+        return self.segmenter.segment_variants(images, sizes)

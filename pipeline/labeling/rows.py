@@ -87,7 +87,7 @@ def label_rows(table: pa.Table, labeler: Callable[[Chunk], Chunk]) -> pa.Table:
 
 def describe_rows(table: pa.Table, config: RowsConfig) -> pa.Table:
     """The table of `label_rows` with the columns of OUTPUT_SCHEMA in the place of the labeled images."""
-    options = CommitOptions(masks=True, save_confidence=False, image_ids="plan", dtype=config.categories.dtype)
+    options = CommitOptions(masks=True, image_ids="plan", dtype=config.categories.dtype)
     parts = [part_record(image, options) for image in records_of(work_of(table), LabeledImage)]
     rows = pa.Table.from_pylist([output_row(part, config.categories) for part in parts], OUTPUT_SCHEMA)
     table = table.drop_columns([WORK])

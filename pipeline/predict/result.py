@@ -21,6 +21,7 @@ from scclip.pipeline.annotations.schemas import ImageRecord, PartImage, SegmentR
 from scclip.pipeline.annotations.statistics import labeled_record
 from scclip.pipeline.review.drawing import encoded, thumbnail_size
 from scclip.pipeline.review.overlay import blend, with_legend
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class SegmentedImage:
     def _record(self) -> PartImage:
         height, width = self.labels.shape
         image = ImageRecord(image_id=1, key="", file_name=self.name, index=0, width=width, height=height)
-        return labeled_record(image, self.segmentation)
+        return labeled_record(image, SegmentationSummary.of(self.segmentation))
 
     @property
     def _shares(self) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ from scclip.encoder.config import ModelConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import ModelError, UserError
 from scclip.pipeline.inputs.decoding import DecodeConfig
-from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec
+from scclip.pipeline.labeling.labeler import LabelerSpec, MapLabeler
 from scclip.pipeline.labeling.models import Words, find_model, load_vocabulary, load_warnings
 from scclip.pipeline.labeling.text_features import text_features
 from scclip.pipeline.predict.images import Picture, name_of, read_images
@@ -45,7 +45,7 @@ class Segmenter:
     """The model with both towers, on the CPU."""
     vocabulary: Vocabulary
     """The words it looks for."""
-    labeler: Labeler
+    labeler: MapLabeler
     """The vision tower on its device, as an actor of the command holds it."""
     options: SegmentationOptions
     """What was asked for; the rest comes from the vocabulary and the model."""
@@ -156,9 +156,9 @@ def _segmenter(
     config = segmenter_config(options, vocabulary, clip.source, cuda)
     spec = LabelerSpec.of(clip, vocabulary, text_features(clip, vocabulary, cuda), config, device)
     if tower is None:
-        return Segmenter(clip, vocabulary, spec.start(), options, decode)
+        return Segmenter(clip, vocabulary, MapLabeler(spec.build()), options, decode)
     shared = segmentation.Segmenter(tower, spec.text_features, spec.query_category, spec.segmenter)
-    return Segmenter(clip, vocabulary, Labeler(shared), options, decode)
+    return Segmenter(clip, vocabulary, MapLabeler(shared), options, decode)
 
 
 def use_gpu(device: str) -> bool:

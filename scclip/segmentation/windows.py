@@ -82,8 +82,8 @@ def fixed_point_taps(target: int, source: int, device: torch.device) -> tuple[Te
     position = ((torch.arange(target, dtype=torch.float64) + 0.5) * scale - 0.5).float()
     low = position.floor()
     weight = ((position - low) * RESIZE_ONE).round().int()
-    indices = (index.long().clamp(0, source - 1).to(device) for index in (low, low + 1))
-    return *indices, weight.to(device)
+    lower, upper = (index.long().clamp(0, source - 1).to(device) for index in (low, low + 1))
+    return lower, upper, weight.to(device)
 
 
 def axis_windows(side: int, window: int, stride: int, patch: int) -> AxisWindows:

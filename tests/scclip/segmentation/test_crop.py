@@ -1,4 +1,4 @@
-"""The GPU's kernel that resizes and cuts, against OpenCV: on the GPU where there is one, else in Triton's interpreter."""
+"""The kernel that resizes and cuts, against OpenCV: on the GPU where there is one, else in Triton's interpreter."""
 
 import random
 
