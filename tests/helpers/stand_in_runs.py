@@ -164,7 +164,7 @@ def stand_in_run(
     manifest = replace(manifest, options=replace(manifest.options, exif=exif))
     units = write_generation(files, [], plan_units([str(name) for name in inputs]), lambda known: [])
     Path(output, "run.json").write_text(json.dumps(manifest.to_json()))
-    options = CommitOptions(masks=True, save_confidence=True)
+    options = CommitOptions(masks=True, save_confidence=True, dtype=manifest.categories.dtype)
     categories, info = coco.categories(manifest.categories), manifest.document_info()
     for unit in units:
         for chunk in read_unit(unit, manifest.chunk_limits):
