@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scclip.metrics import Confusion, iou, mean_iou, pixel_accuracy
-from scclip.pipeline.evaluation.results import Evaluation, mistakes, number, protocol_line
+from scclip.metrics import Confusion, iou, largest_confusions, mean_iou, pixel_accuracy
+from scclip.pipeline.evaluation.results import Evaluation, number, protocol_line
 
 METHODS = {"scclip": "SC-CLIP", "maskclip": "MaskCLIP", "clip": "plain CLIP"}
+MISTAKES = 16  # rows of their table
 FAINTEST = 0.005  # share of a class's pixels below which a cell is left white
 
 
@@ -60,7 +61,7 @@ def score_view(evaluation: Evaluation) -> ScoreView:
         ious={c: list(map(number, by_class[c].tolist())) for c in evaluation.names if not np.isnan(by_class[c]).all()},
         protocol=line[:1].upper() + line[1:],
         confusion=confusion_picture(evaluation),
-        mistakes=mistakes(evaluation),
+        mistakes=largest_confusions(matrices[0], MISTAKES),
     )
 
 
