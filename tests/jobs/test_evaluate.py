@@ -316,7 +316,7 @@ def test_settings_are_the_protocols(name: str, layers: int) -> None:
         (["only-one"], "SHARDS and OUTPUT"),
         (["in", "out"], "--benchmark NAME or --vocabulary"),
         (["in", "out", "--benchmark", "voc20", "--vocabulary", "voc20"], "--benchmark NAME or --vocabulary"),
-        (["in", "out", "--benchmark", "voc22"], "voc21, voc20"),
+        (["in", "out", "--benchmark", "voc22"], "did you mean voc21?"),
         (["/nowhere", "out", "--vocabulary", "demo"], "/nowhere"),
         (["in", "out", "--vocabulary", "demo", "--variants", "dino"], "maskclip+fusion"),
         (["in", "out", "--vocabulary", "demo", "--variants", "clip", "clip"], "twice"),
