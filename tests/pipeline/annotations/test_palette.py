@@ -72,9 +72,11 @@ def test_beyond_the_colours_every_class_still_differs() -> None:
 
 
 def test_stripes_are_drawn_over_their_class_alone() -> None:
-    labels = np.repeat(np.array([[1, 1 + COLOURS, 1 + 2 * COLOURS]], np.uint16), 24, 1).repeat(24, 0)
+    categories = 0, 1, 1 + COLOURS, 1 + 2 * COLOURS
+    labels = np.array([[*categories, 65535]], np.uint16).repeat(24, 1).repeat(24, 0)
     drawn = np.asarray(Image.open(io.BytesIO(mask_png(labels))))
-    for place, category in enumerate((1, 1 + COLOURS, 1 + 2 * COLOURS)):
+    assert not drawn[:, -24:].any() and (drawn[:, :-24, 3] == 255).all()  # ignored pixels are transparent
+    for place, category in enumerate(categories):
         part = drawn[:, 24 * place : 24 * place + 24, :3].reshape(-1, 3)
         found = {tuple(pixel) for pixel in part.tolist()}
         assert found == {colour(category)} | ({ink(category)} if pattern(category) else set())
