@@ -52,7 +52,7 @@ def colour(category: int) -> Colour:
 
 def pattern(category: int) -> Pattern | None:
     """The stripes of a category; None where its colour is its own."""
-    row = (category - 1) // COLOURS % PATTERNS
+    row = max(category - 1, 0) // COLOURS % PATTERNS
     return Pattern(ANGLES[(row - 1) % 4], 8 + 4 * ((row - 1) // 4)) if row > 0 else None
 
 

@@ -1,4 +1,7 @@
-"""Every consumer loads an export and sees the run's labels: the real package, or its rules where it is not there."""
+"""Consumers load an export and see the run's labels: the packages of the plain suite, or rules of others.
+
+Those of `make consumers` are in tests/consumers.
+"""
 
 import io
 import json
@@ -147,16 +150,6 @@ def test_ultralytics_rules(saved_run: Path, labels: Maps, tmp_path: Path) -> Non
     assert differing / pixels < 0.12  # maps of random weights have borders everywhere; measured 0.06
 
 
-def test_ultralytics_own_check_accepts_it(saved_run: Path, tmp_path: Path) -> None:
-    utils = pytest.importorskip("ultralytics.data.utils")
-    output = exported(saved_run, tmp_path / "out", "--format", "yolo")
-    for picture in (output / "images/train").iterdir():
-        text = output / "labels/train" / f"{picture.stem}.txt"
-        checked = utils.verify_image_label(((str(picture)), str(text), "", False, 4, 0, 0, False))
-        assert checked[0] is not None and not checked[-1], checked[-1]
-        assert len(checked[1]) == len(text.read_text().splitlines()) == len(checked[3])
-
-
 def test_webdataset_joins_pictures_and_labels(saved_run: Path, labels: Maps, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     output = exported(saved_run, tmp_path / "out", "--format", "png")
@@ -182,14 +175,3 @@ def test_hugging_face_datasets_loads_it(saved_run: Path, labels: Maps, tmp_path:
     for row in rows:
         np.testing.assert_array_equal(np.asarray(row["label"]), labels[row["key"]])
         assert row["width"] == labels[row["key"]].shape[1] and row["image"].mode == "RGB"
-
-
-@pytest.mark.parametrize("kind", ["coco", "coco-panoptic"])
-def test_datumaro_reads_it_as_cvat_does(saved_run: Path, labels: Maps, tmp_path: Path, kind: str) -> None:
-    """CVAT imports through Datumaro."""
-    datumaro = pytest.importorskip("datumaro")
-    output = exported(saved_run, tmp_path / "out", "--format", kind)
-    name = {"coco": "coco_instances", "coco-panoptic": "coco_panoptic"}[kind]
-    data = datumaro.Dataset.import_from(str(output), name)
-    assert len(data) == 8 and {item.id.rsplit("/", 1)[-1] for item in data} == set(labels)
-    assert all(item.annotations for item in data)
