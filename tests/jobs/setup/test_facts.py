@@ -18,7 +18,8 @@ from scclip.pipeline.labeling.models import find_model, load_vocabulary
 from scclip.pipeline.run.manifest import ModelRecord, OptionsRecord, RunManifest
 from scclip.segmentation.types import SegmentationOptions
 
-TAKEN = {"weights_sha256", "quick_gelu", "calibration", "calibration_note"}  # of the model's record: from the weights, as they are loaded
+# Of the model's record: from the weights, as they are loaded.
+TAKEN = {"weights_sha256", "quick_gelu", "calibration", "calibration_note"}
 SETTLED = {
     "inputs",
     "output",
