@@ -266,7 +266,7 @@ def wrong_inputs(folder: Path, model: str) -> dict[str, tuple[list[str], str]]:
                 "--pretrained",
                 f"{model.removeprefix('local-dir:')}/open_clip_model.safetensors",
             ],
-            "do not fit",
+            "model ViT-B-32 has 12 blocks",
         ),
         "filesystem not installed": (["dropbox://a/b.tar", out, *street], "dropboxdrivefs"),
         "unknown filesystem": (["nosuch://a/b.tar", out, *street], "nosuch"),
