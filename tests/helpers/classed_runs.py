@@ -20,6 +20,7 @@ from scclip.pipeline.annotations.label_map import LabeledImage
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.run.manifest import ClassRecord
+from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation
 
 SIZES = [(120, 160), (160, 120), (90, 200), (64, 64), (33, 240), (151, 150), (97, 131), (200, 210)]
@@ -48,7 +49,8 @@ def colour_labels(classes: int, shift: int = 0) -> Callable[[DecodedImage], Labe
         sure = (blocks[..., 0] // 2 + 100).astype(np.uint8)
         rival = (labels % classes + 1).astype(dtype)
         shown = np.where(blocks[..., 1] < 60, ignore_value(dtype), labels).astype(dtype)
-        return LabeledImage.labeled(image, Segmentation(shown, labels, sure, rival, sure // 2, 0.5, 0, 1))
+        maps = Segmentation(shown, labels, sure, rival, sure // 2, 0.5, 0, 1)
+        return LabeledImage.labeled(image, SegmentationSummary.of(maps, scores=True))
 
     return label
 
