@@ -1,26 +1,13 @@
 """`scclip compare`: a run with itself is all ones and zeros; of two vocabularies the classes that moved are named."""
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from classed_runs import label_maps
 
 from scclip.jobs.cli.main import main
-
-
-def planes(run: Path) -> dict[str, np.ndarray]:
-    found = {}
-    for path in sorted((run / "masks").glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name.endswith(".seg.png"):
-                    data = tar.extractfile(member).read()  # type: ignore[union-attr]
-                    found[member.name] = np.asarray(Image.open(io.BytesIO(data)))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +50,7 @@ def test_two_vocabularies_name_what_moved(
     found = compared(capsys, str(saved_run), str(other_run), "--output", str(page))
     assert found["only_a"] == ["road"] and found["only_b"] == ["lamp"]
     names = (["background", "car", "road", "person", "tree"], ["background", "tree", "lamp", "person", "car"])
-    before, after = planes(saved_run), planes(other_run)
+    before, after = label_maps(saved_run), label_maps(other_run)
     one = np.concatenate([np.array(names[0])[before[key]].ravel() for key in before])
     two = np.concatenate([np.array(names[1])[after[key]].ravel() for key in before])
     for row in found["classes"]:

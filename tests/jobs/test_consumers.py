@@ -3,15 +3,14 @@
 Those of `make consumers` are in tests/consumers.
 """
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from classed_runs import label_maps
 from PIL import Image
 
 from scclip.jobs.cli.main import main
@@ -22,14 +21,7 @@ Maps = dict[str, np.ndarray]
 @pytest.fixture(scope="module")
 def labels(saved_run: Path) -> Maps:
     """The run's label maps by key, from its masks."""
-    found = {}
-    for path in sorted((saved_run / "masks").glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.name.endswith(".seg.png"):
-                    data = tar.extractfile(member).read()  # type: ignore[union-attr]
-                    found[member.name.removesuffix(".seg.png")] = np.asarray(Image.open(io.BytesIO(data)))
-    return found
+    return label_maps(saved_run)
 
 
 def exported(run: Path, output: Path, *words: Any) -> Path:
