@@ -230,7 +230,7 @@ def bench_encode(subject: Subject, options: BenchModelOptions) -> None:
 def arithmetic(tower: SelfCalibratedCLIP, side: tuple[int, int]) -> float:
     """Floating-point operations of plain CLIP on one window of `side` pixels; a multiply-add counts as two."""
     visual, (gh, gw) = tower.visual, tower.grid(*side)
-    tokens, width = gh * gw + 1, visual.conv1.out_channels
+    tokens, width = gh * gw + 1, len(visual.conv1.weight)
     hidden = visual.transformer.resblocks[0].mlp[0].out_features
     block = tokens * width * (4 * width + 2 * hidden) + 2 * tokens**2 * width
     patches = gh * gw * width * visual.conv1.weight[0].numel()

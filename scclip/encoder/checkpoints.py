@@ -323,7 +323,7 @@ def empty_clip(source: WeightsSource, geometry: Geometry) -> Any:
 
 def check_fit(source: WeightsSource, geometry: Geometry, visual: Any) -> None:
     """Raises ModelError where the weights are those of another vision tower; names the models they fit."""
-    sizes = len(visual.transformer.resblocks), visual.patch_size[1], visual.conv1.out_channels
+    sizes = len(visual.transformer.resblocks), visual.patch_size[1], len(visual.conv1.weight)
     if sizes == (geometry.layers, geometry.patch, geometry.width):
         return
     wants = "{} blocks, patch {}, width {}".format(*sizes)
