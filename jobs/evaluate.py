@@ -87,7 +87,7 @@ def run_evaluation(
                 for _ in job.run_here(waiting):
                     pass
             else:
-                progress = follow(waiting, job)
+                progress = follow(waiting, job, "evaluate")
                 say(f"{progress.images:,} images in {duration(progress.seconds)}", notes(options.json))
         elif not here:
             say(f"nothing to do: every image is evaluated in {files.output}", notes(options.json))

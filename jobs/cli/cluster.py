@@ -20,8 +20,12 @@ from ray.job_config import JobConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.jobs.cli.talk import is_verbose
+from scclip.jobs.cli.waiting import Teller
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
+from scclip.pipeline.cluster.preflight import wait_for_actor
+from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
+from scclip.pipeline.cluster.waiting import Reminder
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
@@ -34,6 +38,7 @@ class Cluster:
 
     def __init__(self, address: str | None) -> None:
         self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
+        self.groups: list[Any] = []
         if self.address:
             self.start()
 
@@ -91,6 +96,28 @@ class Cluster:
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
 
+    def reserve(self, compute: ComputeConfig, teller: Teller) -> Resources:
+        """`divide`, once the cluster holds an actor; on a cluster without autoscaler what is free of it is reserved.
+
+        Args:
+            compute: what the user asks for.
+            teller: takes the lines that say what the job waits for.
+
+        Raises:
+            UserError: as `divide`.
+            NoResources: an autoscaler brought up no node in time.
+        """
+        resources = self.divide(compute)
+        if self.address is None or self.address.startswith("ray://") or resources.mixed:
+            return resources
+        with teller:
+            if nodes_to_come() is None:
+                resources = reserved(compute, Reminder(teller, FIRST_REMINDER))
+                self.groups.append(resources.group)
+            elif wait_for_actor(resources, compute.wait_for_resources, teller):
+                resources = self.divide(compute)
+        return resources
+
 
 class OwnPaths(JobConfig):
     """A job whose workers do not get the driver's folders at the head of `sys.path`.
@@ -137,9 +164,13 @@ def refuse_long_folder() -> None:
 def local_or_cluster(address: str | None) -> Iterator[Cluster]:
     """Yields a `Cluster`, and afterwards shuts down the Ray that this job started or leaves the one that it joined."""
     already = ray.is_initialized()
+    cluster = None
     try:
-        yield Cluster(address)
+        cluster = Cluster(address)
+        yield cluster
     finally:
+        for group in cluster.groups if cluster else []:
+            give_back(group)
         if not already and ray.is_initialized():
             with keep_handler(signal.SIGINT):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half a shutdown behind

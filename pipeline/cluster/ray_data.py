@@ -7,6 +7,7 @@ import logging
 import os
 
 from ray.data import DataContext
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from scclip.pipeline.cluster.resources import Resources
 
@@ -28,6 +29,9 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     context.target_max_block_size = context.target_min_block_size = 1
     if resources and resources.mixed:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
+    if resources and resources.group is not None:
+        context.scheduling_strategy = PlacementGroupSchedulingStrategy(resources.group)
+        context.scheduling_strategy_large_args = PlacementGroupSchedulingStrategy(resources.group)
     if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
         context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
     if resources:  # each actor has a place for one more call than it works on: Ray's 1.75 is out of reach for two
