@@ -73,7 +73,8 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
             return report_nothing_to_do(setup)
         cluster.start()
         samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-        check_storage(files.output, samples, write=not options.dry_run)
+        if cluster.address:
+            check_storage(files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)

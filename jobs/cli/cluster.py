@@ -7,6 +7,7 @@ with local_or_cluster(options.address) as cluster:
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -26,9 +27,11 @@ from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 from scclip.pipeline.cluster.waiting import Reminder
+from scclip.pipeline.storage.retries import redact
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
+HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
@@ -58,21 +61,27 @@ class Cluster:
                     os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
                 start_local(**quiet, job_config=worker_paths(), include_dashboard=False)
             else:
-                client = self.address.startswith("ray://")  # then the driver runs on the cluster
-                self.join(self.address, **quiet, job_config=None if client else worker_paths())
+                self.join(self.address, **quiet, job_config=worker_paths())
 
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
+        host, _, port = address.rpartition(":")
         try:
+            if wrong := wrong_address(address):
+                raise UserError(f"{origin} {redact(address)}: {wrong}")
             if host and port.isdecimal():  # where nothing listens, Ray would wait longer than ten minutes
-                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+                refuse_dashboard(host.strip("[]"), int(port), f"{origin} {address}")
             ray.init(address=address, **options)
+        except UserError:
+            raise
         except (OSError, RuntimeError, ValueError) as error:
-            origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
             remedy = f"start it with `ray start --head`, or {leave} for a Ray of this machine"
-            what = one_line(error).partition(". ")[0]
-            raise UserError(f"{origin} {address}: {what}; {remedy}") from None
+            what, better = refused(error)
+            raise UserError(f"{origin} {address}: {what}; {better or remedy}") from None
+        except ray.exceptions.AuthenticationError:
+            remedy = "give RAY_AUTH_TOKEN, or the file of RAY_AUTH_TOKEN_PATH, the cluster's token"
+            raise UserError(f"{origin} {address}: the cluster refuses the token of this process; {remedy}") from None
 
     def cuda(self, compute: ComputeConfig) -> bool:
         """Returns whether actors run on GPUs."""
@@ -108,7 +117,7 @@ class Cluster:
             NoResources: an autoscaler brought up no node in time.
         """
         resources = self.divide(compute)
-        if self.address is None or self.address.startswith("ray://") or resources.mixed:
+        if self.address is None or resources.mixed:
             return resources
         with teller:
             if nodes_to_come() is None:
@@ -117,6 +126,40 @@ class Cluster:
             elif wait_for_actor(resources, compute.wait_for_resources, teller):
                 resources = self.divide(compute)
         return resources
+
+
+def wrong_address(address: str) -> str | None:
+    """What is wrong with an address that is not HOST:PORT, and the remedy; None for one that Ray understands."""
+    if address.startswith(("http://", "https://")):
+        return (
+            f"that is a dashboard; give HOST:6379 of the head, or `scclip submit --address {redact(address)} -- VERB …`"
+        )
+    if address.startswith("ray://"):
+        remedy = "use `scclip submit --address http://HOST:8265 -- VERB …`, or HOST:6379 on a machine of the cluster"
+        return f"jobs do not run through Ray Client; {remedy}"
+    return None
+
+
+def refuse_dashboard(host: str, port: int, what: str) -> None:
+    """UserError where a web server listens instead of a head; OSError where nothing does."""
+    with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+        connection.settimeout(HTTP_SECONDS)
+        connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
+        with contextlib.suppress(OSError):
+            if connection.recv(5) == b"HTTP/":
+                remedy = f"give HOST:6379 of the head, or `scclip submit --address http://{host}:{port} -- VERB …`"
+                raise UserError(f"{what}: a web server answers there, perhaps the dashboard; {remedy}")
+
+
+def refused(error: Exception) -> tuple[str, str | None]:
+    """Why Ray does not join a cluster, and the remedy where it is another one than starting the cluster."""
+    found = re.findall(r"(?:Ray|Python): (\S+)", str(error))
+    if "Version mismatch" in str(error) and len(found) == 4:
+        what = (
+            f"the cluster has Ray {found[0]} and Python {found[1]}, this process Ray {found[2]} and Python {found[3]}"
+        )
+        return what, "use the cluster's versions here, or `scclip submit`"
+    return one_line(error).partition(". ")[0], None
 
 
 class OwnPaths(JobConfig):

@@ -25,8 +25,6 @@ MOST_NODES = 64  # that look; the others are taken to be like them
 def check_storage(output: str, samples: Sequence[str], *, write: bool = True) -> None:
     """Writes a probe file below `output` and lets every node look for it and for samples of the input.
 
-    A cluster of one node is not checked.
-
     Args:
         output: folder of the run.
         samples: URLs of input files.
@@ -36,8 +34,6 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
         StorageProblem: a node does not see a file, or the probe cannot be written.
     """
     nodes = living_nodes()
-    if len(nodes) < 2:
-        return
     probes = [join(output, "_preflight", uuid.uuid4().hex)] if write else []
     try:
         for probe in probes:

@@ -73,7 +73,7 @@ class Silence(contextlib.AbstractContextManager["Silence"]):
         """The thread's loop."""
         address, answered = head_address(), time.monotonic()
         while not self.stop.wait(1.0):
-            if address is None or answers(address):
+            if answers(address):
                 answered = time.monotonic()
                 with contextlib.suppress(Exception):  # a reminder must not end a job
                     self.reminder.due(self.reason)
@@ -82,10 +82,8 @@ class Silence(contextlib.AbstractContextManager["Silence"]):
                 return
 
 
-def head_address() -> tuple[str, int] | None:
-    """Where the cluster's head listens; None where the driver runs on the cluster itself, behind ray://."""
-    if ray.util.client.ray.is_connected():
-        return None
+def head_address() -> tuple[str, int]:
+    """Where the cluster's head listens."""
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)
 
