@@ -19,7 +19,6 @@ from scclip.pipeline.cluster.waiting import Reminder, in_use
 
 READY_SECONDS = 10.0  # another job may have been faster; then it is looked again at what is free
 LOOK_SECONDS = 1.0
-STORE = 0.5  # share of a node's free object store
 FIRST_REMINDER = 5.0
 
 
@@ -56,9 +55,7 @@ def bundles(resources: Resources, nodes: Sequence[RayNode]) -> list[dict[str, fl
             break
         left -= actors
         gpus = {"GPU": min(shape.gpus, actors * resources.gpus_per_actor)} if resources.gpus_per_actor else {}
-        # By this Ray Data knows how much its blocks may take. All that is free would be gone with the next object.
-        store = int(STORE * node["Resources"].get("object_store_memory", 0))
-        taken.append({"CPU": shape.cpus, **gpus} | ({"object_store_memory": float(store)} if store else {}))
+        taken.append({"CPU": shape.cpus, **gpus})  # with object_store_memory, Ray 2.60's raylet dies when it is removed
     return taken
 
 

@@ -36,6 +36,13 @@ def test_a_folder_too_long_for_sockets_is_named_before_ray_starts(monkeypatch: p
         assert started[-1] == folder
 
 
+def given() -> Cluster:
+    """One whose address was an option; it has not joined yet."""
+    cluster = Cluster(None)
+    cluster.given = True
+    return cluster
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -47,7 +54,7 @@ def test_a_folder_too_long_for_sockets_is_named_before_ray_starts(monkeypatch: p
 )
 def test_addresses_that_are_no_heads_get_the_right_remedy(address: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
-        Cluster(address)
+        given().join(address)
     assert "secret" not in str(error.value)
 
 
@@ -55,7 +62,7 @@ def test_a_web_server_is_no_head() -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(UserError, match="a web server answers there, perhaps the dashboard; give HOST:6379"):
-            Cluster(f"127.0.0.1:{server.server_port}")
+            given().join(f"127.0.0.1:{server.server_port}")
 
 
 def test_versions_that_differ_are_told_in_one_line() -> None:
