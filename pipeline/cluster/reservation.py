@@ -50,8 +50,8 @@ def bundles(resources: Resources, nodes: Sequence[RayNode]) -> list[dict[str, fl
     taken, left = [], resources.max_actors
     for node in rooms:
         shape = shapes([node])[0]
-        actors = fitting_on(shape, resources)
-        if left <= 0 or not actors:
+        actors = min(left, fitting_on(shape, resources))
+        if not actors:
             break
         left -= actors
         gpus = {"GPU": min(shape.gpus, actors * resources.gpus_per_actor)} if resources.gpus_per_actor else {}
