@@ -19,7 +19,6 @@ from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.pages.evaluation import write_page
 from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
-from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
 from scclip.pipeline.evaluation.scoring import read_scores
@@ -77,10 +76,9 @@ def run_evaluation(
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))
-        samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-        if cluster.address:
-            check_storage(files.output, samples)
         if new or {unit.number for unit in known} - files.finished():
+            samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
+            cluster.check_storage("evaluate", files.output, samples)
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, plan_more)

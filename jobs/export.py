@@ -24,7 +24,6 @@ from scclip.jobs.cli.talk import no_bar, notes, say
 from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
-from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.filter import parse_filter
@@ -214,9 +213,8 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
     with local_or_cluster(address) as cluster:
         cluster.start()
         try:
-            if address:
-                samples = [job.files.unit_file("images", unit.number) for unit in units[:1]]
-                check_storage(job.output, samples)
+            samples = [job.files.unit_file("images", unit.number) for unit in units[:1]]
+            cluster.check_storage("export", job.output, samples)
             with watched_tasks("export") as silence:
                 for counts in export_units(units, job):
                     silence.progress()

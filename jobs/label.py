@@ -26,7 +26,6 @@ from scclip.jobs.setup.cost import cost_lines
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.units import Unit
@@ -73,8 +72,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
             return report_nothing_to_do(setup)
         cluster.start()
         samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-        if cluster.address:
-            check_storage(files.output, samples, write=not options.dry_run)
+        cluster.check_storage("label", files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)

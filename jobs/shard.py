@@ -22,7 +22,6 @@ from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_samples
 from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shards
 from scclip.pipeline.benchmarks.skipped import Skipped
-from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.storage.files import from_root, join
 from scclip.vocabulary.files import write_text
@@ -37,8 +36,7 @@ def shard(options: ShardOptions) -> int:
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     with local_or_cluster(options.address) as cluster:
         cluster.start()
-        if cluster.address:
-            check_storage(output, [])
+        cluster.check_storage("shard", output, [])
         bar = tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False)
         with watched_tasks("shard") as silence, bar:
             written = 0

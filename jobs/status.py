@@ -17,13 +17,15 @@ from scclip.pipeline.run.waiting import read_note
 def status(options: StatusOptions) -> int:
     """Prints what is planned, finished and in progress; returns 0. UserError where OUTPUT holds no run."""
     files = RunFiles(options.output.rstrip("/"))
+    waits = read_note(files)
     try:
         run, units = existing_run(files, "OUTPUT")
     except UserError:
-        if waits := read_note(files):  # for room on the cluster, before the run begins
-            print(f"run       {files.output}: not begun\nwaiting   {waits.removeprefix('waiting for ')}")
-            return 0
-        raise
+        if not waits:
+            raise
+        document = {"output": files.output, "finished": False, "units": 0, "waiting": waits}  # the run has not begun
+        print(json.dumps(document) if options.json else f"run       {files.output}: not begun\nwaiting   {waits}")
+        return 0
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
     planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)
@@ -43,6 +45,7 @@ def status(options: StatusOptions) -> int:
             "images_failed": totals.failed,
             "segments": totals.segments,
             "failures": failures,
+            "waiting": waits,
             "model": run.model.model,
             "method": run.model.method,
             "precision": run.model.precision,
@@ -61,7 +64,6 @@ def status(options: StatusOptions) -> int:
         f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failed = ", ".join(f"{count:,} {status}" for status, count in failures.items())
-    waits = read_note(files)
-    lines += [f"waiting   {waits.removeprefix('waiting for ')}"] if waits else []
+    lines += [f"waiting   {waits}"] if waits else []
     print("\n".join([*lines, *([f"failed    {failed}"] if failed else [])]))
     return 0

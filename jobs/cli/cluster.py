@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -21,9 +21,9 @@ from ray.job_config import JobConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.jobs.cli.talk import is_verbose
-from scclip.jobs.cli.waiting import Teller
-from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
-from scclip.pipeline.cluster.preflight import wait_for_actor
+from scclip.jobs.cli.waiting import Teller, watched_tasks
+from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, private, shapes
+from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
 from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 from scclip.pipeline.cluster.waiting import Reminder
@@ -105,6 +105,12 @@ class Cluster:
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
 
+    def check_storage(self, verb: str, output: str, samples: Sequence[str], *, write: bool = True) -> None:
+        """`scclip.pipeline.cluster.preflight.check_storage` where the cluster is a given one."""
+        if self.address:
+            with watched_tasks(verb):
+                check_storage(output, samples, write=write)
+
     def reserve(self, compute: ComputeConfig, teller: Teller) -> Resources:
         """`divide`, once the cluster holds an actor; on a cluster without autoscaler what is free of it is reserved.
 
@@ -175,6 +181,7 @@ class OwnPaths(JobConfig):
 
 def worker_paths() -> JobConfig:
     """Tells workers where to find this package if they could not know: in the current folder, not installed."""
+    private("ray.job_config", "JobConfig._runtime_env_has_working_dir")  # without it OwnPaths would change nothing
     current = current_folder()
     return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
 

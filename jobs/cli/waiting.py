@@ -24,10 +24,10 @@ STATE_SECONDS = 10.0  # in which the ledger answers
 
 
 class Teller(contextlib.AbstractContextManager["Teller"]):
-    """Says lines about waiting; the note is gone after `forget` and at the end of the block."""
+    """Says lines about waiting; the note is gone after `forget` and at the end of the block, a killed job's too."""
 
     def __init__(self, verb: str, files: RunFiles) -> None:
-        self.verb, self.files, self.noted = verb, files, False
+        self.verb, self.files, self.noted = verb, files, True
 
     def __call__(self, line: str) -> None:
         """Says a line; storage that takes no note is no reason to end."""

@@ -5,6 +5,7 @@ resources = divide(compute, nodes=shapes(living_nodes()), more=nodes_to_come())
 
 import importlib
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -18,6 +19,7 @@ from scclip.pipeline.cluster.resources import Shape
 GCS_RECORDS = "ray.core.generated.gcs_pb2"
 STATUS_KEY = "__autoscaling_status"
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # `ray up` leaves the cluster's description on the head node
+STORE = "object_store_memory"
 STATIC_TYPE = "node_"  # how Ray names the types of nodes that somebody started by hand
 MOST_OF_A_TYPE = 1000  # nodes counted of a type without limit
 
@@ -38,7 +40,7 @@ def living_nodes() -> list[RayNode]:
 def private(module: str, name: str) -> Any:
     """A name that Ray does not promise to keep; UserError where this Ray has none of it."""
     try:
-        return getattr(importlib.import_module(module), name)
+        return operator.attrgetter(name)(importlib.import_module(module))
     except (ImportError, AttributeError):
         what = f"Ray {ray.__version__} has no {module}.{name}, which this version of scclip needs"
         raise UserError(f"{what}; install the Ray that `pip install scclip` chooses") from None
@@ -51,9 +53,14 @@ def free_nodes() -> list[RayNode]:
 
 
 def free_of(node: RayNode, available: dict[str, float]) -> dict[str, float]:
-    """What is free of a node, its CPUs rounded down: a task's share of one that is over in a moment counts as used."""
+    """What is free of a node: its CPUs rounded down, and of its object store the same share as of its CPUs.
+
+    A task's share of a CPU that is over in a moment counts as used.
+    """
     cpus, total = available.get("CPU", 0.0), node["Resources"].get("CPU", 0.0)
-    return {**available, "CPU": float(int(cpus)) if total >= 1 else cpus * (cpus >= total)}
+    cpus = float(int(cpus)) if total >= 1 else cpus * (cpus >= total)
+    store = node["Resources"].get(STORE, 0.0) * cpus / (total or 1)
+    return {**available, "CPU": cpus, STORE: float(int(store))}
 
 
 def workers_killed_for_memory() -> int:

@@ -8,12 +8,13 @@ ever. A placement group holds the free CPUs and GPUs of as many nodes as the act
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from scclip.pipeline.cluster.nodes import RayNode, free_nodes, shapes
+from scclip.pipeline.cluster.nodes import STORE, RayNode, free_nodes, shapes
 from scclip.pipeline.cluster.resources import ComputeConfig, ResourceError, Resources, divide, fitting_on
 from scclip.pipeline.cluster.waiting import Reminder, in_use
 
@@ -36,27 +37,42 @@ def reserved(compute: ComputeConfig, reminder: Reminder) -> Resources:
         nodes = free_nodes()
         with contextlib.suppress(ResourceError):
             resources = divide(compute, nodes=shapes(nodes))
-            group = placement_group(bundles(resources, nodes), strategy="SPREAD")
+            taken = bundles(resources, nodes)
+            group = placement_group([cpus_and_gpus(bundle) for bundle in taken], strategy="SPREAD")
             if group.wait(READY_SECONDS):
-                return dataclasses.replace(resources, group=group)
+                return dataclasses.replace(resources, group=PlacementGroup(group.id, taken))
             remove_placement_group(group)
         reminder.due(lambda: f"{in_use({})}; the job begins when enough of them are free")
         time.sleep(LOOK_SECONDS)
 
 
 def bundles(resources: Resources, nodes: Sequence[RayNode]) -> list[dict[str, float]]:
-    """What is taken of each node: all that is free, of the nodes with most room, until they hold all actors."""
+    """What is taken of the nodes with most room until they hold all actors: GPUs, and as large a share of what else
+    is free as the actors have of those that fit."""
     rooms = sorted(nodes, key=lambda node: fitting_on(shapes([node])[0], resources), reverse=True)
+    stages = resources.read_cpus + resources.decode_cpus + resources.commit_cpus
     taken, left = [], resources.max_actors
     for node in rooms:
         shape = shapes([node])[0]
-        actors = min(left, fitting_on(shape, resources))
+        fitting = fitting_on(shape, resources)
+        actors = min(left, fitting)
         if not actors:
             break
         left -= actors
-        gpus = {"GPU": min(shape.gpus, actors * resources.gpus_per_actor)} if resources.gpus_per_actor else {}
-        taken.append({"CPU": shape.cpus, **gpus})  # with object_store_memory, Ray 2.60's raylet dies when it is removed
+        needed = actors * resources.actor_cpus + stages
+        cpus = min(shape.cpus, max(needed, shape.cpus * actors / fitting))
+        bundle = {"CPU": cpus, STORE: node["Resources"].get(STORE, 0.0) * cpus / shape.cpus}
+        gpus = actors * resources.gpus_per_actor
+        taken.append(bundle | ({"GPU": gpus if gpus < 1 else math.ceil(gpus)} if gpus else {}))  # Ray wants whole ones
     return taken
+
+
+def cpus_and_gpus(bundle: Mapping[str, float]) -> dict[str, float]:
+    """A bundle without its object store: Ray 2.60's raylet dies when a group that holds some of it is removed.
+
+    That Ray Data knows how much its blocks may take, it is told of the bundle as a whole.
+    """
+    return {name: amount for name, amount in bundle.items() if name != STORE}
 
 
 def give_back(group: PlacementGroup) -> None:

@@ -21,11 +21,12 @@ def write_note(files: RunFiles, text: str) -> None:
 
 
 def read_note(files: RunFiles) -> str | None:
-    """`TEXT (at 14:02:11)`; None where no job waits. A job that was killed leaves its last note there."""
+    """`for 90 s: TEXT (at 2026-01-31 14:02:11)`; None where no job waits. One that was killed leaves its last note."""
     if not exists(note_url(files)):
         return None
     note = json.loads(read_bytes(note_url(files)))
-    return f"{note['waits']} (at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(note['at']))})"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["at"]))
+    return f"{note['waits'].removeprefix('waiting ')} (at {when})"
 
 
 def remove_note(files: RunFiles) -> None:
