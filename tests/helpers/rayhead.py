@@ -86,6 +86,8 @@ def cluster(
         wait_for(f"http://127.0.0.1:{port}", process)
         yield f"http://127.0.0.1:{port}", f"127.0.0.1:{own}"
     finally:
+        if process.poll() is not None:  # pytest shows it beside what then failed
+            print((folder / "start.log").read_text()[-2000:])
         end(process)
         shutil.rmtree(folder, ignore_errors=True)
 
