@@ -77,6 +77,8 @@ def run_evaluation(
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
+            samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
+            cluster.check_storage("evaluate", files.output, samples)
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, plan_more)
@@ -87,7 +89,7 @@ def run_evaluation(
                 for _ in job.run_here(waiting):
                     pass
             else:
-                progress = follow(waiting, job)
+                progress = follow(waiting, job, "evaluate")
                 say(f"{progress.images:,} images in {duration(progress.seconds)}", notes(options.json))
         elif not here:
             say(f"nothing to do: every image is evaluated in {files.output}", notes(options.json))

@@ -21,6 +21,7 @@ from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.cli.talk import no_bar, notes, say
+from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
@@ -212,7 +213,12 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
     with local_or_cluster(address) as cluster:
         cluster.start()
         try:
-            yield from export_units(units, job)
+            samples = [job.files.unit_file("images", unit.number) for unit in units[:1]]
+            cluster.check_storage("export", job.output, samples)
+            with watched_tasks("export") as silence:
+                for counts in export_units(units, job):
+                    silence.progress()
+                    yield counts
         except ray.exceptions.RayError as error:
             raise ExportError(cause(error)) from error
 

@@ -4,9 +4,11 @@
         --model ViT-B-16-quickgelu --pretrained openai
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ray
 
@@ -16,6 +18,7 @@ from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
 from scclip.jobs.cli.talk import is_quiet, say
+from scclip.jobs.cli.waiting import STATE_SECONDS, watched
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.report import ReportOptions
 from scclip.jobs.report import write_report
@@ -23,7 +26,6 @@ from scclip.jobs.setup.cost import cost_lines
 from scclip.jobs.setup.dry_run import dry_run
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
 from scclip.pipeline.annotations.schemas import Status
-from scclip.pipeline.cluster.preflight import check_storage
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.units import Unit
@@ -70,7 +72,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
             return report_nothing_to_do(setup)
         cluster.start()
         samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-        check_storage(files.output, samples, write=not options.dry_run)
+        cluster.check_storage("label", files.output, samples, write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)
@@ -79,7 +81,7 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
         waiting = [unit for unit in units if unit.number not in finished]
         for line in [] if is_quiet() else cost_lines(waiting, setup, job):
             say(f"scclip label: {line}", sys.stderr)
-        progress = follow(waiting, job)
+        progress = follow(waiting, job, "label")
     totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
     faults = progress.faults
@@ -95,20 +97,31 @@ def label(options: LabelOptions, model: ModelConfig, segmentation: SegmentationO
     return check_failures(totals.statuses, options.max_failed)
 
 
-def follow(units: Sequence[Unit], job: LabelJob) -> Progress:
+def follow(units: Sequence[Unit], job: LabelJob, verb: str) -> Progress:
     """Runs the graph under a progress line; where it is interrupted, the message says how to go on."""
-    with running_ledger() as ledger, Progress(units) as progress:
+    with running_ledger() as ledger, Progress(units) as progress, watched(job, ledger, verb) as silence:
         try:
             for outcome in label_units(units, job, ledger):
                 progress.add(outcome)
+                silence.progress()
             progress.faults = ray.get(ledger.totals.remote())
             tidy(job.files, {unit.number for unit in units})  # parts committed again after their node was lost
         except KeyboardInterrupt:
             done = f"{progress.images:,} images are committed"
             raise KeyboardInterrupt(f"stopped; {done}, the same command again goes on from there") from None
         except ray.exceptions.RayError as error:
-            raise JobFailed(f"{cause(error)}; what is committed is kept, the same command again goes on") from error
+            reason = start_failure(ledger) or cause(error)
+            raise JobFailed(f"{reason}; what is committed is kept, the same command again goes on") from error
     return progress
+
+
+def start_failure(ledger: Any) -> str | None:
+    """Why no actor could be started, and on which node; None where one was."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        state = ray.get(ledger.now.remote(), timeout=STATE_SECONDS)
+        if state["failure"] and not state["started"]:
+            return f"no actor can start: {state['failure']}"
+    return None
 
 
 def report_nothing_to_do(setup: LabelingSetup) -> int:

@@ -15,6 +15,7 @@ from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.talk import no_bar, say
+from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.shard import ShardOptions
 from scclip.pipeline.annotations.numbering import FILE, Numbering, find_numbering
 from scclip.pipeline.benchmarks.coco import coco_samples
@@ -35,10 +36,13 @@ def shard(options: ShardOptions) -> int:
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     with local_or_cluster(options.address) as cluster:
         cluster.start()
-        with tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False) as bar:
+        cluster.check_storage("shard", output, [])
+        bar = tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False)
+        with watched_tasks("shard") as silence, bar:
             written = 0
             try:
                 for done in write_shards(samples, output, prefix, options.images):
+                    silence.progress()
                     written += done.samples
                     skipped.update(done.skipped)
                     bar.update(done.samples + done.skipped.count(UNUSABLE))

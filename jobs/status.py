@@ -5,17 +5,27 @@ scclip status s3://bucket/labels
 
 import json
 
+from scclip.errors import UserError
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals, unit_totals
+from scclip.pipeline.run.waiting import read_note
 
 
 def status(options: StatusOptions) -> int:
     """Prints what is planned, finished and in progress; returns 0. UserError where OUTPUT holds no run."""
     files = RunFiles(options.output.rstrip("/"))
-    run, units = existing_run(files, "OUTPUT")
+    waits = read_note(files)
+    try:
+        run, units = existing_run(files, "OUTPUT")
+    except UserError:
+        if not waits:
+            raise
+        document = {"output": files.output, "finished": False, "units": 0, "waiting": waits}  # the run has not begun
+        print(json.dumps(document) if options.json else f"run       {files.output}: not begun\nwaiting   {waits}")
+        return 0
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
     planned, done = sum(unit.size for unit in units), sum(unit.size for unit in units if unit.number in finished)
@@ -35,6 +45,7 @@ def status(options: StatusOptions) -> int:
             "images_failed": totals.failed,
             "segments": totals.segments,
             "failures": failures,
+            "waiting": waits,
             "model": run.model.model,
             "method": run.model.method,
             "precision": run.model.precision,
@@ -53,5 +64,6 @@ def status(options: StatusOptions) -> int:
         f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failed = ", ".join(f"{count:,} {status}" for status, count in failures.items())
+    lines += [f"waiting   {waits}"] if waits else []
     print("\n".join([*lines, *([f"failed    {failed}"] if failed else [])]))
     return 0

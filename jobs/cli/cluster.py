@@ -7,11 +7,12 @@ with local_or_cluster(options.address) as cluster:
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -20,11 +21,17 @@ from ray.job_config import JobConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.jobs.cli.talk import is_verbose
-from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, shapes
+from scclip.jobs.cli.waiting import Teller, watched_tasks
+from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, private, shapes
+from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
+from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
+from scclip.pipeline.cluster.waiting import Reminder
+from scclip.pipeline.storage.retries import redact
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
+HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
@@ -34,6 +41,7 @@ class Cluster:
 
     def __init__(self, address: str | None) -> None:
         self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
+        self.groups: list[Any] = []
         if self.address:
             self.start()
 
@@ -53,21 +61,27 @@ class Cluster:
                     os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
                 start_local(**quiet, job_config=worker_paths(), include_dashboard=False)
             else:
-                client = self.address.startswith("ray://")  # then the driver runs on the cluster
-                self.join(self.address, **quiet, job_config=None if client else worker_paths())
+                self.join(self.address, **quiet, job_config=worker_paths())
 
     def join(self, address: str, **options: Any) -> None:
         """Joins a running cluster; UserError where it does not answer."""
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
+        host, _, port = address.rpartition(":")
         try:
+            if wrong := wrong_address(address):
+                raise UserError(f"{origin} {redact(address)}: {wrong}")
             if host and port.isdecimal():  # where nothing listens, Ray would wait longer than ten minutes
-                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+                refuse_dashboard(host.strip("[]"), int(port), f"{origin} {address}")
             ray.init(address=address, **options)
+        except UserError:
+            raise
         except (OSError, RuntimeError, ValueError) as error:
-            origin, leave = ("--address", "leave it out") if self.given else ("RAY_ADDRESS", "unset it")
             remedy = f"start it with `ray start --head`, or {leave} for a Ray of this machine"
-            what = one_line(error).partition(". ")[0]
-            raise UserError(f"{origin} {address}: {what}; {remedy}") from None
+            what, better = refused(error)
+            raise UserError(f"{origin} {address}: {what}; {better or remedy}") from None
+        except ray.exceptions.AuthenticationError:
+            remedy = "give RAY_AUTH_TOKEN, or the file of RAY_AUTH_TOKEN_PATH, the cluster's token"
+            raise UserError(f"{origin} {address}: the cluster refuses the token of this process; {remedy}") from None
 
     def cuda(self, compute: ComputeConfig) -> bool:
         """Returns whether actors run on GPUs."""
@@ -91,6 +105,68 @@ class Cluster:
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
 
+    def check_storage(self, verb: str, output: str, samples: Sequence[str], *, write: bool = True) -> None:
+        """`scclip.pipeline.cluster.preflight.check_storage` where the cluster is a given one."""
+        if self.address:
+            with watched_tasks(verb):
+                check_storage(output, samples, write=write)
+
+    def reserve(self, compute: ComputeConfig, teller: Teller) -> Resources:
+        """`divide`, once the cluster holds an actor; on a cluster without autoscaler what is free of it is reserved.
+
+        Args:
+            compute: what the user asks for.
+            teller: takes the lines that say what the job waits for.
+
+        Raises:
+            UserError: as `divide`.
+            NoResources: an autoscaler brought up no node in time.
+        """
+        resources = self.divide(compute)
+        if self.address is None or resources.mixed:
+            return resources
+        with teller:
+            if nodes_to_come() is None:
+                resources = reserved(compute, Reminder(teller, FIRST_REMINDER))
+                self.groups.append(resources.group)
+            elif wait_for_actor(resources, compute.wait_for_resources, teller):
+                resources = self.divide(compute)
+        return resources
+
+
+def wrong_address(address: str) -> str | None:
+    """What is wrong with an address that is not HOST:PORT, and the remedy; None for one that Ray understands."""
+    if address.startswith(("http://", "https://")):
+        return (
+            f"that is a dashboard; give HOST:6379 of the head, or `scclip submit --address {redact(address)} -- VERB …`"
+        )
+    if address.startswith("ray://"):
+        remedy = "use `scclip submit --address http://HOST:8265 -- VERB …`, or HOST:6379 on a machine of the cluster"
+        return f"jobs do not run through Ray Client; {remedy}"
+    return None
+
+
+def refuse_dashboard(host: str, port: int, what: str) -> None:
+    """UserError where a web server listens instead of a head; OSError where nothing does."""
+    with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+        connection.settimeout(HTTP_SECONDS)
+        connection.sendall(b"GET /api/version HTTP/1.0\r\n\r\n")
+        with contextlib.suppress(OSError):
+            if connection.recv(5) == b"HTTP/":
+                remedy = f"give HOST:6379 of the head, or `scclip submit --address http://{host}:{port} -- VERB …`"
+                raise UserError(f"{what}: a web server answers there, perhaps the dashboard; {remedy}")
+
+
+def refused(error: Exception) -> tuple[str, str | None]:
+    """Why Ray does not join a cluster, and the remedy where it is another one than starting the cluster."""
+    found = re.findall(r"(?:Ray|Python): (\S+)", str(error))
+    if "Version mismatch" in str(error) and len(found) == 4:
+        what = (
+            f"the cluster has Ray {found[0]} and Python {found[1]}, this process Ray {found[2]} and Python {found[3]}"
+        )
+        return what, "use the cluster's versions here, or `scclip submit`"
+    return one_line(error).partition(". ")[0], None
+
 
 class OwnPaths(JobConfig):
     """A job whose workers do not get the driver's folders at the head of `sys.path`.
@@ -105,6 +181,7 @@ class OwnPaths(JobConfig):
 
 def worker_paths() -> JobConfig:
     """Tells workers where to find this package if they could not know: in the current folder, not installed."""
+    private("ray.job_config", "JobConfig._runtime_env_has_working_dir")  # without it OwnPaths would change nothing
     current = current_folder()
     return OwnPaths(_py_driver_sys_path=[current] if current and holds_package(current) else [])
 
@@ -137,9 +214,13 @@ def refuse_long_folder() -> None:
 def local_or_cluster(address: str | None) -> Iterator[Cluster]:
     """Yields a `Cluster`, and afterwards shuts down the Ray that this job started or leaves the one that it joined."""
     already = ray.is_initialized()
+    cluster = None
     try:
-        yield Cluster(address)
+        cluster = Cluster(address)
+        yield cluster
     finally:
+        for group in cluster.groups if cluster else []:
+            give_back(group)
         if not already and ray.is_initialized():
             with keep_handler(signal.SIGINT):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half a shutdown behind

@@ -104,8 +104,15 @@ def unread() -> list[int]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM stops a job as Ctrl-C does."""
+    """SIGTERM stops a job as Ctrl-C does; a second one does not wait for what still runs."""
+    signal.signal(signal.SIGTERM, end_at_once)
     raise KeyboardInterrupt
+
+
+def end_at_once(number: int, frame: FrameType | None) -> None:
+    """Ends this process with the line that the first signal would have led to."""
+    os.write(2, b"scclip: stopped at once; run the same command again to go on from what is committed\n")
+    os._exit(130)
 
 
 def fail(who: str, message: str, code: int) -> int:

@@ -18,6 +18,7 @@ from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.waiting import Teller
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
 from scclip.jobs.setup.models import Architecture, architecture
@@ -74,7 +75,10 @@ class EvaluationSetup:
         """Loads what the actors hold and returns the job for the labeling graph; starts Ray unless it runs `here`."""
         if not here:
             cluster.start()
-        resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)]) if here else cluster.divide(self.compute)
+        if here:
+            resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)])
+        else:
+            resources = cluster.reserve(self.compute, Teller("evaluate", files))
         return LabelJob(
             files=files,
             spec=self.spec(files, resources),

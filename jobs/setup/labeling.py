@@ -16,10 +16,10 @@ from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
+from scclip.jobs.cli.waiting import Teller
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.models import architecture, calibration_note, wanted_threads
 from scclip.pipeline.annotations import coco
-from scclip.pipeline.cluster.preflight import wait_for_actor
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
@@ -112,10 +112,10 @@ class LabelingSetup:
             UserError: the model, the cluster or OUTPUT cannot be used; RunMismatch for another run's OUTPUT.
         """
         cluster.start()
-        resources = cluster.divide(self.compute)
-        patience = self.compute.wait_for_resources
-        if not self.options.dry_run and wait_for_actor(resources, patience, lambda line: warn([line])):
+        if self.options.dry_run:
             resources = cluster.divide(self.compute)
+        else:
+            resources = cluster.reserve(self.compute, Teller("label", files))
         clip = load_clip(self.source)
         clip.visual()
         warn(create_run(files, self.manifest()))

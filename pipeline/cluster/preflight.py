@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scclip.pipeline.cluster.nodes import RayNode, living_nodes
 from scclip.pipeline.cluster.resources import NoResources, Resources, StorageProblem
+from scclip.pipeline.cluster.waiting import Reminder, in_use
 from scclip.pipeline.storage.files import create, exists, is_local, join, remove
 from scclip.pipeline.storage.retries import StorageUnavailable, describe, redact
 
@@ -25,8 +26,6 @@ MOST_NODES = 64  # that look; the others are taken to be like them
 def check_storage(output: str, samples: Sequence[str], *, write: bool = True) -> None:
     """Writes a probe file below `output` and lets every node look for it and for samples of the input.
 
-    A cluster of one node is not checked.
-
     Args:
         output: folder of the run.
         samples: URLs of input files.
@@ -36,8 +35,6 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
         StorageProblem: a node does not see a file, or the probe cannot be written.
     """
     nodes = living_nodes()
-    if len(nodes) < 2:
-        return
     probes = [join(output, "_preflight", uuid.uuid4().hex)] if write else []
     try:
         for probe in probes:
@@ -106,7 +103,7 @@ def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str],
     Args:
         resources: what `divide` returned.
         minutes: how long to wait.
-        report: takes the line that tells the user why the job waits.
+        report: takes the lines that tell the user why the job waits.
 
     Returns:
         True where it waited, False where an actor fitted at once.
@@ -119,9 +116,10 @@ def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str],
     wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.actor.items())
     report(f"no node holds an actor ({wanted}) yet; asked the autoscaler for one, waiting up to {minutes:g} min")
     request_resources(bundles=[resources.actor] * resources.min_actors)
+    until, reminder = time.monotonic() + 60 * minutes, Reminder(report)
     try:
-        until = time.monotonic() + 60 * minutes
         while not fits(resources):
+            reminder.due(lambda: f"no node holds an actor ({wanted}) yet; {in_use()}")
             if time.monotonic() > until:
                 remedy = "the node types' limits and quotas, or give --wait-for-resources more minutes"
                 raise NoResources(f"no node with {wanted} came up in {minutes:g} min; see `ray status`, {remedy}")

@@ -5,8 +5,10 @@ configure_ray_data(resources)   # before the graph is built
 
 import logging
 import os
+import warnings
 
 from ray.data import DataContext
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from scclip.pipeline.cluster.resources import Resources
 
@@ -28,6 +30,11 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     context.target_max_block_size = context.target_min_block_size = 1
     if resources and resources.mixed:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
+    if resources and resources.group is not None:
+        with warnings.catch_warnings():  # Ray Data would rather choose, but it cannot know of the group
+            warnings.simplefilter("ignore")
+            context.scheduling_strategy = PlacementGroupSchedulingStrategy(resources.group)
+            context.scheduling_strategy_large_args = PlacementGroupSchedulingStrategy(resources.group)
     if resources and resources.device == "cpu" and resources.min_actors < resources.max_actors:
         context.op_resource_reservation_ratio = RESERVED  # task stages reserve no GPUs anyway
     if resources:  # each actor has a place for one more call than it works on: Ray's 1.75 is out of reach for two

@@ -6,6 +6,7 @@ resources = divide(ComputeConfig(actors="1:4"), nodes=[Shape(8, 1)])
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from scclip.errors import JobFailed, UserError
 
@@ -95,6 +96,8 @@ class Resources:
     read_cpus: float = READ_CPUS
     decode_cpus: float = DECODE_CPUS
     commit_cpus: float = COMMIT_CPUS
+    group: Any = None
+    """Ray's placement group in which everything runs; None: wherever there is room."""
 
     @property
     def device(self) -> str:
@@ -203,6 +206,12 @@ def _without_room_for_another(actor: float, size: float, count: int, scale: floa
 def _fitting(room: float, share: float) -> int:
     """How many shares fit a room."""
     return int(room / share + 1e-9)
+
+
+def fitting_on(node: Shape, resources: Resources) -> int:
+    """How many of the actors a node holds."""
+    by_cpu = _fitting(node.cpus, resources.actor_cpus)
+    return min(by_cpu, _fitting(node.gpus, resources.gpus_per_actor)) if resources.gpus_per_actor else by_cpu
 
 
 def _floor2(value: float) -> float:

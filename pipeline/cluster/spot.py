@@ -9,7 +9,7 @@ takes the last by name: `gpu-spot` comes before `gpu-on-demand` while it can be 
 from numbers import Real
 from typing import Any
 
-from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer as ray_score
+from scclip.pipeline.cluster.nodes import private
 
 
 def prefer_available(
@@ -26,6 +26,7 @@ def prefer_available(
     Returns:
         The score as a tuple, compared by its first items first; None where nothing fits the type.
     """
+    ray_score = private("ray.autoscaler._private.resource_demand_scheduler", "_default_utilization_scorer")
     score = ray_score(node_resources, resources, node_type, node_availability_summary=node_availability_summary)
     if score is None:
         return None

@@ -28,7 +28,7 @@ from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import OUTCOME_SCHEMA, Commit, Finish, LabelJob, Outcome
-from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger
+from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger, start_announced
 from scclip.pipeline.labeling.telemetry import count
 from scclip.pipeline.run.commit import resume_after
 from scclip.pipeline.run.files import RunFiles
@@ -69,7 +69,9 @@ class LabelingActor:
     """What a spec in the object store starts: numpy arrays are shared by the actors of a node."""
 
     def __init__(self, spec: list[ray.ObjectRef], ledger: Any) -> None:
-        self.labeler, self.ledger, self.gate = ray.get(spec[0]).start(), ledger, Gate()
+        with start_announced(ledger):
+            self.labeler = ray.get(spec[0]).start()
+        self.ledger, self.gate = ledger, Gate()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The chunk, labeled; beside others unless its images must be watched.

@@ -11,6 +11,7 @@ job, so that nothing is retried for ever. Stages also report the storage request
 
 import contextlib
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from scclip.errors import one_line
 from scclip.pipeline.labeling.telemetry import busy, count, show_waiting
 from scclip.pipeline.labeling.watch import EXCLUDED_AFTER, Orders, Watch, Work, answer
 from scclip.pipeline.storage.retries import retries_used
@@ -65,6 +67,28 @@ class AttemptLedger:
         self.storage_retries = 0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.waiting: set[tuple[int, int]] = set()
+        self.starting: dict[str, tuple[str, float]] = {}
+        self.started: set[str] = set()
+        self.start_failure: str | None = None
+
+    def starts(self, actor: str, node: str) -> None:
+        """An actor begins to load the model on the node of that address."""
+        self.starting[actor] = node, time.monotonic()
+        self.started.discard(actor)
+
+    def start_ended(self, actor: str, failure: str | None = None) -> None:
+        """The model is loaded, or why it is not."""
+        node, _ = self.starting.pop(actor, ("", 0.0))
+        if failure:
+            self.start_failure = f"{failure} (on {node})"
+        else:
+            self.started.add(actor)
+
+    def now(self) -> dict[str, Any]:
+        """Actors that start, each with its node and for how long; how many have started; pieces of work by stage."""
+        starting = [(node, time.monotonic() - since) for node, since in self.starting.values()]
+        work = Counter(work.stage for work in self.open)
+        return {"starting": starting, "started": len(self.started), "open": dict(work), "failure": self.start_failure}
 
     def begin(self, work: Work, node: str) -> Orders:
         """Announces a piece of work; an earlier announcement that is still open died. TooManyDeaths ends the job."""
@@ -138,6 +162,19 @@ def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
     retries = retries_used() - before
     count("scclip_storage_retries_total", retries, stage=stage)
     answer(ledger.done.remote(work, retries, watch.clock.seconds))  # before the job's end, which is the ledger's
+
+
+@contextlib.contextmanager
+def start_announced(ledger: Any) -> Iterator[None]:
+    """Announces that this actor begins to start, and how that ended."""
+    actor = ray.get_runtime_context().get_actor_id()
+    ledger.starts.remote(actor, ray.util.get_node_ip_address())
+    try:
+        yield
+    except Exception as error:
+        answer(ledger.start_ended.remote(actor, f"{type(error).__name__}: {one_line(error)}"))
+        raise
+    ledger.start_ended.remote(actor)
 
 
 class Gate:

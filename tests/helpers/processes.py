@@ -26,9 +26,11 @@ def start(words: Sequence[Any], env: Mapping[str, str] | None = None, **options:
     return subprocess.Popen(command, env={**clean, **(env or {})}, **{**pipes, **options})
 
 
-def run(words: Sequence[Any], env: Mapping[str, str] | None = None, timeout: float = 300) -> tuple[int, str, str]:
+def run(
+    words: Sequence[Any], env: Mapping[str, str] | None = None, timeout: float = 300, **options: Any
+) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of `scclip WORDS`."""
-    process = start(words, env)
+    process = start(words, env, **options)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

@@ -54,12 +54,24 @@ def descendants(pid: int) -> list[int]:
 
 @contextlib.contextmanager
 def head(cpus: int = 2, env: Mapping[str, str] | None = None) -> Iterator[str]:
-    """A head node with a dashboard; its directory is short because it holds sockets, whose names may not be long."""
+    """A head node with a dashboard, given by that one's URL."""
+    with cluster(cpus, env) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def cluster(
+    cpus: int = 2, env: Mapping[str, str] | None = None, words: Sequence[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """The dashboard's URL and `--address` of a head node.
+
+    Its directory is short because it holds sockets, whose names may not be long.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    port = free_port()
+    port, own = free_port(), free_port()
     places = {
         "--node-ip-address": "127.0.0.1",
-        "--port": free_port(),
+        "--port": own,
         "--dashboard-port": port,
         "--dashboard-agent-listen-port": free_port(),
         "--dashboard-agent-grpc-port": free_port(),
@@ -68,12 +80,14 @@ def head(cpus: int = 2, env: Mapping[str, str] | None = None) -> Iterator[str]:
         "--num-cpus": cpus,
         "--object-store-memory": 400_000_000,
     }
-    words = ["--head", f"--temp-dir={folder}", *(f"{flag}={value}" for flag, value in places.items())]
+    words = ["--head", *words, f"--temp-dir={folder}", *(f"{flag}={value}" for flag, value in places.items())]
     process = ray_start(words, folder / "start.log", environment(env))
     try:
         wait_for(f"http://127.0.0.1:{port}", process)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", f"127.0.0.1:{own}"
     finally:
+        if process.poll() is not None:  # pytest shows it beside what then failed
+            print((folder / "start.log").read_text()[-2000:])
         end(process)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from pictures import write_shard
-from processes import QUICK
-from rayhead import head
+from processes import QUICK, contents
+from rayhead import cluster, head
 
 UNITS = 9  # more than an export does without Ray
 MODULES = ("pipeline", "jobs", "plan", "statistics", "storage", "queue")
@@ -40,14 +40,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def scclip(folder: Path, library: Path, words: Sequence[object], console: bool = False) -> str:
+def scclip(folder: Path, library: Path | None, words: Sequence[object], console: bool = False) -> str:
     """What `scclip WORDS` says in that folder; it must succeed."""
     command = [str(Path(sys.executable).with_name("scclip"))] if console else [sys.executable, "-m", "scclip"]
-    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    env = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    if library:
+        env["PYTHONPATH"] = os.pathsep.join([str(folder), str(library)])
     ran = subprocess.run(
         [*command, *map(str, words)],
         cwd=folder,
-        env={**env, "PYTHONPATH": os.pathsep.join([str(folder), str(library)])},
+        env=env,
         capture_output=True,
         text=True,
         timeout=400,
@@ -63,6 +65,21 @@ def test_verbs_run_among_files_of_these_names(folder: Path, library: Path) -> No
     assert "report:" in scclip(folder, library, ["report", "out/labels"], console=True)
     scclip(folder, library, ["export", "out/labels", "out/png", "--format", "png"])
     assert (folder / "out" / "png" / "summary.json").is_file()
+
+
+def test_names_that_workers_import_late_stay_python_s_and_the_packages_own(tmp_path: Path) -> None:
+    """In a Ray of its own and in a cluster's: nothing of the current folder comes first on a worker's path."""
+    late = ("difflib", "gzip", "statistics", "queue", "PIL", "numpy", "pyarrow", "fsspec", "torch", "open_clip")
+    for name in late:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(FATAL)
+    for number in range(UNITS):
+        write_shard(tmp_path / "in" / f"{number}.tar", [number])
+    with cluster(2) as (_, address):
+        for name, where in (("own", []), ("joined", ["--address", address])):
+            scclip(tmp_path, None, ["label", "in", f"out/{name}", *QUICK, *where])
+            scclip(tmp_path, None, ["export", f"out/{name}", f"out/{name}-png", "--format", "png", *where], console=True)
+    assert contents(tmp_path / "out" / "own") == contents(tmp_path / "out" / "joined")
 
 
 def test_a_job_is_submitted_from_such_a_folder(folder: Path, library: Path, tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """How a local Ray starts: what is kept of its own lines, and where its files lie."""
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import ray
+from ray._private.utils import check_version_info
 
 from scclip.errors import UserError
-from scclip.jobs.cli.cluster import SOCKET_BYTES, start_local, without_lines
+from scclip.jobs.cli.cluster import SOCKET_BYTES, Cluster, refused, start_local, without_lines
 
 
 def test_all_lines_but_one_pass(capfd: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +34,42 @@ def test_a_folder_too_long_for_sockets_is_named_before_ray_starts(monkeypatch: p
         monkeypatch.setenv(name, folder)
         start_local()
         assert started[-1] == folder
+
+
+def given() -> Cluster:
+    """One whose address was an option; it has not joined yet."""
+    cluster = Cluster(None)
+    cluster.given = True
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://head.example:8265", r"that is a dashboard; give HOST:6379 .*`scclip submit --address http://head"),
+        ("https://me:secret@head.example", r"--address https://head.example: that is a dashboard"),
+        ("ray://head.example:10001", r"do not run through Ray Client; use `scclip submit --address http://HOST:8265"),
+        ("127.0.0.1:1", r"127.0.0.1:1: .*refused; start it with `ray start --head`"),
+    ],
+)
+def test_addresses_that_are_no_heads_get_the_right_remedy(address: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        given().join(address)
+    assert "secret" not in str(error.value)
+
+
+def test_a_web_server_is_no_head() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(UserError, match="a web server answers there, perhaps the dashboard; give HOST:6379"):
+            given().join(f"127.0.0.1:{server.server_port}")
+
+
+def test_versions_that_differ_are_told_in_one_line() -> None:
+    with pytest.raises(RuntimeError) as error:
+        check_version_info({"ray_version": "2.44.1", "python_version": "3.9.2"}, "10.0.0.9")
+    what, remedy = refused(error.value)
+    assert what.startswith(
+        f"the cluster has Ray 2.44.1 and Python 3.9.2, this process Ray {ray.__version__} and Python"
+    )
+    assert remedy and "the cluster's versions here" in remedy

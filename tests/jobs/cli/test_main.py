@@ -1,6 +1,7 @@
-"""A command whose output nobody reads any more: `scclip status RUN | head -1`."""
+"""A command whose output nobody reads any more: `scclip status RUN | head -1`; one that is told twice to end."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,22 @@ def test_a_broken_connection_is_an_error() -> None:
     )
     code, _, said = unread(["-c", script], stdout=False)
     assert code == 1 and "Broken pipe" in said and len(said.splitlines()) == 1
+
+
+def test_a_second_sigterm_ends_at_once_and_says_how_to_go_on() -> None:
+    slow = (
+        "import signal, sys, time\n"
+        "from scclip.jobs.cli.main import interrupt\n"
+        "signal.signal(signal.SIGTERM, interrupt)\n"
+        "try:\n    print('works', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('stops', flush=True); time.sleep(60)\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", slow], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout and process.stderr
+        for word in ("works", "stops"):
+            assert process.stdout.readline().strip() == word
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+        (line,) = process.stderr.read().splitlines()
+    assert line.startswith("scclip: stopped at once; run the same command again to go on")

@@ -1,0 +1,70 @@
+"""Tells the user what a job waits for, on stderr and by a note in OUTPUT that `scclip status` shows.
+
+with watched(job, ledger) as silence:
+    for outcome in outcomes:
+        silence.progress()
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from scclip.jobs.cli.errors import warn
+from scclip.jobs.cli.main import fail
+from scclip.pipeline.cluster.waiting import Silence, in_use, what_is_missing
+from scclip.pipeline.labeling.job import LabelJob
+from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.waiting import remove_note, write_note
+
+STATE_SECONDS = 10.0  # in which the ledger answers
+
+
+class Teller(contextlib.AbstractContextManager["Teller"]):
+    """Says lines about waiting; the note is gone after `forget` and at the end of the block, a killed job's too."""
+
+    def __init__(self, verb: str, files: RunFiles) -> None:
+        self.verb, self.files, self.noted = verb, files, True
+
+    def __call__(self, line: str) -> None:
+        """Says a line; storage that takes no note is no reason to end."""
+        warn([line], self.verb)
+        self.noted = True
+        with contextlib.suppress(OSError):
+            write_note(self.files, line)
+
+    def forget(self) -> None:
+        """The job goes on."""
+        if self.noted:
+            self.noted = False
+            with contextlib.suppress(OSError):
+                remove_note(self.files)
+
+    def __exit__(self, *error: object) -> None:
+        self.forget()
+
+
+def watched_tasks(verb: str) -> Silence:
+    """Watches over tasks without actors."""
+    return Silence(in_use, lambda line: warn([line], verb), functools.partial(end_now, verb))
+
+
+@contextlib.contextmanager
+def watched(job: LabelJob, ledger: Any, verb: str) -> Iterator[Silence]:
+    """Watches over the labeling graph."""
+
+    def missing() -> str:
+        return what_is_missing(ray.get(ledger.now.remote(), timeout=STATE_SECONDS), job.resources)
+
+    with Teller(verb, job.files) as teller, Silence(missing, teller, functools.partial(end_now, verb)) as silence:
+        silence.resumed = teller.forget
+        yield silence
+
+
+def end_now(verb: str, what: str) -> None:
+    """Ends the process with one line: its main thread waits for a cluster that is gone, and nothing can wake it."""
+    fail(f"scclip {verb}", f"{what}; what is committed is kept, the same command again goes on", 1)
+    os._exit(1)
