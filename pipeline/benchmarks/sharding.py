@@ -8,12 +8,12 @@ once and whole, so the same call again writes only what is missing.
 
 import io
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import ray
 import ray.data
 from PIL import Image, UnidentifiedImageError
 
@@ -70,14 +70,14 @@ def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: in
     if not missing:
         return
     configure_ray_data()
-    plan = ray.put({number: (urls[number], groups[number]) for number in missing})
 
     def write(batch: pa.Table) -> pa.Table:
-        url, group = ray.get(plan)[batch["shard"][0].as_py()]
+        url, group = pickle.loads(batch["shard"][0].as_py())
         shard = write_shard(url, group)
         return pa.table({"samples": [shard.samples], "skipped": [json.dumps(shard.skipped.kinds)]})
 
-    shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=len(missing))
+    work = [{"shard": pickle.dumps((urls[number], groups[number]))} for number in missing]
+    shards = ray.data.from_items(work, override_num_blocks=len(missing))
     written = shards.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=SHARD_CPUS)
     for batch in written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in pa.table(batch).to_pylist():

@@ -8,6 +8,7 @@ no GPU, no PyTorch; memory holds one image of a unit at a time beside the unit's
 """
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -37,10 +38,10 @@ def unexported(units: Sequence[Unit], job: ExportJob) -> list[Unit]:
 def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]]:
     """Exports units by Ray tasks and yields the counts of each. Raises ExportError for a unit that fails."""
     configure_ray_data()
-    plan, shared = ray.put({unit.number: unit for unit in units}), ray.put(job)
+    shared = ray.put(job)
 
     def work(batch: pa.Table) -> pa.Table:
-        unit, counts, error = ray.get(plan)[batch["unit"][0].as_py()], Counter[str](), ""
+        unit, counts, error = pickle.loads(batch["unit"][0].as_py()), Counter[str](), ""
         try:
             counts = export_unit(unit, ray.get(shared))
         except Exception as failure:  # as a row: through Ray its reason would be lost in tracebacks
@@ -48,8 +49,8 @@ def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]
             error = " ".join(reason.split()) or "unknown"
         return pa.table({"counts": [json.dumps(counts)], "error": [error]})
 
-    numbers = ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
-    exported = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS)
+    rows = ray.data.from_items([{"unit": pickle.dumps(unit)} for unit in units], override_num_blocks=len(units))
+    exported = rows.map_batches(work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS)
     for batch in exported.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for counts, error in zip(*pa.table(batch).select(["counts", "error"]).to_pydict().values(), strict=True):
             if error:
