@@ -2,13 +2,16 @@
 
     scclip bench scale --images 10000 100000
     scclip bench scale --images 1000000 --workdir /data/scale
+    scclip bench scale --shards 1000 10000 --shard-images 2
+    scclip bench scale --files 1000000
 
 Tar shards of small JPEGs go through the graph of `scclip label`, with constant label maps in the place of the model's.
-The shards are hard links to one file. In the end `scclip label` itself runs on the finished output and must find
+The shards are hard links to one file. `--files` plans plain image files and reads 1 % of them, without Ray. In the end `scclip label` itself runs on the finished output and must find
 nothing to do.
 """
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -32,9 +35,12 @@ from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.labeling import LabelingSetup, create_run
 from scclip.pipeline.cluster.resources import ComputeConfig
+from scclip.pipeline.inputs.chunks import ChunkLimits
+from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.tar import tar_bytes
+from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.labeling.graph import label_units
+from scclip.pipeline.labeling.graph import grouped, label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.labeler import Labeler
 from scclip.pipeline.labeling.models import find_model, load_vocabulary
@@ -43,6 +49,7 @@ from scclip.pipeline.run.generations import write_generation
 from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmentationOptions, SegmenterConfig
 
+FOLDER_FILES = 10_000  # of plain files in one folder, links to one file
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
 
 
@@ -52,6 +59,10 @@ class BenchScaleOptions:
 
     images: tuple[int, ...] = (10_000, 100_000)
     """Number of images in each run, ascending."""
+    shards: tuple[int, ...] = ()
+    """Number of shards in each run, each of `shard_images`; in place of `images`."""
+    files: tuple[int, ...] = ()
+    """Number of plain image files in each run, planned, and read to 1 %; in place of `images`."""
     shard_images: int = 10_000
     """Images in a tar shard."""
     side: int = 32
@@ -65,6 +76,8 @@ class BenchScaleOptions:
         for name in ("shard_images", "side", "chunk_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if min((1, *self.shards, *self.files)) < 1:
+            raise ValueError(f"shards {self.shards} and files {self.files} must be numbers from 1 up")
         if not self.images or min(self.images) < 1:
             raise ValueError(f"images {self.images} must be numbers from 1 up")
 
@@ -97,8 +110,14 @@ def main(argv: Sequence[str]) -> int:
     (options,) = OptionParser("bench scale", __doc__.split("\n\n")[0], [BenchScaleOptions]).parse(argv)
     root = Path(tempfile.mkdtemp(prefix="scclip-scale-", dir=options.workdir))
     try:
+        for count in options.files:
+            figures = measure_files(count, options, root / f"files-{count}")
+            report("scale", options, figures, [list(figures), list(figures.values())], "cpu")
+            shutil.rmtree(root / f"files-{count}")
+        if options.files and not options.shards:
+            return 0
         rows: list[list[Any]] = []
-        for count in options.images:
+        for count in [shards * options.shard_images for shards in options.shards] or options.images:
             figures = measure(count, options, root / str(count))
             head = ["images", "images/s", "driver ms/chunk", "driver MiB", "objects/shard", "plan s", "recognised s"]
             names = ("images", "images_per_s", "driver_ms_per_chunk", "driver_mib", "objects_per_shard")
@@ -124,11 +143,49 @@ def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, flo
     objects = sum(path.parent.name != "plan" for path in files)
     return figures | {
         "shards": number,
+        "ms_per_unit": round(1000 * figures["seconds"] / len(units), 3),
+        "plan_bytes_per_task": plan_bytes(units),
         "plan_s": round(plan_seconds, 3),
         "objects": objects,
         "objects_per_shard": round(objects / number, 3),
         "recognise_s": round(recognise(label), 2),
     }
+
+
+def measure_files(count: int, options: BenchScaleOptions, root: Path) -> dict[str, float]:
+    """Plans `count` plain image files and reads every hundredth unit; returns the figures by name."""
+    body = jpeg(scene(0, options.side, options.side)[0])
+    first: Path | None = None
+    for number in range(count):
+        path = root / f"{number // FOLDER_FILES:05d}" / f"{number:08d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if first is None or number % FOLDER_FILES == 0:  # a file has a limited number of links
+            first = path
+            path.write_bytes(body)
+        else:
+            os.link(first, path)
+    began = time.perf_counter()
+    units = plan_units([str(root)])
+    planned = time.perf_counter()
+    chosen = units[::100]
+    images = sum(len(chunk.images) for unit in chosen for chunk in read_unit(unit, ChunkLimits()))
+    read = time.perf_counter() - planned
+    if sum(len(unit.files) for unit in units) != count or images != sum(len(unit.files) for unit in chosen):
+        raise JobFailed(f"of {count:,} files not all were planned, or {images:,} read")
+    return {
+        "files": count,
+        "units": len(units),
+        "plan_ms_per_file": round(1000 * (planned - began) / count, 4),
+        "read_files": images,
+        "read_ms_per_file": round(1000 * read / images, 4),
+        "plan_bytes_per_task": plan_bytes(units),
+        "driver_mib": memory_mib("VmHWM"),
+    }
+
+
+def plan_bytes(units: Sequence[Unit]) -> int:
+    """The most bytes of the plan that a reading task is given."""
+    return max(len(pickle.dumps(group)) for group in grouped(units))
 
 
 def write_shards(folder: Path, count: int, options: BenchScaleOptions) -> int:
