@@ -6,8 +6,8 @@
     scclip bench scale --files 1000000
 
 Tar shards of small JPEGs go through the graph of `scclip label`, with constant label maps in the place of the model's.
-The shards are hard links to one file. `--files` plans plain image files and reads 1 % of them, without Ray. In the end `scclip label` itself runs on the finished output and must find
-nothing to do.
+The shards are hard links to one file. In the end `scclip label` itself runs on the finished output and must find
+nothing to do. `--files` plans plain image files and reads 1 % of them, without Ray.
 """
 
 import os
