@@ -27,6 +27,7 @@ from scclip.pipeline.annotations.schemas import Status, records_of, table_of
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, from_row, packed, to_row, together, unpacked
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.inputs.groups import grouped
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import OUTCOME_SCHEMA, Commit, Finish, LabelJob, Outcome
@@ -36,9 +37,6 @@ from scclip.pipeline.run.commit import resume_after
 from scclip.pipeline.run.files import RunFiles
 
 FINISHING = 4  # tasks that finish units at the same time: each holds the parts of one unit in memory
-GROUP_BYTES, GROUP_IMAGES = 64 * 2**20, 1000  # of the units that one task reads
-LEAST_IMAGES = 10  # taken for a shard, of which the plan knows the bytes alone
-GROUPS_PER_ACTOR = 16  # at least, where there are so many units: reading must not wait for one task
 
 
 def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
@@ -72,21 +70,6 @@ def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
         )
         .map_batches(commit, num_cpus=share.commit_cpus, **rows)
     )
-
-
-def grouped(units: Sequence[Unit], actors: int = 1) -> Iterator[list[Unit]]:
-    """The units in order, small ones together: up to 64 MiB or about 1,000 images, less where actors would wait."""
-    weights = [max(unit.size / GROUP_BYTES, max(len(unit.files), LEAST_IMAGES) / GROUP_IMAGES) for unit in units]
-    most = min(1.0, sum(weights) / (GROUPS_PER_ACTOR * actors))
-    group, weight = list[Unit](), 0.0
-    for unit, own in zip(units, weights, strict=True):
-        if group and weight + own > most:
-            yield group
-            group, weight = [], 0.0
-        group.append(unit)
-        weight += own
-    if group:
-        yield group
 
 
 class LabelingActor:

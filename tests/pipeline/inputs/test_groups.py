@@ -1,11 +1,11 @@
-"""What a reading task is given: its own units, small ones together, as many bytes in a large job as in a small one."""
+"""What a task is given: its own units, small ones together, as many bytes in a large job as in a small one."""
 
 import pickle
 
 import pytest
 
+from scclip.pipeline.inputs.groups import GROUP_BYTES, GROUP_IMAGES, grouped
 from scclip.pipeline.inputs.units import PlannedFile, Unit
-from scclip.pipeline.labeling.graph import GROUP_BYTES, GROUP_IMAGES, grouped
 
 
 def tars(count: int, size: int) -> list[Unit]:
@@ -15,17 +15,17 @@ def tars(count: int, size: int) -> list[Unit]:
 @pytest.mark.parametrize("size", [0, 10_000, 5_000_000, GROUP_BYTES - 1, GROUP_BYTES, 10 * GROUP_BYTES])
 def test_groups_hold_all_units_in_order_and_not_too_much(size: int) -> None:
     units = tars(3000, size)
-    groups = list(grouped(units, actors=2))
+    groups = list(grouped(units, tasks=2))
     assert [unit for group in groups for unit in group] == units
     assert all(len(group) == 1 or sum(unit.size for unit in group) <= GROUP_BYTES for group in groups)
     assert all(len(group) <= GROUP_IMAGES for group in groups)
     assert len(groups) <= len(units) // 50 or size > 1_000_000
 
 
-def test_large_units_stay_alone_and_few_units_keep_all_actors_busy() -> None:
+def test_large_units_stay_alone_and_few_units_keep_all_tasks_busy() -> None:
     assert len(list(grouped(tars(20, GROUP_BYTES)))) == 20
-    assert len(list(grouped(tars(160, 1000), actors=2))) >= 32
-    assert len(list(grouped(tars(3, 1000), actors=2))) == 3
+    assert len(list(grouped(tars(160, 1000), tasks=2))) >= 32
+    assert len(list(grouped(tars(3, 1000), tasks=2))) == 3
     assert list(grouped([])) == []
 
 
