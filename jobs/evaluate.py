@@ -14,21 +14,23 @@ from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.cli.talk import notes, say
-from scclip.jobs.label import check_failures, follow
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.pages.evaluation import write_page
 from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
+from scclip.jobs.setup.finished import check_failures
 from scclip.jobs.setup.labeling import create_run, known_units, with_failures
+from scclip.jobs.setup.running import follow
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown, as_text
 from scclip.pipeline.evaluation.scoring import read_scores
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
-from scclip.pipeline.run.commit import create_anew, tidy, uncommit
+from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same
 from scclip.pipeline.run.generations import write_generation
+from scclip.pipeline.run.tidying import tidy, uncommit
 from scclip.pipeline.storage.files import from_root, join
 from scclip.segmentation.types import SegmentationOptions
 

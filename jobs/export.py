@@ -12,12 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
 
-import ray
 import yaml
 from tqdm import tqdm
 
 from scclip.errors import JobFailed, UserError, one_line
-from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.cli.talk import no_bar, notes, say
@@ -210,6 +208,10 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
     if len(units) <= FEW_UNITS and not address:
         yield from (export_unit(unit, job) for unit in units)
         return
+    import ray  # a complete export, or a small one, needs none
+
+    from scclip.jobs.cli.cluster import local_or_cluster
+
     with local_or_cluster(address) as cluster:
         cluster.start()
         try:

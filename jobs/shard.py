@@ -6,21 +6,19 @@ scclip shard coco val2017/ shards/ --truth annotations/instances_val2017.json
 """
 
 import json
+from collections.abc import Iterator, Sequence
 
-import ray
 from tqdm import tqdm
 
 from scclip.categories import Categories
 from scclip.errors import JobFailed
-from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.talk import no_bar, say
-from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.shard import ShardOptions
 from scclip.pipeline.annotations.numbering import FILE, Numbering, find_numbering
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample, folder_pair, list_samples
-from scclip.pipeline.benchmarks.sharding import UNUSABLE, write_shards
+from scclip.pipeline.benchmarks.sharding import UNUSABLE, Shard, WrittenShard, missing_shards, write_shards
 from scclip.pipeline.benchmarks.skipped import Skipped
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.storage.files import from_root, join
@@ -34,26 +32,38 @@ def shard(options: ShardOptions) -> int:
     source, output, skipped = from_root(options.source), from_root(options.output), Skipped()
     samples = find_samples(options, source, output, skipped)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
-    with local_or_cluster(options.address) as cluster:
-        cluster.start()
-        cluster.check_storage("shard", output, [])
-        bar = tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False)
-        with watched_tasks("shard") as silence, bar:
-            written = 0
-            try:
-                for done in write_shards(samples, output, prefix, options.images):
-                    silence.progress()
-                    written += done.samples
-                    skipped.update(done.skipped)
-                    bar.update(done.samples + done.skipped.count(UNUSABLE))
-            except ray.exceptions.RayError as error:
-                raise JobFailed(f"{cause(error)}; finished shards are kept, the same command again goes on") from error
+    missing, written = missing_shards(samples, output, prefix, options.images), 0
+    with tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False) as bar:
+        for done in written_shards(missing, output, options.address):
+            written += done.samples
+            skipped.update(done.skipped)
+            bar.update(done.samples + done.skipped.count(UNUSABLE))
     shards, unusable = -(-len(samples) // options.images), skipped.count(UNUSABLE)
     if unusable and not written:
         raise JobFailed(f"no image could be used; {skipped.line()}")
     warn([skipped.line()] if skipped.kinds else [], "shard")
     say(f"{len(samples) - unusable:,} images in {shards:,} shards ({written:,} written now): {output}")
     return 0
+
+
+def written_shards(missing: Sequence[Shard], output: str, address: str | None) -> Iterator[WrittenShard]:
+    """Writes the shards below `output` on Ray, if any are missing."""
+    if not missing:
+        return
+    import ray
+
+    from scclip.jobs.cli.cluster import local_or_cluster
+    from scclip.jobs.cli.waiting import watched_tasks
+
+    with local_or_cluster(address) as cluster, watched_tasks("shard") as silence:
+        cluster.start()
+        cluster.check_storage("shard", output, [])
+        try:
+            for shard in write_shards(missing):
+                silence.progress()
+                yield shard
+        except ray.exceptions.RayError as error:
+            raise JobFailed(f"{cause(error)}; finished shards are kept, the same command again goes on") from error
 
 
 def find_samples(options: ShardOptions, source: str, output: str, skipped: Skipped | None = None) -> list[Sample]:

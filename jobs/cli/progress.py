@@ -18,6 +18,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import Outcome
 
 LOG_SECONDS = 30  # between two lines where the output is no terminal
+SHOW_SECONDS = 0.25  # between two on a terminal
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
@@ -25,12 +26,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self.units = {unit.number: unit for unit in units}
-        self.weight = {unit.number: max(1, unit.size) for unit in units}
+        self.total = sum(map(weight, units))
+        self.done = 0.0
         self.fraction: dict[int, float] = {}
         self.images = self.labeled = 0
         self.faults: dict[str, Any] = {"worker_deaths": {}, "storage_retries": 0, "stage_seconds": {}}
         self.began = time.monotonic()
-        self.logged = self.began
+        self.shown = self.began
         self.bar = tqdm(bar_format="{desc}", desc="starting", disable=no_bar(), leave=False, dynamic_ncols=True)
 
     def __exit__(self, *error: object) -> None:
@@ -45,20 +47,30 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         """Adds a committed chunk and shows the line."""
         self.images += outcome.images
         self.labeled += outcome.labeled
-        known = self.fraction.get(outcome.unit, 0.0)
-        self.fraction[outcome.unit] = max(known, outcome.fraction(self.units[outcome.unit]))
-        self.bar.set_description_str(self.line())
-        if self.bar.disable and not is_quiet() and time.monotonic() - self.logged >= LOG_SECONDS:
-            self.logged = time.monotonic()
+        unit, before = self.units[outcome.unit], self.fraction.get(outcome.unit, 0.0)
+        fraction = self.fraction[outcome.unit] = max(before, outcome.fraction(unit))
+        self.done += (fraction - before) * weight(unit)
+        now, wait = time.monotonic(), LOG_SECONDS if self.bar.disable else SHOW_SECONDS
+        if now - self.shown < wait:
+            return
+        self.shown = now
+        if not self.bar.disable:
+            self.bar.set_description_str(self.line())
+        elif not is_quiet():
             print(self.line(), file=sys.stderr, flush=True)
 
     def line(self) -> str:
         """`37 % · 1,204 images · 12.1/s · 0 failed · 2 min left`."""
-        done = sum(self.fraction[unit] * self.weight[unit] for unit in self.fraction) / sum(self.weight.values())
+        done = self.done / self.total
         left = self.seconds * (1 - done) / done if done > 0 else None
         rate = self.images / self.seconds
         parts = [f"{done:4.0%}", f"{self.images:,} images", f"{rate:,.1f}/s", f"{self.images - self.labeled:,} failed"]
         return " · ".join([*parts, f"{duration(left)} left" if left is not None else "…"])
+
+
+def weight(unit: Unit) -> int:
+    """What a unit counts in the share that is done: its bytes."""
+    return max(1, unit.size)
 
 
 def duration(seconds: float) -> str:

@@ -18,13 +18,13 @@ from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.cli.waiting import Teller
 from scclip.jobs.options.label import LabelOptions
+from scclip.jobs.setup.finished import new_units
 from scclip.jobs.setup.models import architecture, calibration_note, wanted_threads
 from scclip.pipeline.annotations import coco
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.passed_over import PassedOver
-from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import ActorSpec, LabelJob
 from scclip.pipeline.labeling.labeler import LabelerSpec
@@ -92,14 +92,7 @@ class LabelingSetup:
 
     def new_units(self, known: Sequence[Unit], passed: PassedOver | None = None) -> list[Unit]:
         """Returns the units that were added to the inputs since those known were planned; counts the rest."""
-        return plan_units(
-            self.options.inputs,
-            known,
-            limit=self.options.limit,
-            exclude=[self.files.output],
-            image_column=self.options.image_column,
-            passed=passed,
-        )
+        return new_units(self.options, self.files, known, passed)
 
     def job(self, files: RunFiles, cluster: Cluster) -> LabelJob:
         """Starts Ray, loads the model and writes run.json: every mistake shows before anything is planned.

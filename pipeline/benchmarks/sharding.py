@@ -1,6 +1,6 @@
 """Datasets → WebDataset shards with ground truth (`key.jpg`, `key.seg.png`, `key.json`), written by Ray tasks.
 
-    for shard in write_shards(samples, "s3://bucket/ade20k", prefix="ade20k-val", images=256): ...
+    for shard in write_shards(missing_shards(samples, "s3://bucket/ade20k", prefix="ade20k-val", images=256)): ...
 
 Images are copied, not re-encoded; `key.seg.png` holds the protocol's class indices, 255 = ignore. A shard is written
 once and whole, so the same call again writes only what is missing.
@@ -8,13 +8,13 @@ once and whole, so the same call again writes only what is missing.
 
 import io
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
 from PIL import Image, UnidentifiedImageError
 
 from scclip.errors import one_line
@@ -24,7 +24,6 @@ from scclip.pipeline.benchmarks.downloads import Sample
 from scclip.pipeline.benchmarks.label_ids import convert
 from scclip.pipeline.benchmarks.shapes import paint
 from scclip.pipeline.benchmarks.skipped import Skipped
-from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.headers import header_size
 from scclip.pipeline.inputs.readers.tar import tar_bytes
@@ -32,6 +31,9 @@ from scclip.pipeline.storage import files as storage
 
 UNUSABLE = "images with unusable pixels or ground truth"  # a kind of what is skipped
 SHARD_CPUS = 0.5  # copying waits for storage more than it computes
+
+
+Shard: TypeAlias = tuple[str, Sequence[Sample]]  # where it is written, and what it holds
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,24 @@ class UnusableSample(ValueError):
     """An image whose size or ground truth cannot be read, or do not go together."""
 
 
-def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: int) -> Iterator[WrittenShard]:
-    """Writes the shards that do not exist yet.
+def missing_shards(samples: Sequence[Sample], output: str, prefix: str, images: int) -> list[Shard]:
+    """The shards that do not exist yet.
 
     Args:
         samples: the images with their annotations, in the order of the shards.
         output: folder of the shards, any fsspec URL.
         prefix: begins the name of each shard: PREFIX-000000.tar.
         images: samples of one shard.
+    """
+    existing = {file.url.rsplit("/", 1)[1] for file in storage.list_files(output)}
+    groups = [samples[start : start + images] for start in range(0, len(samples), images)]
+    names = [f"{prefix}-{number:06d}.tar" for number in range(len(groups))]
+    wanted = zip(names, groups, strict=True)
+    return [(storage.join(output, name), group) for name, group in wanted if name not in existing]
+
+
+def write_shards(shards: Sequence[Shard]) -> Iterator[WrittenShard]:
+    """Writes shards by Ray tasks, each of which is given its own samples alone.
 
     Yields:
         What each shard holds, as it is written.
@@ -63,22 +75,18 @@ def write_shards(samples: Sequence[Sample], output: str, prefix: str, images: in
     Raises:
         ray.exceptions.RayError: the storage does not give a file, or takes no shard.
     """
-    existing = {file.url.rsplit("/", 1)[1] for file in storage.list_files(output)}
-    groups = [samples[start : start + images] for start in range(0, len(samples), images)]
-    urls = [storage.join(output, f"{prefix}-{number:06d}.tar") for number in range(len(groups))]
-    missing = [number for number, url in enumerate(urls) if url.rsplit("/", 1)[1] not in existing]
-    if not missing:
-        return
+    import ray.data  # where all shards exist there is no need of it
+
+    from scclip.pipeline.cluster.ray_data import configure_ray_data
+
     configure_ray_data()
-    plan = ray.put({number: (urls[number], groups[number]) for number in missing})
 
     def write(batch: pa.Table) -> pa.Table:
-        url, group = ray.get(plan)[batch["shard"][0].as_py()]
-        shard = write_shard(url, group)
+        shard = write_shard(*pickle.loads(batch["shard"][0].as_py()))
         return pa.table({"samples": [shard.samples], "skipped": [json.dumps(shard.skipped.kinds)]})
 
-    shards = ray.data.from_items([{"shard": number} for number in missing], override_num_blocks=len(missing))
-    written = shards.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=SHARD_CPUS)
+    work = ray.data.from_items([{"shard": pickle.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
+    written = work.map_batches(write, batch_size=1, batch_format="pyarrow", num_cpus=SHARD_CPUS)
     for batch in written.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in pa.table(batch).to_pylist():
             yield WrittenShard(row["samples"], Skipped(json.loads(row["skipped"])))

@@ -8,11 +8,13 @@ shards, else in the whole run. There its key may also be the name that the run's
 """
 
 import functools
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scclip.categories import Categories
 from scclip.pipeline.annotations.label_map import label_map
@@ -42,8 +44,13 @@ class LabelsSpec:
     """Of the run."""
     same_shard: Mapping[int, Sequence[int]]
     """Unit of the truth → units of the run that were read from the same shard."""
-    by_key: Mapping[str, Sequence[int]]
-    """Key, or name in an exported tar → units of the run that have it, for units of the truth not in `same_shard`."""
+    keys: npt.NDArray[np.uint64]
+    """Sorted hashes of the keys, and names in exported tars, of the run's images; none where no unit needs them.
+
+    Arrays: the actors of a node share them, however many images the run has.
+    """
+    units: npt.NDArray[np.int32]
+    """The unit of the run that has each of `keys`."""
 
     def start(self) -> "LabelsReader":
         """What an actor works with."""
@@ -58,13 +65,26 @@ def find_labels(run: RunFiles, truth: Sequence[Unit]) -> LabelsSpec:
         if not unit.files:
             by_url[unit.url].append(unit.number)
     same = {unit.number: by_url[unit.url] for unit in truth if not unit.files and unit.url in by_url}
-    by_key: dict[str, list[int]] = defaultdict(list)
-    if len(same) < len(truth):
-        tables = map_threads(lambda unit: run.table("images", unit.number, ["key", "index", "status"]), plan)
-        for unit, table in zip(plan, tables, strict=True):
-            for key in {*table["key"].to_pylist(), *tar_names(table).values()}:
-                by_key[key].append(unit.number)
-    return LabelsSpec(run=run, categories=read_run(run).categories, same_shard=same, by_key=by_key)
+    keys, numbers = hashed_keys(run, plan if len(same) < len(truth) else [])
+    return LabelsSpec(run=run, categories=read_run(run).categories, same_shard=same, keys=keys, units=numbers)
+
+
+def hashed_keys(run: RunFiles, plan: Sequence[Unit]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+    """Sorted hashes of the keys, and names in exported tars, of these units, and the unit of each."""
+
+    def hashes(unit: Unit) -> npt.NDArray[np.uint64]:
+        table = run.table("images", unit.number, ["key", "index", "status"])
+        return np.array([hash_of(key) for key in {*table["key"].to_pylist(), *tar_names(table).values()}], np.uint64)
+
+    by_unit = [np.empty(0, np.uint64), *map_threads(hashes, plan)]
+    keys, numbers = np.concatenate(by_unit), np.array([0, *(unit.number for unit in plan)], np.int32)
+    order = np.argsort(keys, kind="stable")
+    return keys[order], np.repeat(numbers, [len(own) for own in by_unit])[order]
+
+
+def hash_of(key: str) -> int:
+    """64 bits, the same in every process; that two keys have the same does no harm: their units are looked through."""
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class LabelsReader:
@@ -108,9 +128,15 @@ class LabelsReader:
     def matches(self, image: ImageRecord) -> list[ImageRecord]:
         """The run's images that this one can be; where several have its key, the one of the same index."""
         same = self.spec.same_shard.get(image.unit)
-        units = dict.fromkeys(same or self.spec.by_key.get(image.key, ()))
+        units = dict.fromkeys(same or self.units_of(image.key))
         matches = [match for unit in units for match in self.images(unit).get(image.key, [])]
         return [match for match in matches if match.index == image.index] if same and len(matches) > 1 else matches
+
+    def units_of(self, key: str) -> list[int]:
+        """The units of the run that have an image of this key, and hardly ever others."""
+        hashed = np.uint64(hash_of(key))
+        first, stop = (int(np.searchsorted(self.spec.keys, hashed, side)) for side in ("left", "right"))
+        return self.spec.units[first:stop].tolist()
 
     def load_images(self, unit: int) -> dict[str, list[ImageRecord]]:
         """A unit's images by key, and by their names in an exported tar."""

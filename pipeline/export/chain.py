@@ -1,4 +1,4 @@
-"""The export of a run: each unit by a Ray Data task, then the files that cover all units.
+"""The export of a run: units by Ray Data tasks, small ones together, then the files that cover all units.
 
     for counts in export_units(unexported(units, job), job): ...     # one Counter per unit
     counts = assemble(units, job)                                    # merged files, summary.json
@@ -8,19 +8,19 @@ no GPU, no PyTorch; memory holds one image of a unit at a time beside the unit's
 """
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import ray
-import ray.data
 
 from scclip.pipeline.annotations.numbering import FILE
-from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.export.exporter import make_exporter
 from scclip.pipeline.export.files import write_new
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportError, ExportImage, unit_images
+from scclip.pipeline.inputs.chunks import from_row, to_row
+from scclip.pipeline.inputs.groups import grouped
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import join, list_files, read_bytes, remove
 from scclip.pipeline.storage.threads import map_threads
@@ -36,25 +36,38 @@ def unexported(units: Sequence[Unit], job: ExportJob) -> list[Unit]:
 
 def export_units(units: Sequence[Unit], job: ExportJob) -> Iterator[Counter[str]]:
     """Exports units by Ray tasks and yields the counts of each. Raises ExportError for a unit that fails."""
+    import ray  # takes a second, and few units need none
+    import ray.data
+
+    from scclip.pipeline.cluster.ray_data import configure_ray_data
+
     configure_ray_data()
-    plan, shared = ray.put({unit.number: unit for unit in units}), ray.put(job)
+    shared, cpus = ray.put(job), ray.cluster_resources().get("CPU", 1)
 
     def work(batch: pa.Table) -> pa.Table:
-        unit, counts, error = ray.get(plan)[batch["unit"][0].as_py()], Counter[str](), ""
-        try:
-            counts = export_unit(unit, ray.get(shared))
-        except Exception as failure:  # as a row: through Ray its reason would be lost in tracebacks
-            reason = str(failure) if isinstance(failure, ExportError) else f"unit {unit.number}: {failure!r}"
-            error = " ".join(reason.split()) or "unknown"
-        return pa.table({"counts": [json.dumps(counts)], "error": [error]})
+        exported = list(outcomes(pickle.loads(batch["units"][0].as_py()), ray.get(shared)))
+        return to_row(pa.table({"outcome": [json.dumps(outcome) for outcome in exported]}))
 
-    numbers = ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
-    exported = numbers.map_batches(work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS)
+    rows = [{"units": pickle.dumps(group)} for group in grouped(units, int(cpus / EXPORT_CPUS))]
+    exported = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        work, batch_size=1, batch_format="pyarrow", num_cpus=EXPORT_CPUS
+    )
     for batch in exported.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for counts, error in zip(*pa.table(batch).select(["counts", "error"]).to_pydict().values(), strict=True):
+        for counts, error in map(json.loads, from_row(batch)["outcome"].to_pylist()):
             if error:
                 raise ExportError(error)
-            yield Counter(json.loads(counts))
+            yield Counter(counts)
+
+
+def outcomes(units: Sequence[Unit], job: ExportJob) -> Iterator[tuple[Counter[str], str]]:
+    """Exports units up to the first that fails; yields the counts of each, and why it failed."""
+    for unit in units:
+        try:
+            yield export_unit(unit, job), ""
+        except Exception as failure:  # as a row: through Ray its reason would be lost in tracebacks
+            reason = str(failure) if isinstance(failure, ExportError) else f"unit {unit.number}: {failure!r}"
+            yield Counter(), " ".join(reason.split()) or "unknown"
+            return
 
 
 def export_unit(unit: Unit, job: ExportJob) -> Counter[str]:

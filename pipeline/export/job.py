@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from scclip.pipeline.export.transform import Rules, Target
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import join
@@ -28,7 +31,7 @@ class ExportJob:
     """Whether the pictures are copied from the run's input."""
     upright: bool = True
     """Whether the run turned pictures as their orientation says; so do the copies."""
-    repeated: Sequence[int] = ()
+    repeated: npt.NDArray[np.uint64] | Sequence[int] = ()
     """Sorted hashes of the names that several images would have, for names.FileNames."""
     target: Target
     """The categories of the export."""

@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, split_name
 
 if TYPE_CHECKING:  # the command line loads this module, too: no heavy libraries
+    import numpy as np
+    import numpy.typing as npt
+
     from scclip.pipeline.annotations.schemas import ImageRecord
 
 PART_BYTES = 255  # of a file's or folder's name, on ext4, XFS, APFS and NTFS
@@ -72,7 +75,7 @@ class FileNames:
     """The names of the images of an export."""
 
     rules: NameRules
-    repeated: Sequence[int] = ()
+    repeated: "npt.NDArray[np.uint64] | Sequence[int]" = ()
     """Sorted hashes of the names that several images of the run would have."""
 
     def of(self, image: "ImageRecord") -> str:

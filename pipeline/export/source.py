@@ -6,7 +6,6 @@ Label maps are made from the RLEs, or from the saved class and confidence where 
 model is used.
 """
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -157,15 +156,18 @@ def input_changed(unit: Unit, reason: str) -> ExportError:
     return ExportError(f"unit {unit.number}: {redact(unit.url)}: {reason}; {remedy}")
 
 
-def repeated_names(files: RunFiles, units: Sequence[Unit], rules: NameRules) -> Sequence[int]:
-    """Sorted hashes of the names that several labeled images would have; in memory are eight bytes an image."""
+def repeated_names(files: RunFiles, units: Sequence[Unit], rules: NameRules) -> npt.NDArray[np.uint64]:
+    """Sorted hashes of the names that several labeled images would have; in memory are eight bytes an image.
+
+    Ray's tasks share an array and do not copy it.
+    """
 
     def hashes(unit: Unit) -> npt.NDArray[np.uint64]:
         rows = rows_of(files.table("images", unit.number, ["key", "file_name"], LABELED), "key", "file_name")
         return np.array([hash_of(rules.name(*row)) for row in rows], np.uint64)
 
     distinct, counts = np.unique(np.concatenate(list(map_threads(hashes, units, threads=8))), return_counts=True)
-    return array("Q", distinct[counts > 1].tobytes())
+    return distinct[counts > 1]
 
 
 def repeated_ids(files: RunFiles, units: Sequence[Unit], shown: int) -> tuple[int, list[str]]:

@@ -5,7 +5,7 @@
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -69,6 +69,8 @@ class Chunk:
     """Where reading goes on after this chunk."""
     last: bool = False
     """True for the end of the unit."""
+    pixels: int = 0
+    """Of its images by their headers; known where it was read alone."""
 
     def with_images(self, images: pa.Table) -> "Chunk":
         """The same chunk after a stage has worked on its images."""
@@ -91,6 +93,45 @@ class Chunk:
         structs = table["images"].chunk(0).flatten()
         images = pa.table(structs.flatten(), schema=pa.schema(list(structs.type)))
         return Chunk(unit, number, images, ResumePoint.from_json(resume) if resume else None, last)
+
+
+def to_row(table: pa.Table) -> pa.Table:
+    """A table as a table of one row, which Ray never splits. Columns of one piece are not copied."""
+    table = table.combine_chunks()
+    columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
+    structs = pa.StructArray.from_arrays(columns, fields=list(table.schema))
+    return pa.table({"rows": pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)})
+
+
+def from_row(row: pa.Table) -> pa.Table:
+    """The table that `to_row` made the row of. Nothing is copied."""
+    structs = row["rows"].chunk(0).flatten()
+    return pa.table(structs.flatten(), schema=pa.schema(list(structs.type)))
+
+
+def together(chunks: Iterable[Chunk], limits: ChunkLimits) -> Iterator[list[Chunk]]:
+    """The chunks in order, small ones together: as many as one chunk of these limits would hold."""
+    row, images, size, pixels = list[Chunk](), 0, 0, 0
+    for chunk in chunks:
+        images, size = images + len(chunk.images), size + chunk.images.nbytes
+        pixels += chunk.pixels
+        if row and (images > limits.images or size > limits.encoded_bytes or pixels > limits.pixels):
+            yield row
+            row, images, size, pixels = [], len(chunk.images), chunk.images.nbytes, chunk.pixels
+        row.append(chunk)
+    if row:
+        yield row
+
+
+def packed(chunks: Sequence[Chunk]) -> pa.Table:
+    """One or more chunks as one row; the bytes of images are copied only where there are several chunks."""
+    return to_row(pa.concat_tables([chunk.to_arrow() for chunk in chunks]))
+
+
+def unpacked(row: pa.Table) -> list[Chunk]:
+    """The chunks that `packed` made the row of."""
+    chunks = from_row(row)
+    return [Chunk.from_arrow(chunks.slice(index, 1)) for index in range(len(chunks))]
 
 
 @dataclass(kw_only=True)
@@ -126,20 +167,25 @@ def chunked(
         if images and (full or pixels + width * height > limits.pixels):
             after = ResumePoint(chunk=number + 1, index=row.index, offset=row.offset, skip=row.skip)
             if number not in done:
-                yield encoded_chunk(unit, number, images, after)
+                yield encoded_chunk(unit, number, images, after, pixels=pixels)
             number, images, size, pixels = number + 1, [], 0, 0
         images.append(row)
         size, pixels = size + row_size, pixels + width * height
     if images and number not in done:
         after = ResumePoint(chunk=number + 1, index=images[-1].index + 1, end=True)
-        yield encoded_chunk(unit, number, images, after)
+        yield encoded_chunk(unit, number, images, after, pixels=pixels)
     yield encoded_chunk(unit, number + bool(images), last=True)
 
 
 def encoded_chunk(
-    unit: int, number: int, images: Sequence[EncodedImage] = (), resume: ResumePoint | None = None, last: bool = False
+    unit: int,
+    number: int,
+    images: Sequence[EncodedImage] = (),
+    resume: ResumePoint | None = None,
+    last: bool = False,
+    pixels: int = 0,
 ) -> Chunk:
     """The chunk of these images, which get the unit's number; with `last` the unit's end, after `number` chunks."""
     for image in images:
         image.unit = unit
-    return Chunk(unit, number, table_of(images, ENCODED_SCHEMA), resume, last)
+    return Chunk(unit, number, table_of(images, ENCODED_SCHEMA), resume, last, pixels)

@@ -3,12 +3,14 @@
     for outcome in label_units(units, job): ...   # one row per committed chunk; finished units are committed on the way
 
 A unit is a shard, a chunk a run of its images: the row that flows, the batch of the actor, one part on disk. Nothing is
-shuffled and no state crosses the cluster but the plan.
+shuffled and no state crosses the cluster: a unit travels in the row of the task that reads it. Small units share a
+row, so that a task, and a call of the actor, costs what it does for large ones.
 """
 
 import contextlib
 import functools
 import os
+import pickle
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,8 +25,9 @@ from ray.data import ActorPoolStrategy, Dataset
 from scclip.errors import DeviceLost
 from scclip.pipeline.annotations.schemas import Status, records_of, table_of
 from scclip.pipeline.cluster.ray_data import configure_ray_data
-from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits
+from scclip.pipeline.inputs.chunks import Chunk, ChunkLimits, from_row, packed, to_row, together, unpacked
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
+from scclip.pipeline.inputs.groups import grouped
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import OUTCOME_SCHEMA, Commit, Finish, LabelJob, Outcome
@@ -33,12 +36,16 @@ from scclip.pipeline.labeling.telemetry import count
 from scclip.pipeline.run.commit import resume_after
 from scclip.pipeline.run.files import RunFiles
 
-FINISHING = 4  # units finished at the same time: each holds its parts in memory
+FINISHING = 4  # tasks that finish units at the same time: each holds the parts of one unit in memory
 
 
 def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
-    """The architecture: unit numbers in, one `Outcome` per chunk out."""
-    share, plan = job.resources, ray.put({unit.number: (unit, job.done.get(unit.number, set())) for unit in units})
+    """The architecture: groups of units in, one `Outcome` per chunk out."""
+    share = job.resources
+    work = [
+        {"work": pickle.dumps([(unit, job.done.get(unit.number, set())) for unit in group])}
+        for group in grouped(units, share.max_actors)
+    ]
     rows: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     pool = ActorPoolStrategy(
         min_size=share.min_actors,
@@ -46,11 +53,11 @@ def build_graph(units: Sequence[Unit], job: LabelJob, ledger: Any) -> Dataset:
         max_tasks_in_flight_per_actor=share.calls_in_flight + 1,
         max_concurrent_calls_per_actor=share.calls_in_flight,
     )
-    read = functools.partial(read_stage, plan=plan, limits=job.limits, files=job.files, truth=job.truth, ledger=ledger)
+    read = functools.partial(read_stage, limits=job.limits, files=job.files, truth=job.truth, ledger=ledger)
     decode = functools.partial(decode_stage, config=job.decode, ledger=ledger)
     commit = functools.partial(commit_stage, files=job.files, write=job.commit, ledger=ledger)
     return (
-        ray.data.from_items([{"unit": unit.number} for unit in units], override_num_blocks=len(units))
+        ray.data.from_items(work, override_num_blocks=len(work))
         .map_batches(read, num_cpus=share.read_cpus, **rows)
         .map_batches(decode, num_cpus=share.decode_cpus, **rows)
         .map_batches(
@@ -74,41 +81,55 @@ class LabelingActor:
         self.ledger, self.gate = ledger, Gate()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """The chunk, labeled; beside others unless its images must be watched.
+        """The chunks of a row, labeled; beside others unless their images must be watched."""
+        return packed([self.label(chunk) for chunk in unpacked(batch)])
 
-        Ends its process where the GPU is lost: Ray starts another and tries again, the ledger counts the death.
+    def label(self, chunk: Chunk) -> Chunk:
+        """The chunk, labeled. Ends its process where the GPU is lost.
+
+        Ray then starts another and tries again, the ledger counts the death.
         """
-        chunk = Chunk.from_arrow(batch)
         announced = attempt(self.ledger, "label", chunk.unit, chunk.number)
         with announced as watch, self.gate.entered(alone=watch.one_by_one):
             try:
-                return self.labeler(chunk, watch).to_arrow()
+                return self.labeler(chunk, watch)
             except DeviceLost as error:
                 print(f"scclip: the GPU is lost ({error}); this actor starts anew", file=sys.stderr, flush=True)
                 os._exit(1)
 
 
 def read_stage(
-    batch: pa.Table, plan: ray.ObjectRef, limits: ChunkLimits, files: RunFiles, truth: str | None, ledger: Any
+    batch: pa.Table, limits: ChunkLimits, files: RunFiles, truth: str | None, ledger: Any
 ) -> Iterator[pa.Table]:
-    """A unit's number → its chunks that are not done, then its end."""
-    number = batch["unit"][0].as_py()
-    unit, done = ray.get(plan)[number]
-    with attempt(ledger, "read", number, 0) as watch:
-        chunks = read_unit(unit, limits, done, resume_after(files, number, done), truth)
-        yield from watch.clock.through(chunk.to_arrow() for chunk in chunks)
+    """A group of units → the chunks of each that are not done, then its end; small chunks share a row."""
+
+    def chunks() -> Iterator[Chunk]:
+        for unit, done in pickle.loads(batch["work"][0].as_py()):
+            with attempt(ledger, "read", unit.number, 0) as watch:
+                resume = resume_after(files, unit.number, done)
+                yield from watch.clock.through(read_unit(unit, limits, done, resume, truth))
+
+    yield from map(packed, together(chunks(), limits))
 
 
 def decode_stage(batch: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
-    """A chunk of encoded images → of RGB arrays."""
-    chunk = Chunk.from_arrow(batch)
-    with attempt(ledger, "decode", chunk.unit, chunk.number) as watch:
-        return decode_chunk(chunk, config, watch).to_arrow()
+    """Chunks of encoded images → of RGB arrays."""
+    decoded = list[Chunk]()
+    for chunk in unpacked(batch):
+        with attempt(ledger, "decode", chunk.unit, chunk.number) as watch:
+            decoded.append(decode_chunk(chunk, config, watch))
+    return packed(decoded)
 
 
 def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
-    """Commits a labeled chunk and tells what became of it. The end of a unit is passed on."""
-    chunk, statuses = Chunk.from_arrow(batch), Counter[str]()
+    """Commits the labeled chunks of a row and tells what became of them. The end of a unit is passed on."""
+    outcomes = [commit_one(chunk, files, write, ledger) for chunk in unpacked(batch)]
+    return to_row(table_of(outcomes, OUTCOME_SCHEMA))
+
+
+def commit_one(chunk: Chunk, files: RunFiles, write: Commit, ledger: Any) -> Outcome:
+    """Commits one chunk."""
+    statuses = Counter[str]()
     if not chunk.last:
         with attempt(ledger, "commit", chunk.unit, chunk.number):
             part = write(chunk, files)
@@ -117,8 +138,7 @@ def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -
             count("scclip_images_total", images, status=status)
         count("scclip_windows_total", pc.sum(part["windows"]).as_py() or 0)
     resume = chunk.resume.to_json() if chunk.resume else None
-    outcome = Outcome(chunk.unit, chunk.number, chunk.last, statuses.total(), statuses[Status.OK], resume)
-    return table_of([outcome], OUTCOME_SCHEMA)
+    return Outcome(chunk.unit, chunk.number, chunk.last, statuses.total(), statuses[Status.OK], resume)
 
 
 def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Iterator[Outcome]:
@@ -131,9 +151,11 @@ def label_units(units: Sequence[Unit], job: LabelJob, ledger: Any = None) -> Ite
     with contextlib.nullcontext(ledger) if ledger else running_ledger() as ledger:
         tracker, graph = UnitTracker(job, ledger), build_graph(units, job, ledger)
         for batch in graph.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            for outcome in records_of(batch, Outcome):
+            outcomes = list(records_of(from_row(batch), Outcome))
+            for outcome in outcomes:
                 tracker.add(outcome)
-                yield outcome
+            tracker.start()
+            yield from outcomes
         tracker.close()
 
 
@@ -144,23 +166,30 @@ class UnitTracker:
         self.job, self.ledger = job, ledger
         self.present = defaultdict(set, {unit: set(chunks) for unit, chunks in job.done.items()})
         self.expected: dict[int, int] = {}
+        self.complete: list[tuple[int, int]] = []
         self.running: list[ray.ObjectRef] = []
         self.finish = ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")(finish_stage)
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of an outcome; waits only while too many units are being finished."""
+        """Takes note of an outcome."""
         if outcome.last:
             self.expected[outcome.unit] = outcome.chunk
         else:
             self.present[outcome.unit].add(outcome.chunk)
-        expected, job = self.expected.get(outcome.unit), self.job
+        expected = self.expected.get(outcome.unit)
         if expected is not None and self.present[outcome.unit] >= set(range(expected)):
-            del self.expected[outcome.unit]
-            self.running.append(self.finish.remote(outcome.unit, expected, job.files, job.finish, self.ledger))
+            del self.expected[outcome.unit], self.present[outcome.unit]
+            self.complete.append((outcome.unit, expected))
+
+    def start(self) -> None:
+        """Has one task finish the units that are complete by now; waits only while too many are at work."""
+        if self.complete:
+            self.running.append(self.finish.remote(self.complete, self.job.files, self.job.finish, self.ledger))
+            self.complete = []
         self.collect(FINISHING)
 
     def collect(self, leave: int) -> None:
-        """Waits until at most `leave` units are being finished; raises what their tasks raise."""
+        """Waits until at most `leave` tasks are finishing units; raises what they raise."""
         while len(self.running) > leave:
             ready, self.running = ray.wait(self.running, num_returns=1)
             ray.get(ready)
@@ -172,7 +201,8 @@ class UnitTracker:
             raise AssertionError(f"units {sorted(self.expected)} ended without all their chunks")
 
 
-def finish_stage(unit: int, chunks: int, files: RunFiles, finish: Finish, ledger: Any) -> None:
-    """The job's `finish` as a task that returns nothing."""
-    with attempt(ledger, "finish", unit, 0):
-        finish(unit, chunks, files)
+def finish_stage(units: Sequence[tuple[int, int]], files: RunFiles, finish: Finish, ledger: Any) -> None:
+    """The job's `finish` for units, each with the number of its parts, as a task that returns nothing."""
+    for unit, chunks in units:
+        with attempt(ledger, "finish", unit, 0):
+            finish(unit, chunks, files)

@@ -9,13 +9,15 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.pipeline.storage.files import info, open_stream, read_bytes
 from scclip.vocabulary.vocabulary import Vocabulary, VocabularyClass
+
+if TYPE_CHECKING:
+    from scclip.encoder.checkpoints import WeightsSource
 
 Words: TypeAlias = str | os.PathLike[str] | Vocabulary | Iterable[str | VocabularyClass] | Mapping[str, Iterable[str]]
 
@@ -44,8 +46,10 @@ def load_warnings(model: ModelConfig, vocabulary: Vocabulary) -> tuple[str, ...]
     return (f"{what}; {remedy}", *vocabulary.warnings)
 
 
-def find_model(config: ModelConfig, cuda: bool) -> WeightsSource:
+def find_model(config: ModelConfig, cuda: bool) -> "WeightsSource":
     """Finds the weights, fetched into the user's cache where they are a URL, and settles the precision `auto`."""
+    from scclip.encoder.checkpoints import find_weights, resolve_precision  # with PyTorch; vocabularies need none
+
     if config.pretrained is not None and "://" in config.pretrained:
         config = replace(config, pretrained=str(fetch(config.pretrained)))
     source = find_weights(config)

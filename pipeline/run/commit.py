@@ -1,4 +1,4 @@
-"""A chunk's part, a finished unit's files, and what a run already holds.
+"""A chunk's part and a finished unit's files.
 
     commit_chunk(labeled, files, options)     # _parts/UUUUUUU/CCCCC.parquet, created once and whole
     finish_unit(unit, chunks, files, info)    # coco/, segments/, masks/, then images/: its existence commits the unit
@@ -8,7 +8,7 @@ No lock and no database: two listings say what is done. A writer that loses a ra
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +27,9 @@ from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, Metadata, RunFiles, parquet_bytes, read_table
 from scclip.pipeline.run.names import tar_names
 from scclip.pipeline.run.totals import totals
-from scclip.pipeline.storage.files import create, exists, read_bytes, remove, remove_abandoned, replace
+from scclip.pipeline.storage.files import create, exists, read_bytes, remove, replace
 
 RESUME_KEY = b"resume"  # Parquet metadata of a part: where reading goes on after it
-ABANDONED = 3600  # seconds after which a temporary file has no writer any more: writing one takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,17 +162,3 @@ def mask_tar(part: pa.Table) -> bytes:
         for suffix, data in zip(schemas.MASK_SUFFIXES.values(), planes, strict=True)
         if data is not None
     )
-
-
-def uncommit(files: RunFiles, units: Iterable[int]) -> None:
-    """Takes back finished units so that they are labeled again (--retry-failed): images/ first, then the rest."""
-    for unit in units:
-        remove([files.unit_file("images", unit)])
-        remove(files.unit_file(kind, unit) for kind in ("segments", "coco", "masks"))
-
-
-def tidy(files: RunFiles, finished: Collection[int]) -> None:
-    """Removes what killed writers left behind: parts of finished units, and temporaries older than an hour."""
-    stale = [files.part(unit, chunk) for unit, chunks in files.parts().items() if unit in finished for chunk in chunks]
-    remove(stale, prune=True)
-    remove_abandoned(files.output, ABANDONED)

@@ -1,6 +1,7 @@
 """The job as a person runs it, a process of its own; and what a run must reproduce."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,17 @@ import pyarrow.parquet as pq
 
 POISON = Path(__file__).parent / "poison"
 KINDS = ("coco", "segments", "masks", "images")
+SCRIPT = """
+import json, resource, sys
+from scclip.jobs.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as ended:
+    code = ended.code or 0
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = sorted({"torch", "ray", "open_clip", "scipy"} & set(sys.modules))
+print(json.dumps({"code": code, "heavy": heavy, "seconds": used.ru_utime + used.ru_stime}))
+"""
 QUICK_WINDOWS = {"short_side": 64, "window": 64, "stride": 32, "window_batch": 4}
 QUICK = ["--precision", "float32"]
 QUICK += [word for name, value in QUICK_WINDOWS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -66,3 +78,11 @@ def rows(output: Path) -> list[dict[str, Any]]:
 def said(err: str) -> list[str]:
     """What the command itself says on stderr: neither progress nor Ray's own lines."""
     return [line for line in err.splitlines() if line.startswith("scclip")]
+
+
+def outcome(words: Sequence[str]) -> tuple[int, list[str], float, str]:
+    """(exit code, heavy modules that were imported, CPU seconds, stdout) of `scclip WORDS` in a fresh process."""
+    command = [sys.executable, "-c", SCRIPT, *words]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    facts = json.loads(ran.stdout.splitlines()[-1])
+    return facts["code"], facts["heavy"], facts["seconds"], ran.stdout

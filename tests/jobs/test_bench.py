@@ -70,7 +70,9 @@ def test_run_lengths_of_every_label_equal_pycocotools() -> None:
     assert rle.encode_counts(labels) == bench_io.one_by_one(labels)
 
 
-@pytest.mark.parametrize("wrong", [["speed"], ["modle"], ["model", "--sizes", "wide"], ["scale", "--images", "0"]])
+@pytest.mark.parametrize(
+    "wrong", [["speed"], ["modle"], ["model", "--sizes", "wide"], ["scale", "--images", "0"], ["scale", "--files", "0"]]
+)
 def test_wrong_words_are_one_line(wrong: list[str]) -> None:
     with pytest.raises(UserError):
         bench.main(wrong)
@@ -107,3 +109,11 @@ def test_shards_hold_the_images_asked_for(tmp_path: Path) -> None:
     options = bench_scale.BenchScaleOptions(images=(25,), shard_images=10)
     assert bench_scale.write_shards(tmp_path / "shards", 25, options) == 3
     assert [count_images(unit) for unit in plan_units([str(tmp_path / "shards")])] == [10, 10, 5]
+
+
+def test_plain_files_are_planned_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_scale.main(["--files", "600", "9000", "--side", "16", "--workdir", str(tmp_path)]) == 0
+    small, large = json_lines(capsys.readouterr().out)
+    assert (small["files"], small["units"], small["read_files"]) == (600, 3, 256)
+    assert large["files"] == 9_000 and large["plan_bytes_per_task"] <= 1.1 * 3 * small["plan_bytes_per_task"]
+    assert not list(tmp_path.iterdir())

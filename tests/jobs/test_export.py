@@ -15,6 +15,7 @@ import pytest
 import yaml
 from pictures import write_shard
 from PIL import Image
+from processes import outcome
 from scipy import ndimage
 
 from scclip.jobs.cli.main import main
@@ -68,6 +69,8 @@ def test_png_is_the_run_in_the_inputs_order(saved_run: Path, labels: Maps, tmp_p
     assert_equal(exported(saved_run, tmp_path / "out"), labels)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     assert export(saved_run, tmp_path / "out", "--format", "png") == 0  # nothing to do
+    code, heavy, _, said = outcome(["export", str(saved_run), str(tmp_path / "out"), "--format", "png"])
+    assert (code, {"ray", "torch"} & {*heavy}) == (0, set()) and "nothing to do" in said
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
 
 

@@ -8,6 +8,7 @@ import pytest
 from odd_inputs import SQUARE, coco_file, write_bytes
 from pictures import encoded
 from PIL import Image
+from processes import outcome
 
 from scclip.jobs.cli.main import main
 from scclip.pipeline.inputs.chunks import ChunkLimits
@@ -46,6 +47,8 @@ def test_shards_hold_the_images_and_the_protocols_indices(tmp_path: Path, capsys
     (tmp_path / "shards" / "ade20k-val-000001.tar").unlink()
     assert main(words) == 0
     assert "(3 written now)" in capsys.readouterr().out
+    code, heavy, _, said = outcome(words)
+    assert (code, {"ray", "torch"} & {*heavy}) == (0, set()) and "(0 written now)" in said
 
 
 def test_what_cannot_be_used_is_skipped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

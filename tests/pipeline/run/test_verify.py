@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scclip.pipeline.run.commit import ABANDONED, tidy
 from scclip.pipeline.run.files import RunFiles
+from scclip.pipeline.run.tidying import ABANDONED, tidy
 from scclip.pipeline.storage import retries
 from scclip.pipeline.storage.retries import RetryConfig, StorageError, StorageUnavailable, with_retries
 
