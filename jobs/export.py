@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 import ray
-import yaml
 from tqdm import tqdm
 
+from scclip.documents import MAX_BYTES, DocumentError, parse_mapping
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
@@ -33,7 +33,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
-from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
+from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated ids in an error line
@@ -108,12 +108,10 @@ def yaml_file(flag: str, name: str) -> dict[str, Any]:
     if not name:
         return {}
     try:
-        content = yaml.safe_load(read_bytes(name).decode("utf-8-sig")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        remedy = "give a readable YAML file" if isinstance(error, OSError) else "give valid YAML"
+        content = parse_mapping(read_start(name, MAX_BYTES + 1))
+    except (OSError, DocumentError) as error:
+        remedy = "give a readable YAML file" if isinstance(error, OSError) else "give `class name: value` lines"
         raise UserError(f"{flag} {name}: {one_line(error)}; {remedy}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{flag} {name}: must hold `class name: value` lines")
     return {str(key): value for key, value in content.items()}
 
 

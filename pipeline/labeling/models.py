@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from scclip.documents import MAX_BYTES
 from scclip.encoder.checkpoints import WeightsSource, find_weights, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
-from scclip.pipeline.storage.files import info, open_stream, read_bytes
+from scclip.pipeline.storage.files import info, open_stream, read_start
 from scclip.vocabulary.vocabulary import Vocabulary, VocabularyClass
 
 Words: TypeAlias = str | os.PathLike[str] | Vocabulary | Iterable[str | VocabularyClass] | Mapping[str, Iterable[str]]
@@ -30,7 +31,7 @@ def load_vocabulary(source: Words) -> Vocabulary:
     if "://" not in source:
         return Vocabulary.load(source)
     try:
-        return Vocabulary.parse(read_bytes(source), source)
+        return Vocabulary.parse(read_start(source, MAX_BYTES + 1), source)
     except OSError as error:
         raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
 
