@@ -3,13 +3,11 @@
 scclip compare labels/ labels-other-words/ --output compare.html
 """
 
-import json
-import sys
-
 import numpy as np
 
 from scclip.errors import UserError
-from scclip.jobs.cli.talk import say
+from scclip.jobs.cli.errors import warn
+from scclip.jobs.cli.talk import json_line, say, tell
 from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render_comparison
 from scclip.jobs.pages.render import on_other_pictures
@@ -32,10 +30,10 @@ def compare(options: CompareOptions) -> int:
         raise UserError(f"{' and '.join(outputs)} share no finished shard; compare runs over the same input")
     if len(pairs) < max(len(a.units), len(b.units)):
         note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
-        print(f"scclip compare: {note}", file=sys.stderr)
+        warn([note], "compare")
     size = len(classes.names)
     drift = sum(compare_units((a, b), pairs, classes), Drift(np.zeros((size, size), np.int64)))
-    print(as_json(drift, classes) if options.json else as_text(drift, classes))
+    tell(*(as_json(drift, classes) if options.json else as_text(drift, classes)).split("\n"))
     if options.output != "none":
         shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
         demo = any(on_other_pictures(run.manifest.model.model, run.units) for run in (a, b))
@@ -84,4 +82,4 @@ def as_json(drift: Drift, classes: Classes) -> str:
         "only_b": only_b,
         "images": [{"key": changed.image.key, "changed": changed.share} for changed in drift.images],
     }
-    return json.dumps(document)
+    return json_line(document)

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from scclip.documents import MAX_BYTES, DocumentError, parse_mapping
 from scclip.errors import JobFailed, UserError, one_line
+from scclip.jobs.cli import errors
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
-from scclip.jobs.cli.talk import no_bar, notes, say
+from scclip.jobs.cli.talk import json_line, no_bar, notes, say
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
@@ -34,6 +35,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
+from scclip.pipeline.storage.secrets import public_url
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated ids in an error line
@@ -69,7 +71,7 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
 
 def warn(message: str) -> None:
     """Prints a line to stderr."""
-    print(f"scclip export: {message}", file=sys.stderr)
+    errors.warn([message], "export")
 
 
 def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: RunManifest) -> ExportJob:
@@ -140,7 +142,7 @@ def fingerprint(
     """All that the export depends on: export.json."""
     numbers = ",".join(str(unit.number) for unit in units)
     return {
-        "options": recorded(options) | recorded(selection),
+        "options": recorded(options) | recorded(selection) | {"run": public_url(options.run)},
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
         "run_sha256": run.digest(),
@@ -226,4 +228,4 @@ def conclude(counts: Counter[str], job: ExportJob, file: TextIO) -> None:
 
 def as_json(job: ExportJob) -> str:
     """A complete export as one JSON object: where it is, and its summary.json."""
-    return json.dumps({"output": job.output, **json.loads(read_bytes(join(job.output, "summary.json")))})
+    return json_line({"output": job.output, **json.loads(read_bytes(join(job.output, "summary.json")))})

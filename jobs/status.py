@@ -3,8 +3,7 @@
 scclip status s3://bucket/labels
 """
 
-import json
-
+from scclip.jobs.cli.talk import json_line, tell
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
@@ -41,7 +40,7 @@ def status(options: StatusOptions) -> int:
             "vocabulary": run.vocabulary.name,
             "classes": len(run.vocabulary.classes),
         }
-        print(json.dumps(document))
+        print(json_line(document))
         return 0
     state = "finished" if len(finished) == len(units) else f"{done / max(1, planned):.0%} of the input's bytes"
     lines = [
@@ -53,5 +52,5 @@ def status(options: StatusOptions) -> int:
         f"classes   {run.vocabulary.name}: {len(run.vocabulary.classes)}",
     ]
     failed = ", ".join(f"{count:,} {status}" for status, count in failures.items())
-    print("\n".join([*lines, *([f"failed    {failed}"] if failed else [])]))
+    tell(*lines, *([f"failed    {failed}"] if failed else []))
     return 0
