@@ -180,8 +180,15 @@ def test_presigned_urls_are_read_and_never_stored(server: str, tmp_path: Path, o
         return [f"http://{server}/a.tar?{query}", str(listed), f"http://{server}/broken.tar?{query}"]
 
     def values(units: list) -> list[int]:  # type: ignore[type-arg]
-        images = (image for unit in units for chunk in read_unit(unit, ChunkLimits()) for image in records_of(chunk.images, EncodedImage))
-        return [number(decode_image(bytes(image.data), DecodeConfig()).rgb[..., 0] > 127) for image in images if image.data]
+        images = (
+            image
+            for unit in units
+            for chunk in read_unit(unit, ChunkLimits())
+            for image in records_of(chunk.images, EncodedImage)
+        )
+        return [
+            number(decode_image(bytes(image.data), DecodeConfig()).rgb[..., 0] > 127) for image in images if image.data
+        ]
 
     run = stand_in_run(tmp_path / "run", inputs(f"{SECRET}1"))
     written = stored(run)

@@ -64,7 +64,9 @@ def test_trees_where_a_value_is_meant_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(UserError, match="is no value"):
             READERS["--config"](str(path))
-    for number, text in enumerate(["window: [224]", "fused_layers: 3", "fused_layers: [a, b]", "post: 3", "post_layer: x"]):
+    for number, text in enumerate(
+        ["window: [224]", "fused_layers: 3", "fused_layers: [a, b]", "post: 3", "post_layer: x"]
+    ):
         path = tmp_path / f"c{number}.yaml"
         path.write_text(text)
         with pytest.raises(UserError, match="is no value like"):
