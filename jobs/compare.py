@@ -23,7 +23,7 @@ ROWS, FLOWS = 24, 8  # of the terminal's tables
 
 def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
-    a, b = compared_run(options.run_a), compared_run(options.run_b)
+    a, b = (compared_run(name, options.trust_plan) for name in (options.run_a, options.run_b))
     classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
     outputs = a.files.output, b.files.output
     if not pairs:
@@ -43,11 +43,11 @@ def compare(options: CompareOptions) -> int:
     return 0
 
 
-def compared_run(name: str) -> ReviewedRun:
+def compared_run(name: str, trusted: bool = False) -> ReviewedRun:
     """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(from_root(name))
     (run, plan), finished = existing_run(files, "RUN"), files.finished()
-    return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished])
+    return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished], trusted)
 
 
 def as_text(drift: Drift, classes: Classes) -> str:

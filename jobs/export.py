@@ -34,7 +34,9 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
+from scclip.pipeline.run.origin import outside, own_plan
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
+from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.secrets import public_url
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
@@ -54,6 +56,10 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if len(ready) < len(units):
         warn(f"{len(ready):,} of {len(units):,} units are finished; only these are exported")
     job = prepare(options, selection, files, run)
+    if options.images and not own_plan(files):
+        if not options.trust_plan:
+            refuse_elsewhere(files, ready)
+        job = replace(job, foreign=True)
     ours = claim(job.output, fingerprint(options, selection, run, ready))
     if ours and exists(join(job.output, "summary.json")):
         say(f"nothing to do: {job.output} is complete", notes(options.json))
@@ -67,6 +73,14 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if options.json:
         print(as_json(job))
     return 0
+
+
+def refuse_elsewhere(files: RunFiles, units: Sequence[Unit]) -> None:
+    """UserError where a plan that was not made here names a file that does not lie near the run."""
+    if url := outside(files, units):
+        remedy = "add --trust-plan if you know who made the run, or leave --images out"
+        what = f"its plan was not made by you on this machine, and names {redact(url)}, which lies elsewhere"
+        raise UserError(f"RUN {files.output}: {what}; {remedy}")
 
 
 def warn(message: str) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from scclip.pipeline.inputs.units import Unit, plan_from_table, plan_to_table, renamed
 from scclip.pipeline.run.files import RunFiles, read_table
+from scclip.pipeline.run.origin import remember_plan
 from scclip.pipeline.storage.files import create, join, list_files
 from scclip.pipeline.storage.secrets import public_url, signed_url
 
@@ -33,7 +34,9 @@ def write_generation(
         generation = 1 + len(list_files(join(files.output, "plan")))
         sink = pa.BufferOutputStream()
         pq.write_table(plan_to_table([renamed(unit, public_url) for unit in new]), sink)
-        if create(join(files.output, "plan", f"gen-{generation:04d}.parquet"), sink.getvalue().to_pybytes()):
+        data = sink.getvalue().to_pybytes()
+        if create(join(files.output, "plan", f"gen-{generation:04d}.parquet"), data):
+            remember_plan(data)
             return [renamed(unit, signed_url) for unit in [*known, *new]]
         known = read_plan(files)
         new = replan(known)
