@@ -25,7 +25,9 @@ from scclip.pipeline.storage.files import is_local, open_stream
 from scclip.pipeline.storage.retries import StorageError
 
 BLOCK = 2**16  # bytes per request: columns that are not read lie between those that are
-BATCH = 64  # rows that are Python objects at a time
+BATCH = 64  # rows that are Python objects at a time, where their bytes allow it
+BATCH_BYTES = 2**27  # of all columns in a batch: one page may hold a value that stands in every row
+LONGEST_LIST = 2**17  # values of a row: more are no metadata
 _STORAGE = (StorageError, FileNotFoundError, PermissionError)  # the store's fault, or the user's, but not the data's
 _DATA = (pa.ArrowException, OSError, ValueError)  # Arrow reports a broken page as a bare OSError
 
@@ -88,6 +90,7 @@ class _ParquetFile(pq.ParquetFile):
 
 def _group_images(table: _ParquetFile, group: int, rows: range, columns: TableColumns) -> Iterator[EncodedImage]:
     """The images of one row group, one for each of its rows, which are numbered in the file."""
+    columns = _readable(table, group, columns)
     row, stored = rows.start, sorted(columns.places)
     slots = [stored.index(place) for place in columns.places]
     try:
@@ -107,6 +110,42 @@ def _group_images(table: _ParquetFile, group: int, rows: range, columns: TableCo
         yield from columns.images(row, [pictures, *known])
 
 
+def _readable(table: _ParquetFile, group: int, columns: TableColumns) -> TableColumns:
+    """The columns without those whose rows hold more values than metadata may."""
+    most = LONGEST_LIST * max(1, table.metadata.row_group(group).num_rows)
+    chunks = {place: _chunks(table, group, [place]) for place in columns.others}
+    kept = {
+        place: name
+        for place, name in columns.others.items()
+        if all(chunk.num_values <= most for chunk in chunks[place])
+    }
+    return columns if len(kept) == len(columns.others) else dataclasses.replace(columns, others=kept)
+
+
+def _rows_at_once(table: _ParquetFile, group: int, places: Sequence[int]) -> int:
+    """How many rows of these columns are read together: as many as BATCH_BYTES hold, at least one.
+
+    A dictionary's value is stored once and may stand in every row, so that a row can be as large as its column.
+    """
+    rows = max(1, table.metadata.row_group(group).num_rows)
+    weights = [
+        max(chunk.total_uncompressed_size, 8 * chunk.num_values) / (1 if chunk.has_dictionary_page else rows / 4)
+        for chunk in _chunks(table, group, places)
+    ]
+    return int(min(BATCH, max(1, BATCH_BYTES / max(1, sum(weights)))))
+
+
+def _chunks(table: _ParquetFile, group: int, places: Sequence[int]) -> list[pq.ColumnChunkMetaData]:
+    """What the footer says of the parts of these columns in a row group."""
+    return [table.metadata.row_group(group).column(leaf) for leaf in _leaf_numbers(table, places)]
+
+
+def _leaf_numbers(table: _ParquetFile, places: Sequence[int]) -> list[int]:
+    """The columns that Parquet keeps for these."""
+    ends = [0, *itertools.accumulate(_leaves(field.type) for field in table.schema_arrow)]
+    return [leaf for place in places for leaf in range(ends[place], ends[place + 1])]
+
+
 def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator[Any]:
     """The values of one column in these rows; from the first that cannot be read on, an ImageError that says why."""
     row, reason = rows.start, "the column ends before them"
@@ -124,10 +163,9 @@ def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator
 
 
 def _batches(table: _ParquetFile, group: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """The columns at these places, in ascending order, BATCH rows at a time."""
-    ends = [0, *itertools.accumulate(_leaves(field.type) for field in table.schema_arrow)]
-    leaves = [leaf for place in places for leaf in range(ends[place], ends[place + 1])]
-    yield from table.reader.iter_batches(BATCH, [group], column_indices=leaves, use_threads=False)
+    """The columns at these places, in ascending order, as many rows at a time as memory allows."""
+    leaves, rows = _leaf_numbers(table, places), _rows_at_once(table, group, places)
+    yield from table.reader.iter_batches(rows, [group], column_indices=leaves, use_threads=False)
 
 
 def _leaves(kind: pa.DataType) -> int:
