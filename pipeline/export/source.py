@@ -21,8 +21,8 @@ from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import (
     IMAGES_SCHEMA,
     MASK_SUFFIXES,
-    ImageRecord,
     ImageError,
+    ImageRecord,
     SegmentRecord,
     Status,
     records_of,

@@ -20,6 +20,7 @@ from scclip.pipeline.inputs.chunks import ChunkLimits, EncodedImage
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
+from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan, write_generation
 from scclip.pipeline.storage import retries
@@ -179,16 +180,10 @@ def test_presigned_urls_are_read_and_never_stored(server: str, tmp_path: Path, o
         listed.write_text(f"http://{server}/7.png?{query}\nhttp://me:{SECRET}@{server}/8.png\n")
         return [f"http://{server}/a.tar?{query}", str(listed), f"http://{server}/broken.tar?{query}"]
 
-    def values(units: list) -> list[int]:  # type: ignore[type-arg]
-        images = (
-            image
-            for unit in units
-            for chunk in read_unit(unit, ChunkLimits())
-            for image in records_of(chunk.images, EncodedImage)
-        )
-        return [
-            number(decode_image(bytes(image.data), DecodeConfig()).rgb[..., 0] > 127) for image in images if image.data
-        ]
+    def values(units: list[Unit]) -> list[int]:
+        chunks = [chunk for unit in units for chunk in read_unit(unit, ChunkLimits())]
+        files = [image.data for chunk in chunks for image in records_of(chunk.images, EncodedImage) if image.data]
+        return [number(decode_image(bytes(data), DecodeConfig()).rgb[..., 0] > 127) for data in files]
 
     run = stand_in_run(tmp_path / "run", inputs(f"{SECRET}1"))
     written = stored(run)

@@ -23,7 +23,7 @@ READERS: dict[str, Callable[[str], object]] = {
 MANY = 8000
 HOSTILE = {
     "8,000 aliases of 8,000 values": f"a: &a [{'x, ' * MANY}]\ninputs: [{'*a, ' * MANY}]\nclasses: [{'*a, ' * MANY}]\n",
-    "a billion laughs": "a: &a [x, x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{f'*{chr(97 + n)}, ' * 9}]\n" for n in range(9)),
+    "a billion laughs": "l0: &l0 [x, x]\n" + "".join(f"l{n}: &l{n} [{f'*l{n - 1}, ' * 9}]\n" for n in range(1, 9)),
     "merged keys": "m0: &m0 {k: 1}\n"
     + "".join(f"m{n}: &m{n} {{<<: [{f'*m{n - 1}, ' * 9}]}}\n" for n in range(1, 9)),
     "an alias in its own anchor": "classes: &a [*a]\n",

@@ -1,4 +1,4 @@
-"""A run that somebody else made names the files of its plan: none is copied that is not the picture that was labeled."""
+"""A run that somebody else made names the files of its plan: none is copied but the pictures that were labeled."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from export_readers import READERS, exported
+from PIL import Image
 from stand_in_runs import numbered, stand_in_run, write_folder
 
 from scclip.jobs.cli.main import main
@@ -21,7 +22,9 @@ from scclip.pipeline.storage.files import info
 @pytest.fixture
 def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stranger's run over three pictures that lie elsewhere."""
-    made = stand_in_run(folder / "shared" / "run", [write_folder(folder / "data", numbered(["a.png", "b.png", "c.png"]))])
+    made = stand_in_run(
+        folder / "shared" / "run", [write_folder(folder / "data", numbered(["a.png", "b.png", "c.png"]))]
+    )
     assert own_plan(RunFiles(str(made)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache of somebody else"))
     return made
@@ -65,8 +68,6 @@ def test_another_file_is_never_copied(
     elif kind == "cut":  # its header is a picture's of that size
         target.write_bytes(data[:60] + secret.read_bytes())
     else:
-        from PIL import Image
-
         Image.new("RGB", (64, 64)).save(target)
     forge(run, str(target))
     forbidden = target.read_bytes()
@@ -88,7 +89,9 @@ def test_near_is_the_bucket_or_the_folder_beside_it(folder: Path, monkeypatch: p
     assert not far("s3://b/run", "s3://b/in/a.png") and far("s3://b/run", "s3://b2/in/a.png")
     assert far("s3://b/run", "/etc/passwd") and far("s3://b/run", "http://169.254.169.254/latest/meta-data")
     assert not far(f"{folder}/runs/r", f"{folder}/runs/in/a.png") and far(f"{folder}/runs/r", f"{folder}/a.png")
-    assert far(f"{folder}/runs/r", f"{folder}/runs/in/etc/passwd") and far(f"{folder}/runs/r", f"{folder}/runs/../a.png")
+    assert far(f"{folder}/runs/r", f"{folder}/runs/in/etc/passwd") and far(
+        f"{folder}/runs/r", f"{folder}/runs/../a.png"
+    )
     assert far("/run1", "/etc/passwd") and far(str(home / "r"), str(home / "x" / "a.png"))
 
 

@@ -31,7 +31,9 @@ def empty_png(side: int, kind: int, depth: int, channels: int) -> bytes:
     body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
-    packed = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    packed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
