@@ -48,7 +48,7 @@ class DocumentLoader(yaml.SafeLoader):
 
     def refused(self, why: str, event: yaml.Event) -> yaml.MarkedYAMLError:
         """The error for a document that passes a bound."""
-        return yaml.composer.ComposerError(None, None, why, event.start_mark)
+        return yaml.composer.ComposerError(None, None, why, event.start_mark)  # type: ignore[arg-type]
 
 
 def read_document(path: Path) -> bytes:
