@@ -6,7 +6,6 @@ scclip export labels/ coco/ --format coco --images --val 0.1 --filter "coverage 
 import hashlib
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

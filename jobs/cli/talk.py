@@ -4,7 +4,8 @@
     say("labels: s3://bucket/labels")   # a note
     tell("12 images, 3 of them equal")  # a result; results and errors are printed in any case
 
-All of it goes out without credentials and control characters, whatever names of strangers are in it. The level of the logger `scclip` holds it, where `scclip.pipeline` finds it too.
+All of it goes out without credentials and control characters, whatever names of strangers are in it. The level of the
+logger `scclip` holds how much is said, where `scclip.pipeline` finds it too.
 """
 
 import json
