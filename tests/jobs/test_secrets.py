@@ -75,6 +75,7 @@ def commands(url: str, folder: Path) -> dict[str, list[str]]:
         "compare": ["compare", url, url, "--output", "none"],
         "submit": ["submit", "--address", "http://127.0.0.1:9", "--", "label", url, "s3://bucket/out"],
         "bench": ["bench", "io", url],
+        "preview": ["preview", url, "--output", str(folder / "preview.html")],
         "student": ["student", "--output", url, "--scenes", "1", "--test", "1"],
         "demo": ["demo", "--output", url, "--images", "4", "--shards-only"],
     }
