@@ -93,7 +93,8 @@ def read_stage(
     number = batch["unit"][0].as_py()
     unit, done = ray.get(plan)[number]
     with attempt(ledger, "read", number, 0) as watch:
-        chunks = read_unit(unit, limits, done, resume_after(files, number, done), truth)
+        careful = watch if watch.one_by_one else None
+        chunks = read_unit(unit, limits, done, resume_after(files, number, done), truth, careful)
         yield from watch.clock.through(chunk.to_arrow() for chunk in chunks)
 
 
