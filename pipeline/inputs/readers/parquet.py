@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ from scclip.pipeline.inputs.readers.parquet_pages import ChunkSize, chunk_size, 
 from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_ranges
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import is_local, open_stream
+from scclip.pipeline.storage.ranges import RangeFile
 from scclip.pipeline.storage.retries import StorageError
 
 RANGE = 2**22  # bytes per request of a column that is read page by page
@@ -110,7 +111,7 @@ def _largest_column(table: _ParquetFile) -> int:
 
 
 def _group_images(
-    table: _ParquetFile, group: int, rows: range, columns: TableColumns, file: BinaryIO
+    table: _ParquetFile, group: int, rows: range, columns: TableColumns, file: RangeFile
 ) -> Iterator[EncodedImage]:
     """The images of one row group, one for each of its rows, which are numbered in the file."""
     sizes = {place: _sizes(table, group, place, file) for place in columns.places}
@@ -136,7 +137,7 @@ def _group_images(
         yield from columns.images(row, [pictures, *known])
 
 
-def _sizes(table: _ParquetFile, group: int, place: int, file: BinaryIO) -> list[ChunkSize]:
+def _sizes(table: _ParquetFile, group: int, place: int, file: RangeFile) -> list[ChunkSize]:
     """What the pages of a column unpack to; where their headers cannot be read, what the footer says."""
     sizes, columns = [], table.metadata.row_group(group)
     for leaf in table.leaves[place]:

@@ -7,9 +7,11 @@ The footer says it as well, but whoever wrote the file may lie there; Arrow unpa
 """
 
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow.parquet as pq
+
+from scclip.pipeline.storage.ranges import RangeFile
 
 WALKED = 2**22  # bytes of a column whose pages are all looked at; of a larger one only the first, a dictionary if any
 HEADER = 2**16  # bytes that hold the header of a page, with the statistics in it
@@ -43,7 +45,7 @@ def small_chunk(chunk: pq.ColumnChunkMetaData) -> ChunkSize | None:
     return ChunkSize(dictionary=most, page=most, total=most, whole=True) if most <= WALKED else None
 
 
-def chunk_size(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> ChunkSize:
+def chunk_size(file: RangeFile, chunk: pq.ColumnChunkMetaData) -> ChunkSize:
     """Reads the headers of a column's pages. ValueError where there are none that can be read."""
     start, length = chunk.data_page_offset, chunk.total_compressed_size
     if chunk.has_dictionary_page and chunk.dictionary_page_offset:

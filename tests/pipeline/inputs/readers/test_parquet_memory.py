@@ -82,3 +82,35 @@ def test_the_rows_are_those_of_one_large_batch(tmp_path: Path, monkeypatch: pyte
     usual = images()
     monkeypatch.setattr(parquet, "BATCH_BYTES", 1)
     assert images() == usual and [data for _, data, _ in usual] == table["image"]
+
+
+def test_a_page_that_unpacks_to_gigabytes_is_refused_whatever_the_footer_says(tmp_path: Path) -> None:
+    """The sizes in the footer say some bytes: only the header of the page tells what Arrow would unpack."""
+    path = tmp_path / "lying.parquet"
+    value = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array([bytes(2**28 + 2**20)]))
+    kept = {"compression": "zstd", "dictionary_pagesize_limit": 2**30, "write_statistics": False, "store_schema": False}
+    pq.write_table(pa.table({"image": value}), path, **kept)
+    data, metadata = path.read_bytes(), pq.read_metadata(path)
+    said = metadata.row_group(0).column(0).total_uncompressed_size
+
+    def varint(number: int) -> bytes:
+        return bytes([*(number >> shift & 127 | 128 for shift in (0, 7, 14, 21)), number >> 28])
+
+    folded = varint(2 * said)
+    assert data.count(folded) >= 1
+    path.write_bytes(data.replace(folded, varint(2 * 1000)[:4] + b"\0"))
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 1000
+    run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
+    rows, peak = map(int, run.stdout.split())
+    assert rows == 1 and peak < 2**27
+
+
+def test_large_columns_are_read_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty pictures of 32 MiB in one row group take the memory of a few, where each has a page of its own."""
+    random, path = np.random.default_rng(0), tmp_path / "large.parquet"
+    schema = pa.schema({"image": pa.binary()})
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False, write_batch_size=1) as writer:
+        writer.write_table(pa.table({"image": pa.array([random.bytes(VALUE) for _ in range(20)], pa.binary())}))
+    run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
+    rows, peak = map(int, run.stdout.split())
+    assert rows == 20 and peak < 350 * 2**20
