@@ -13,7 +13,7 @@ DECODED, LABELED, READ, UNLUCKY = (41, 43), (47, 53), (67, 71), (59, 61)
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures, one of which kills who decodes it and another who labels it; five, of which one has bad luck; a reader's."""
+    """Ten pictures, one kills who decodes it, another who labels it; five, one with bad luck; a reader's."""
     folder = tmp_path_factory.mktemp("poison")
     first = {f"{seed:03d}.png": encoded(seed, {3: DECODED, 6: LABELED}.get(seed)) for seed in range(10)}
     second = {f"{seed:03d}.png": encoded(seed, UNLUCKY if seed == 12 else None) for seed in range(10, 15)}

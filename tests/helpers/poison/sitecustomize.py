@@ -1,7 +1,8 @@
 """On a worker's PYTHONPATH this kills the process over certain images, as a broken codec or driver would.
 
 POISON="decode 41 43; label 47 53; read 67 71" kills whoever opens an image of 41 × 43 pixels (height, width), whoever
-labels one of 47 × 53, and whoever reads one of 67 × 71 from a tar. A fourth word names a folder: every kill uses up one of its files, and without files nobody is killed.
+labels one of 47 × 53, and whoever reads one of 67 × 71 from a tar. A fourth word names a folder: every kill uses up
+one of its files, and without files nobody is killed.
 """
 
 import importlib.abc
