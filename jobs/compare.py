@@ -3,13 +3,11 @@
 scclip compare labels/ labels-other-words/ --output compare.html
 """
 
-import json
-import sys
-
 import numpy as np
 
 from scclip.errors import UserError
-from scclip.jobs.cli.talk import say
+from scclip.jobs.cli.errors import warn
+from scclip.jobs.cli.talk import json_line, say, tell
 from scclip.jobs.options.compare import CompareOptions
 from scclip.jobs.pages.comparison import render_comparison
 from scclip.jobs.pages.render import on_other_pictures
@@ -25,17 +23,17 @@ ROWS, FLOWS = 24, 8  # of the terminal's tables
 
 def compare(options: CompareOptions) -> int:
     """Compares, prints, writes the page; returns 0."""
-    a, b = compared_run(options.run_a), compared_run(options.run_b)
+    a, b = (compared_run(name, options.trust_plan) for name in (options.run_a, options.run_b))
     classes, pairs = Classes.of(a.names, b.names), pair_units(a.units, b.units)
     outputs = a.files.output, b.files.output
     if not pairs:
         raise UserError(f"{' and '.join(outputs)} share no finished shard; compare runs over the same input")
     if len(pairs) < max(len(a.units), len(b.units)):
         note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
-        print(f"scclip compare: {note}", file=sys.stderr)
+        warn([note], "compare")
     size = len(classes.names)
     drift = sum(compare_units((a, b), pairs, classes), Drift(np.zeros((size, size), np.int64)))
-    print(as_json(drift, classes) if options.json else as_text(drift, classes))
+    tell(*(as_json(drift, classes) if options.json else as_text(drift, classes)).split("\n"))
     if options.output != "none":
         shown = ComparisonPainter(run=a, other=b, classes=classes).pictures(drift.images[: options.pictures])
         demo = any(on_other_pictures(run.manifest.model.model, run.units) for run in (a, b))
@@ -45,11 +43,11 @@ def compare(options: CompareOptions) -> int:
     return 0
 
 
-def compared_run(name: str) -> ReviewedRun:
+def compared_run(name: str, trusted: bool = False) -> ReviewedRun:
     """Opens a run with its finished units; UserError where there is no run."""
     files = RunFiles(from_root(name))
     (run, plan), finished = existing_run(files, "RUN"), files.finished()
-    return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished])
+    return ReviewedRun(files, run, [unit for unit in plan if unit.number in finished], trusted)
 
 
 def as_text(drift: Drift, classes: Classes) -> str:
@@ -84,4 +82,4 @@ def as_json(drift: Drift, classes: Classes) -> str:
         "only_b": only_b,
         "images": [{"key": changed.image.key, "changed": changed.share} for changed in drift.images],
     }
-    return json.dumps(document)
+    return json_line(document)

@@ -19,6 +19,7 @@ from scclip.encoder.config import Method, ModelConfig
 from scclip.errors import JobFailed, UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.progress import duration
+from scclip.jobs.cli.talk import say, tell
 from scclip.jobs.evaluate import run_evaluation
 from scclip.jobs.label import label
 from scclip.jobs.options.demo import SHARDS, DemoOptions
@@ -52,12 +53,13 @@ def demo(options: DemoOptions) -> int:
     evaluation = measure(output)
     report = write_report(ReportOptions(output=join(output, RUNS[0][1]), truth=TRUTH), evaluation)
     figures = ", ".join(f"{name} {mean_iou(evaluation.matrices[method]):.3f}" for method, _, name in RUNS)
-    print(
-        f"\nmIoU over {len(CLASSES)} classes, {options.images} scenes never seen in training: {figures}\n"
-        f"report:  {report}\n"
-        f"labels:  {join(output, RUNS[0][1])} (coco/ for pycocotools, segments/ and images/ as Parquet)\n"
-        f"shards:  {join(output, 'shards')}\n"
-        f"done in {duration(time.monotonic() - began)}"
+    tell(
+        "",
+        f"mIoU over {len(CLASSES)} classes, {options.images} scenes never seen in training: {figures}",
+        f"report:  {report}",
+        f"labels:  {join(output, RUNS[0][1])} (coco/ for pycocotools, segments/ and images/ as Parquet)",
+        f"shards:  {join(output, 'shards')}",
+        f"done in {duration(time.monotonic() - began)}",
     )
     return 0
 
@@ -67,7 +69,7 @@ def write_shards(output: str, images: int, split: str = "demo") -> None:
     for number, indices in enumerate(np.array_split(np.arange(images), SHARDS)):
         url = join(output, "shards", f"scenes-{number:05d}.tar")
         if not exists(url):
-            print(f"drawing {len(indices)} scenes: {url}", flush=True)
+            say(f"drawing {len(indices)} scenes: {url}")
             create(url, shard_bytes(indices.tolist(), split))
         elif (found := sum(map(count_images, plan_units([url])))) != len(indices):
             raise UserError(f"{url} holds {found} scenes, not {len(indices)}; choose another --output or --images")

@@ -6,6 +6,7 @@
 """
 
 import functools
+import json
 from collections.abc import Sequence
 
 from scclip.encoder.config import ModelConfig
@@ -13,7 +14,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
-from scclip.jobs.cli.talk import notes, say
+from scclip.jobs.cli.talk import json_line, notes, say, tell
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.pages.evaluation import write_page
 from scclip.jobs.setup.evaluation import EvaluationSetup, labels_setup, model_setup
@@ -40,7 +41,10 @@ def evaluate(
 ) -> int:
     """Evaluates, prints the figures and writes results.json, results.md and report.html; returns the exit code."""
     evaluation = run_evaluation(options, model, segmentation, compute)
-    print(as_json(evaluation).decode() if options.json else as_text(evaluation))
+    if options.json:
+        print(json_line(json.loads(as_json(evaluation))))
+    else:
+        tell(*as_text(evaluation).split("\n"))
     say(f"results: {join(options.output, 'results.json')}, results.md, report.html", notes(options.json))
     return check_failures(evaluation.statuses, options.max_failed)
 

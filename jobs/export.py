@@ -6,19 +6,19 @@ scclip export labels/ coco/ --format coco --images --val 0.1 --filter "coverage 
 import hashlib
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
 
-import yaml
 from tqdm import tqdm
 
+from scclip.documents import MAX_BYTES, DocumentError, parse_mapping
 from scclip.errors import JobFailed, UserError, one_line
+from scclip.jobs.cli import errors
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
-from scclip.jobs.cli.talk import no_bar, notes, say
+from scclip.jobs.cli.talk import json_line, no_bar, notes, say
 from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
@@ -32,7 +32,10 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
-from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes
+from scclip.pipeline.run.origin import outside, own_plan
+from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
+from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import public_url
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated ids in an error line
@@ -51,6 +54,10 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if len(ready) < len(units):
         warn(f"{len(ready):,} of {len(units):,} units are finished; only these are exported")
     job = prepare(options, selection, files, run)
+    if options.images and not own_plan(files):
+        if not options.trust_plan:
+            refuse_elsewhere(files, ready)
+        job = replace(job, foreign=True)
     ours = claim(job.output, fingerprint(options, selection, run, ready))
     if ours and exists(join(job.output, "summary.json")):
         say(f"nothing to do: {job.output} is complete", notes(options.json))
@@ -66,9 +73,17 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     return 0
 
 
+def refuse_elsewhere(files: RunFiles, units: Sequence[Unit]) -> None:
+    """UserError where a plan that was not made here names a file that does not lie near the run."""
+    if url := outside(files, units):
+        remedy = "add --trust-plan if you know who made the run, or leave --images out"
+        what = f"its plan was not made by you on this machine, and names {redact(url)}, which lies elsewhere"
+        raise UserError(f"RUN {files.output}: {what}; {remedy}")
+
+
 def warn(message: str) -> None:
     """Prints a line to stderr."""
-    print(f"scclip export: {message}", file=sys.stderr)
+    errors.warn([message], "export")
 
 
 def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles, run: RunManifest) -> ExportJob:
@@ -107,12 +122,10 @@ def yaml_file(flag: str, name: str) -> dict[str, Any]:
     if not name:
         return {}
     try:
-        content = yaml.safe_load(read_bytes(name).decode("utf-8-sig")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        remedy = "give a readable YAML file" if isinstance(error, OSError) else "give valid YAML"
+        content = parse_mapping(read_start(name, MAX_BYTES + 1))
+    except (OSError, DocumentError) as error:
+        remedy = "give a readable YAML file" if isinstance(error, OSError) else "give `class name: value` lines"
         raise UserError(f"{flag} {name}: {one_line(error)}; {remedy}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{flag} {name}: must hold `class name: value` lines")
     return {str(key): value for key, value in content.items()}
 
 
@@ -141,7 +154,7 @@ def fingerprint(
     """All that the export depends on: export.json."""
     numbers = ",".join(str(unit.number) for unit in units)
     return {
-        "options": recorded(options) | recorded(selection),
+        "options": recorded(options) | recorded(selection) | {"run": public_url(options.run)},
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
         "run_sha256": run.digest(),
@@ -236,4 +249,4 @@ def conclude(counts: Counter[str], job: ExportJob, file: TextIO) -> None:
 
 def as_json(job: ExportJob) -> str:
     """A complete export as one JSON object: where it is, and its summary.json."""
-    return json.dumps({"output": job.output, **json.loads(read_bytes(join(job.output, "summary.json")))})
+    return json_line({"output": job.output, **json.loads(read_bytes(join(job.output, "summary.json")))})

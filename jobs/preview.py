@@ -18,7 +18,7 @@ from scclip.encoder.checkpoints import load_clip
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
-from scclip.jobs.cli.talk import say
+from scclip.jobs.cli.talk import say, tell
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.options.preview import PreviewOptions
 from scclip.jobs.pages.run import render_run
@@ -61,7 +61,7 @@ def preview(options: PreviewOptions, model: ModelConfig, segmentation: Segmentat
         f"{totals.labeled:,} images labeled, {totals.failed:,} failed, in {duration(time.monotonic() - began)}",
         sys.stderr,
     )
-    print(page)
+    tell(page)
     return 0
 
 

@@ -30,7 +30,7 @@ def write_report(options: ReportOptions, evaluation: Evaluation | None = None) -
     """
     files = RunFiles(from_root(options.output))
     limits = ReportLimits(pictures=options.pictures, keep=options.keep)
-    content = gather(files, limits, None if options.truth == "none" else options.truth)
+    content = gather(files, limits, None if options.truth == "none" else options.truth, options.trust_plan)
     if content.curation:
         replace(join(files.output, THRESHOLDS), thresholds_yaml(content.curation, content.run.names))
     url = join(files.output, "report.html")

@@ -3,9 +3,8 @@
 scclip status s3://bucket/labels
 """
 
-import json
-
 from scclip.errors import UserError
+from scclip.jobs.cli.talk import json_line, tell
 from scclip.jobs.options.status import StatusOptions
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.run.files import RunFiles
@@ -24,7 +23,7 @@ def status(options: StatusOptions) -> int:
         if not waits:
             raise
         document = {"output": files.output, "finished": False, "units": 0, "waiting": waits}  # the run has not begun
-        print(json.dumps(document) if options.json else f"run       {files.output}: not begun\nwaiting   {waits}")
+        tell(json_line(document) if options.json else f"run       {files.output}: not begun\nwaiting   {waits}")
         return 0
     finished, parts = files.finished(), files.parts()
     totals = sum(unit_totals(files, finished).values(), Totals())
@@ -52,7 +51,7 @@ def status(options: StatusOptions) -> int:
             "vocabulary": run.vocabulary.name,
             "classes": len(run.vocabulary.classes),
         }
-        print(json.dumps(document))
+        print(json_line(document))
         return 0
     state = "finished" if len(finished) == len(units) else f"{done / max(1, planned):.0%} of the input's bytes"
     lines = [
@@ -65,5 +64,5 @@ def status(options: StatusOptions) -> int:
     ]
     failed = ", ".join(f"{count:,} {status}" for status, count in failures.items())
     lines += [f"waiting   {waits}"] if waits else []
-    print("\n".join([*lines, *([f"failed    {failed}"] if failed else [])]))
+    tell(*lines, *([f"failed    {failed}"] if failed else []))
     return 0

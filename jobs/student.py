@@ -24,6 +24,7 @@ from scclip.demo.student import Sample, Student, StudentConfig, predict, train
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
+from scclip.jobs.cli.talk import say, tell
 from scclip.jobs.demo import TRUTH, evaluated
 from scclip.jobs.export import export
 from scclip.jobs.label import label
@@ -62,10 +63,11 @@ def student(options: StudentOptions) -> int:
         figures |= {f"{name}_seconds": round(seconds, 1), f"{name}_cpu_seconds": round(cpu, 1)}
     best = max(figures["raw"], figures["sure"])
     helps = "helps" if figures["sure"] > figures["raw"] else "does not help"
-    print(
-        f"\nmIoU on {options.test} test scenes: teacher {teacher:.3f}, student {figures['raw']:.3f} from all labels, "
-        f"{figures['sure']:.3f} from the surest {options.keep:.0%} of every class\n"
-        f"the better student reaches {best / teacher:.1%} of its teacher; leaving unsure pixels out {helps} here"
+    tell(
+        "",
+        f"mIoU on {options.test} test scenes: teacher {teacher:.3f}, student {figures['raw']:.3f} from all labels, "
+        f"{figures['sure']:.3f} from the surest {options.keep:.0%} of every class",
+        f"the better student reaches {best / teacher:.1%} of its teacher; leaving unsure pixels out {helps} here",
     )
     print(json.dumps({"scenes": options.scenes, "test": options.test, "steps": options.steps, **figures}))
     return 0
@@ -84,7 +86,7 @@ def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
     """Writes tars of 100 scenes each, unless the first one is there."""
     if exists(join(folder, "scenes-00000.tar")):
         return
-    print(f"drawing scenes: {folder}", flush=True)
+    say(f"drawing scenes: {folder}")
     everything = list(files)
     per_shard = SCENES_PER_SHARD * (2 if any(name.endswith(TRUTH) for name, _ in everything) else 1)
     for number, first in reversed(list(enumerate(range(0, len(everything), per_shard)))):  # the first one comes last
@@ -109,11 +111,11 @@ def learn(folder: str, steps: int) -> tuple[Student, float, float]:
     """Trains a student on an export; returns it, the seconds that took, and the CPU seconds."""
     samples = list(read_pairs(folder, "seg.png"))
     check_numbers(folder)
-    print(f"training on {len(samples)} pictures of {folder}", flush=True)
+    say(f"training on {len(samples)} pictures of {folder}")
     began, cpu = time.monotonic(), time.process_time()
 
     def show(step: int, loss: float) -> None:
-        print(f"step {step}: loss {loss:.3f}", flush=True)
+        say(f"step {step}: loss {loss:.3f}")
 
     learned = train(samples, len(CLASSES), StudentConfig(steps=steps), show)
     return learned, time.monotonic() - began, time.process_time() - cpu

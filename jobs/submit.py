@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from scclip.errors import UserError
-from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.errors import hint, warn
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
+from scclip.jobs.cli.talk import say, tell
 from scclip.jobs.options.submit import EXAMPLE, ActionOptions, ClusterOptions, SubmitOptions, parser
 from scclip.jobs.submission.dashboard import Dashboard, Job
 from scclip.jobs.submission.request import JOB_ID, Request, output_digest
@@ -52,9 +53,9 @@ def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]
     dashboard = Dashboard.connect(cluster.address)
     job, new = dashboard.submit(request, env, options.installed)
     what = f"submitted {job.id}" if new else f"joined {job.id}, which is running with the same options"
-    print(f"{what} on {redact(dashboard.url)}", flush=True)
+    say(f"{what} on {dashboard.url}")
     if options.no_wait:
-        print(f"follow it with: scclip submit logs {job.id} --follow")
+        say(f"follow it with: scclip submit logs {job.id} --follow")
         return 0
     return follow(dashboard, job.id, env)
 
@@ -83,7 +84,7 @@ def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:
         how = f"follow it with `scclip submit logs {job_id} --follow`, end it with `scclip submit stop {job_id}`"
         raise KeyboardInterrupt(f"{job_id} goes on; {how}") from None
     if job.code():
-        print(f"scclip submit: {ending(job)}", file=sys.stderr)
+        warn([ending(job)], "submit")
     return job.code()
 
 
@@ -93,7 +94,7 @@ def ending(job: Job) -> str:
         return f"{job.id} was stopped; the same command again goes on from what is committed"
     if job.exit_code is None:
         lines = [line for line in job.message.splitlines() if line.strip()]
-        return f"{job.id} {job.status.lower()}: {redact(lines[-1].strip()) if lines else 'Ray gives no reason'}"
+        return f"{job.id} {job.status.lower()}: {lines[-1].strip() if lines else 'Ray gives no reason'}"
     return f"{job.id} {job.status.lower()} with exit code {job.exit_code}"
 
 
@@ -106,13 +107,13 @@ def act(cluster: ClusterOptions, options: ActionOptions) -> int:
         raise UserError(f"submit {options.action} takes {'no' if options.action == 'list' else 'one'} JOB or OUTPUT")
     dashboard = Dashboard.connect(cluster.address)
     if options.action == "list":
-        print("\n".join(map(row, dashboard.jobs())) or "no jobs")
+        tell(*(list(map(row, dashboard.jobs())) or ["no jobs"]))
         return 0
     job = find(dashboard, options.job[0])
     if options.action == "status":
-        print(describe(job, dashboard.log(job.id)))
+        tell(*describe(job, dashboard.log(job.id)))
     elif options.action == "stop":
-        print(ending(dashboard.stop(job.id)) if job.running else f"{ending(job)}; nothing to stop")
+        tell(ending(dashboard.stop(job.id)) if job.running else f"{ending(job)}; nothing to stop")
     elif options.follow:
         return follow(dashboard, job.id, {})
     else:
@@ -133,22 +134,21 @@ def find(dashboard: Dashboard, target: str) -> Job:
 
 def row(job: Job) -> str:
     """Returns a job as one line of the list."""
-    return f"{job.id}  {job.status:9}  {moment(job.began)}  {age(job):>10}  {redact(job.metadata.get('output', ''))}"
+    return f"{job.id}  {job.status:9}  {moment(job.began)}  {age(job):>10}  {job.metadata.get('output', '')}"
 
 
-def describe(job: Job, log: str) -> str:
+def describe(job: Job, log: str) -> list[str]:
     """Returns a few lines about a job."""
     said = [line for line in log.splitlines() if line.strip()]
     code = "" if job.running else f", exit code {job.code()}"
     mine, theirs = version(DISTRIBUTION), job.metadata.get("version", "?")
-    lines = [
+    return [
         f"job       {job.id}: {job.status}{code}",
         f"began     {moment(job.began)}, {'running for' if job.running else 'took'} {age(job)}",
-        f"output    {redact(job.metadata.get('output', '')) or '–'}",
+        f"output    {job.metadata.get('output', '') or '–'}",
         f"version   {theirs}" + ("" if theirs == mine else f" (here: {mine})"),
-        f"last line {redact(said[-1]) if said else '–'}",
+        f"last line {said[-1] if said else '–'}",
     ]
-    return "\n".join(lines)
 
 
 def moment(seconds: float) -> str:

@@ -3,13 +3,12 @@
 scclip verify s3://bucket/labels
 """
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from scclip.errors import JobFailed
-from scclip.jobs.cli.talk import say
+from scclip.jobs.cli.talk import json_line, say, tell
 from scclip.jobs.options.verify import VerifyOptions
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
@@ -45,7 +44,7 @@ def verify(options: VerifyOptions) -> int:
     if options.json:
         print(as_json(files, units, finished, problems, sums, left))
     else:
-        print("".join(f"{line}\n" for line in [*described(left), *problems[:SHOWN]]), end="")
+        tell(*described(left), *problems[:SHOWN])
     conclude(units, finished, problems, files)
     if not options.json:
         say(f"{len(units):,} units, {sums.read:,} images read = {sums.labeled:,} labeled + {sums.failed:,} failed,")
@@ -70,7 +69,7 @@ def as_json(
         "images_failed": sums.failed,
         "segments": sums.segments,
     }
-    return json.dumps(document)
+    return json_line(document)
 
 
 def repeated(ids: Sequence[np.ndarray]) -> list[str]:

@@ -8,7 +8,6 @@ process are kept beside the wall clock: on a shared machine they vary less.
 """
 
 import contextlib
-import json
 import os
 import platform
 import statistics
@@ -20,6 +19,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
 import torch
+
+from scclip.jobs.cli.talk import json_line, tell
 
 LIBRARIES = ("scclip-pipeline", "torch", "open_clip_torch", "numpy", "pillow", "pycocotools", "pyarrow", "ray")
 
@@ -135,7 +136,7 @@ def report(bench: str, options: object, figures: Mapping[str, object], rows: Row
         rows: the table; its first row is the head.
         device: `cpu` or `cuda`.
     """
-    print(table(rows))
+    tell(*table(rows).split("\n"))
     line = {
         "bench": bench,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -144,7 +145,7 @@ def report(bench: str, options: object, figures: Mapping[str, object], rows: Row
         "options": asdict(options) if is_dataclass(options) and not isinstance(options, type) else options,
         **figures,
     }
-    print(json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str))
+    print(json_line(line))
     sys.stdout.flush()
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from scclip.errors import one_line
+from scclip.jobs.cli.talk import shown
 
 CHAINED = "The above exception was the direct cause of the following exception:"  # as Python prints it
 
@@ -32,4 +33,4 @@ def hint(word: str, known: Iterable[str], remedy: str = "") -> str:
 def warn(lines: Sequence[str], verb: str = "label") -> None:
     """Prints warnings to stderr, one line each."""
     for line in lines:
-        print(f"scclip {verb}: {line}", file=sys.stderr)
+        print(f"scclip {verb}: {shown(line)}", file=sys.stderr)

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
 from docstring_parser import parse_from_object
 
+from scclip.documents import DocumentError, parse_mapping, read_document
 from scclip.errors import UserError
 from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.talk import set_loudness
@@ -181,13 +181,11 @@ class OptionParser(argparse.ArgumentParser):
     def _config_tokens(self, path: Path, argv: Sequence[str]) -> list[str]:
         """Returns a YAML file's content as command-line words, so that both pass the same checks; flags of argv win."""
         try:
-            content = yaml.safe_load(path.read_text()) or {}
+            content = parse_mapping(read_document(path))
         except OSError as error:
             raise UserError(f"--config {path}: {error.strerror}; give a readable YAML file") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"--config {path}: {' '.join(str(error).split())}; give valid YAML") from None
-        if not isinstance(content, dict):
-            raise UserError(f"--config {path}: must hold `name: value` lines, e.g. `chunk_size: 32`")
+        except DocumentError as error:
+            raise UserError(f"--config {path}: {error}; give `name: value` lines, e.g. `chunk_size: 32`") from None
         unknown = [str(key) for key in content if str(key).replace("-", "_") not in self.fields]
         if unknown:
             remedy = hint(unknown[0].replace("-", "_"), self.fields, f"the names are those of {self.prog} --help")
@@ -224,6 +222,8 @@ def meant(value: Any, kind: Any, choices: Sequence[str], place: str) -> Any:
         choices: Its values, where they are limited.
         place: Where the value stands, for the error.
     """
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, list) for item in value)):
+        raise UserError(f"{place}: is no value but a tree of them; give text, a number, yes, no, or a list of these")
     if isinstance(value, list):
         return [meant(item, kind, choices, place) for item in value]
     if kind is bool or not isinstance(value, bool):

@@ -23,6 +23,9 @@ class CompareOptions:
     json: bool = False
     """Print one JSON object instead of tables."""
 
+    trust_plan: bool = option(False, recorded=False)
+    """Follow the plan of a run that was made elsewhere to pictures that lie neither beside it nor in its bucket."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.pictures <= MOST_PICTURES:
             raise UserError(f"--pictures {self.pictures} must be 0 to {MOST_PICTURES}")

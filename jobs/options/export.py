@@ -35,6 +35,8 @@ class ExportOptions:
     label_base: int | None = None
     """What classes count from in label maps and ids; where there is a background, it is 0 in maps and classes count
     from 1. categories.json says which number means what [1; yolo always 0]."""
+    trust_plan: bool = option(False, recorded=False)
+    """Follow the plan of a run that was made elsewhere to pictures that lie neither beside it nor in its bucket."""
     components: bool = False
     """Things (the vocabulary says which) become one segment per connected component."""
     address: str | None = option(None, recorded=False, travels="word")

@@ -19,6 +19,9 @@ class ReportOptions:
     keep: float = 0.8
     """Share of every class's pixels that the thresholds in thresholds.yaml keep, for `scclip export --thresholds`."""
 
+    trust_plan: bool = option(False, recorded=False)
+    """Follow the plan of a run that was made elsewhere to pictures that lie neither beside it nor in its bucket."""
+
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise UserError(f"--keep {self.keep:g} must lie above 0 and be at most 1, e.g. 0.8")

@@ -32,7 +32,7 @@ def write_page(
         pictures: images that are shown, at most.
     """
     run = read_run(files)
-    painter = EvaluationPainter(run=ReviewedRun(files, run, units), truth=truth, scoring=scoring)
+    painter = EvaluationPainter(run=ReviewedRun(files, run, units, trusted=True), truth=truth, scoring=scoring)
     worst, notes = painter.pictures(worst_images(files, units, scoring, pictures))
     tables = (files.table("images", unit.number, columns_of(FailedImage)) for unit in units if evaluation.failed)
     failures = list(islice(chain.from_iterable(failed_images(table, SHOWN) for table in tables), SHOWN))

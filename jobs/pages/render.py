@@ -4,6 +4,7 @@
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from scclip.pipeline.annotations.palette import css_colour, css_swatch
+from scclip.pipeline.annotations.palette import css_colour, css_ink, pattern
 from scclip.pipeline.inputs.units import Unit
 
 DRAWN = re.compile(r"/shards/scenes-[0-9]{5}\.tar$")  # what jobs/demo.py writes
@@ -66,6 +67,12 @@ def on_other_pictures(model: str, units: Iterable[Unit]) -> bool:
     return model == "demo" and not all(DRAWN.search(unit.url) for unit in units)
 
 
+def csp_hash(text: str) -> Markup:
+    """A style or script as a source that the Content-Security-Policy of its page allows."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return Markup(f"'sha256-{base64.b64encode(digest).decode()}'")
+
+
 def data_url(data: bytes, kind: str) -> str:
     """A picture (`kind`: jpeg or png) as a URL that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
@@ -86,8 +93,10 @@ ENVIRONMENT.filters |= {
     "millions": lambda count: f"{count / 1e6:,.1f}",
     "shortened": shortened,
     "data_url": data_url,
+    "csp_hash": csp_hash,
     "colour": css_colour,
-    "swatch": css_swatch,
+    "ink": css_ink,
+    "pattern": pattern,
     "counted": counted,
     "colour_names": colour_names,
 }

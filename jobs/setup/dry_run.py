@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 
 from scclip.jobs.cli.cluster import Cluster
+from scclip.jobs.cli.talk import tell
 from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.setup.labeling import LabelingSetup
 from scclip.jobs.setup.models import Architecture, architecture
@@ -24,7 +25,7 @@ MEASURED = {("NVIDIA H200", Architecture(layers=12, patch=16, width=768)): 712.0
 def dry_run(units: Sequence[Unit], setup: LabelingSetup, cluster: Cluster) -> int:
     """Prints what these units would take; returns 0. Its scratch files are removed afterwards."""
     with tempfile.TemporaryDirectory() as folder, watched_tasks("label"):
-        print(describe(units, setup, setup.job(RunFiles(folder), cluster)))
+        tell(*describe(units, setup, setup.job(RunFiles(folder), cluster)).split("\n"))
     return 0
 
 

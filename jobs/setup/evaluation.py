@@ -42,6 +42,7 @@ from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.manifest import OptionsRecord, RunManifest
 from scclip.pipeline.run.totals import Totals, unit_metadata
 from scclip.pipeline.storage.files import from_root
+from scclip.pipeline.storage.secrets import public_url
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 
@@ -159,7 +160,7 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
     scoring = scoring_of(options, run.categories, (run.model.method,), shards)
     digests = map_threads(lambda unit: unit_metadata(source, unit.number)[DIGESTS_KEY], units)
     digest = hashlib.sha256(b"\n".join(digests)).hexdigest()
-    labels = {"benchmark": None, "labels": source.output, "labels_sha256": digest}
+    labels = {"benchmark": None, "labels": public_url(source.output), "labels_sha256": digest}
     return EvaluationSetup(
         manifest=replace(
             run,
@@ -170,7 +171,7 @@ def labels_setup(options: EvaluateOptions, compute: ComputeConfig) -> Evaluation
         ),
         scoring=scoring,
         title=run.vocabulary.name,
-        model=f"{run.model.model}, {run.model.precision}, labels of {source.output}",
+        model=f"{run.model.model}, {run.model.precision}, labels of {public_url(source.output)}",
         spec=lambda files, resources: find_labels(source, read_plan(files) or shards),
         truth=options.truth_extension,
         compute=replace(compute, gpus_per_actor=0),

@@ -24,6 +24,7 @@ from scclip.jobs.cli.options import OptionParser, config_words
 from scclip.jobs.cli.talk import is_quiet, is_verbose
 from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import hidden
 
 TRAVELS = {  # how an option that is a text reaches the cluster, by `travels` of its field
     "word": "as it is",
@@ -143,6 +144,6 @@ def carry(path: Path, files: dict[str, bytes]) -> str:
 def refuse_credentials(values: Sequence[str]) -> None:
     """Raises UserError for credentials: a job's command is shown on the dashboard and in its log."""
     for value in values:
-        if redact(value) != value:
+        if hidden(value) != value:
             remedy = "give the nodes a role, or forward variables with --pass-env"
             raise UserError(f"{redact(value)} holds credentials, which a job's command would show to all; {remedy}")

@@ -67,11 +67,6 @@ def css_colour(category: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour(category))
 
 
-def css_swatch(category: int) -> str:
-    """The colour and stripes of a category as a CSS background."""
-    stripes = pattern(category)
-    if stripes is None:
-        return css_colour(category)
-    line = "#000" if ink(category) == (0, 0, 0) else "#fff"
-    base, period = css_colour(category), stripes.period
-    return f"repeating-linear-gradient({stripes.angle}deg, {line} 0 2px, {base} 2px {period}px)"
+def css_ink(category: int) -> str:
+    """The colour of a category's stripes as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*ink(category))

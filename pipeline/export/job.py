@@ -29,6 +29,8 @@ class ExportJob:
     """Fraction of the keys that go to the split `val`."""
     pictures: bool = False
     """Whether the pictures are copied from the run's input."""
+    foreign: bool = False
+    """Whether the run may be a stranger's: each picture is decoded, so that no other file is copied for it."""
     upright: bool = True
     """Whether the run turned pictures as their orientation says; so do the copies."""
     repeated: npt.NDArray[np.uint64] | Sequence[int] = ()

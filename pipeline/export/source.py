@@ -20,6 +20,7 @@ from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.annotations.schemas import (
     IMAGES_SCHEMA,
     MASK_SUFFIXES,
+    ImageError,
     ImageRecord,
     SegmentRecord,
     Status,
@@ -31,6 +32,7 @@ from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.names import FileNames, NameRules, hash_of
 from scclip.pipeline.export.pictures import copied
 from scclip.pipeline.export.transform import Quantised, refine, rethreshold
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 from scclip.pipeline.inputs.headers import header_size
 from scclip.pipeline.inputs.readers.tar import members
 from scclip.pipeline.inputs.readers.unit import read_encoded, retimed
@@ -97,7 +99,7 @@ def unit_images(job: ExportJob, unit: Unit, rules: NameRules) -> Iterator[Export
     names = FileNames(rules=rules, repeated=job.repeated)
     images = records_of(kept.select(IMAGES_SCHEMA.names), ImageRecord)
     maps = saved_maps(job.files, unit.number, labeled, kept) if job.rules.needs_confidence else repeat((None, None))
-    pictures = unit_pictures(unit, images) if job.pictures else repeat(None)
+    pictures = unit_pictures(unit, images, job) if job.pictures else repeat(None)
     for image, (argmax, confidence), data in zip(images, maps, pictures, strict=False):
         picture, extension = (None, "") if data is None else copied(data, image, rules, job.upright)
         yield ExportImage.of(
@@ -133,7 +135,7 @@ def saved_maps(files: RunFiles, unit: int, labeled: pa.Table, kept: pa.Table) ->
                 yield read_plane(planes["argmax_png"]), read_plane(planes["confidence_png"])
 
 
-def unit_pictures(unit: Unit, kept: Sequence[ImageRecord]) -> Iterator[bytes]:
+def unit_pictures(unit: Unit, kept: Sequence[ImageRecord], job: ExportJob) -> Iterator[bytes]:
     """Yields the files of the kept images, from the run's input. ExportError where they are not there."""
     waiting, now = {image.index: image for image in kept}, retimed(unit)
     for image in read_encoded(now, list(waiting)):
@@ -145,9 +147,20 @@ def unit_pictures(unit: Unit, kept: Sequence[ImageRecord]) -> Iterator[bytes]:
         data = bytes(image.data)
         if now is not unit and (size := header_size(data)) and sorted(size) != sorted(labeled.shape):
             raise input_changed(unit, f"{image.file_name} has {size[0]} × {size[1]} pixels now")
+        if job.foreign and not is_labeled(data, labeled, job.upright):
+            raise input_changed(unit, f"{labeled.key!r} is not the picture that was labeled")
         yield data
     if waiting:
         raise input_changed(unit, f"{len(waiting):,} of the labeled images are gone")
+
+
+def is_labeled(data: bytes, labeled: ImageRecord, upright: bool) -> bool:
+    """Whether a file decodes as a picture of the size that was labeled."""
+    try:
+        rgb = decode_image(data, DecodeConfig(exif="apply" if upright else "ignore")).rgb
+    except ImageError:
+        return False
+    return rgb.shape[:2] == labeled.shape
 
 
 def input_changed(unit: Unit, reason: str) -> ExportError:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from scclip.pipeline.annotations.schemas import ImageRecord, Status, schema_of, table_of
 from scclip.pipeline.inputs.headers import header_size
+from scclip.pipeline.storage.retries import redact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,7 @@ class EncodedImage(ImageRecord):
         url: str, index: int, reason: str, status: Status = Status.BAD_SHARD, offset: int | None = None
     ) -> "EncodedImage":
         """The image that stands for all images of a shard, from `index` on, that cannot be read."""
-        name = url.rpartition("/")[2]
+        name = redact(url).removesuffix("?…").rpartition("/")[2]
         return EncodedImage(index=index, key=name, file_name=name, status=status, error=reason, offset=offset)
 
 

@@ -41,6 +41,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it logs of bad files
 MORE_FORMATS = ("AVIF",) * AVIF + ("HEIF",) * HEIF
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *MORE_FORMATS)  # JPEG: also MPO, several pictures in one
 SCALED_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+BAND = 2**20  # pixels that are converted at a time; their copies as float64 take 32 MiB
 ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -51,8 +52,11 @@ class DecodeConfig:
     exif: str = "apply"
     """"apply" turns the image as its EXIF orientation says (as Detectron2 and mmcv do), "ignore" does not."""
     max_pixels: int = 2**28
-    """Images with more pixels by their header are refused undecoded; 2^28 is 768 MiB of RGB."""
+    """Images with more pixels by their header are refused undecoded; 2^28 is 768 MiB of RGB.
 
+    Decoding takes at most 16 bytes a pixel beside the file: 8 for PNG, TIFF, BMP, GIF and JPEG, which are 2 GiB at 2^28
+    pixels, 10 for a progressive JPEG, 13 for AVIF and HEIC, 16 for WebP, whose decoders hold copies of their own.
+    """
     reduced_side: int = 0
     """JPEGs are decoded at 1/2, 1/4 or 1/8 scale where the short side keeps so many pixels; 0: at full scale."""
 
@@ -101,7 +105,7 @@ def decode_picture(picture: Image.Image, config: DecodeConfig) -> Pixels:
     """Decodes a picture that Pillow has opened, as `decode_image` does its file; DecodeError where that fails."""
     with _refusals():
         _refuse_bomb(picture.size, config)
-        return _pixels(picture, picture.size[::-1], config)
+        return _upright(_load(picture, picture.size[::-1]), config)
 
 
 def _attempt(data: bytes, config: DecodeConfig) -> Pixels:
@@ -144,27 +148,64 @@ def _decode(data: bytes, config: DecodeConfig) -> Pixels:
         size = image.size[::-1]
         if config.reduced_side and image.format in ("JPEG", "MPO"):
             _reduce(image, config.reduced_side)
-        return _pixels(image, size, config)
+        stored = _load(image, size)
+    del image  # its pixels go before any copy of them is turned
+    return _upright(stored, config)
 
 
-def _pixels(image: Image.Image, size: tuple[int, int], config: DecodeConfig) -> Pixels:
-    """Loads an opened image of this height and width, as it should be seen."""
+def _load(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """The pixels of an opened image of this height and width, as they are stored."""
     before = _orientation(image) if image.format == "TIFF" else 1
     image.load()
     orientation = _orientation(image)
-    if image.mode in SCALED_MODES:
-        rgb = np.repeat(_scaled(np.asarray(image))[:, :, None], 3, axis=2)
-    else:
-        rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    rgb = _scaled_rgb(image) if image.mode in SCALED_MODES else _rgb(image)
     if orientation == 1 and before != 1:  # Pillow has turned a TIFF while loading it
         orientation, rgb = before, _turned(rgb, {6: 8, 8: 6}.get(before, before))
         size = rgb.shape[:2]
+    return Pixels(rgb, orientation, size)
+
+
+def _upright(stored: Pixels, config: DecodeConfig) -> Pixels:
+    """Pixels as they should be seen, contiguous."""
+    rgb, size, orientation = stored.rgb, stored.size, stored.orientation
     if config.exif == "apply" and orientation != 1:
         rgb = _turned(rgb, orientation)
         size = size[::-1] if orientation >= 5 else size
     if 0 in rgb.shape:
         raise DecodeError(Status.UNDECODABLE, f"the image has no pixels ({rgb.shape[1]} x {rgb.shape[0]})")
     return Pixels(np.ascontiguousarray(rgb), orientation, size)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """The image in bands of rows of BAND pixels or less, so that no copy of it is ever whole; a small one as it is."""
+    width, height = image.size
+    rows = max(1, BAND // max(1, width))
+    if rows >= height:
+        yield slice(0, height), image
+        return
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        yield slice(top, bottom), image.crop((0, top, width, bottom))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of an image of 8-bit samples."""
+    if image.width * image.height <= BAND:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, band in _bands(image):
+        rgb[rows] = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    return rgb
+
+
+def _scaled_rgb(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of an image of deeper samples; all bands are scaled alike."""
+    bands = [_limits(np.asarray(band)) for _, band in _bands(image)]
+    limits = min(low for low, _ in bands), max(high for _, high in bands)
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, band in _bands(image):
+        rgb[rows] = _scaled(np.asarray(band), *limits)[:, :, None]
+    return rgb
 
 
 def _seek_main_page(image: Image.Image, data: bytes) -> None:
@@ -198,13 +239,23 @@ def _turned(rgb: np.ndarray, orientation: int) -> np.ndarray:
     return rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """(H, W) of 16-bit, 32-bit or float samples → uint8."""
-    if values.dtype == np.uint16 or (values.dtype.kind == "i" and values.min() >= 0 and 255 < values.max() < 2**16):
-        return (values >> 8).astype(np.uint8)
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The samples as float64, not-a-number as 0."""
     limit = float(np.finfo(np.float32).max)
-    samples = np.clip(np.where(np.isnan(values), 0.0, values.astype(np.float64)), -limit, limit)
-    low, high = float(samples.min()), float(samples.max())
+    return np.clip(np.where(np.isnan(values), 0.0, values.astype(np.float64)), -limit, limit)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest sample."""
+    samples = values if values.dtype.kind in "iu" else _finite(values)
+    return float(samples.min()), float(samples.max())
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """(H, W) of 16-bit, 32-bit or float samples → uint8; `low` and `high` are the limits of the whole image."""
+    if values.dtype == np.uint16 or (values.dtype.kind == "i" and low >= 0 and 255 < high < 2**16):
+        return (values >> 8).astype(np.uint8)
+    samples = _finite(values)
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     elif low >= 0 and high <= 255:

@@ -15,6 +15,7 @@ from scclip.pipeline.inputs.readers.table_rows import NoImageColumn
 from scclip.pipeline.inputs.resolve import InputError, Search, canonical, resolve
 from scclip.pipeline.inputs.units import PlannedFile, Unit
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import public_url
 from scclip.pipeline.storage.threads import map_threads
 
 
@@ -65,9 +66,9 @@ def _new(drafts: Iterable[Unit], known: Sequence[Unit], passed: PassedOver) -> I
     real_path = functools.cache(os.path.realpath)
 
     def own_name(url: str) -> str:
-        """As `canonical`; older plans have the names as they were written."""
+        """As `canonical`, without credentials; older plans have the names as they were written."""
         folder, _, base = url.rpartition("/")
-        return f"{real_path(folder or '/').rstrip('/')}/{base}" if url.startswith("/") else url
+        return f"{real_path(folder or '/').rstrip('/')}/{base}" if url.startswith("/") else public_url(url)
 
     taken = ((source.target, own_name(source.url)) for unit in known for source in unit.sources)
     seen = {target or name: name for target, name in taken}

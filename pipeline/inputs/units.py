@@ -7,7 +7,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -122,6 +122,14 @@ def _viewed(table: pa.Table, schema: pa.Schema) -> pa.Table:
         [each.view(field.type) for each, field in zip(batch, schema, strict=True)] for batch in table.to_batches()
     )
     return pa.Table.from_batches([pa.record_batch(arrays, schema=schema) for arrays in batches], schema)
+
+
+def renamed(unit: Unit, name: Callable[[str], str]) -> Unit:
+    """The unit with another name for each of its files, by their URLs."""
+    if not any("://" in source.url for source in unit.sources):
+        return unit
+    files = tuple(dataclasses.replace(file, url=name(file.url)) for file in unit.files)
+    return dataclasses.replace(unit, url=name(unit.url), files=files)
 
 
 def difference(planned: Unit | PlannedFile) -> tuple[Status, str] | None:

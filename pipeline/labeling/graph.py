@@ -106,8 +106,9 @@ def read_stage(
     def chunks() -> Iterator[Chunk]:
         for unit, done in pickle.loads(batch["work"][0].as_py()):
             with attempt(ledger, "read", unit.number, 0) as watch:
+                careful = watch if watch.one_by_one else None
                 resume = resume_after(files, unit.number, done)
-                yield from watch.clock.through(read_unit(unit, limits, done, resume, truth))
+                yield from watch.clock.through(read_unit(unit, limits, done, resume, truth, careful))
 
     yield from map(packed, together(chunks(), limits))
 

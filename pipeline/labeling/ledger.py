@@ -4,8 +4,9 @@
         decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is excluded
 
 A process that dies leaves its announcement open. The next announcement of the same work counts it as a death. After the
-second death the images of the chunk are announced one by one. An image is excluded only when it was alone in flight at
-two deaths on nodes that still live: one death may be bad luck. Work that goes on dying with no image to blame ends the
+second death, for a reader after the first, the images are announced one by one. An image is excluded only when it was
+alone in flight at two deaths on nodes that still live: one death may be bad luck. With an image of a shard that kills
+its reader, the rest of the shard is excluded. Work that goes on dying with no image to blame ends the
 job, so that nothing is retried for ever. Stages also report the storage requests that they repeated.
 """
 
@@ -25,7 +26,7 @@ from scclip.pipeline.labeling.telemetry import busy, count, show_waiting
 from scclip.pipeline.labeling.watch import EXCLUDED_AFTER, Orders, Watch, Work, answer
 from scclip.pipeline.storage.retries import retries_used
 
-ONE_BY_ONE_AFTER = 2  # deaths of a chunk
+ONE_BY_ONE_AFTER = {"read": 1}  # deaths of a piece of work, 2 for other stages: their chunks hold many images
 MOST_DEATHS = 32  # of one piece of work on living nodes, since an image was last excluded; then the job fails
 
 
@@ -103,7 +104,7 @@ class AttemptLedger:
             self.waiting.discard((work.unit, work.chunk))
             show_waiting(len(self.waiting))
         history = self.histories.get(work, History())
-        return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER, frozenset(history.excluded))
+        return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER.get(work.stage, 2), frozenset(history.excluded))
 
     def judge(self, work: Work, history: History) -> None:
         """Excludes an image that is to blame for two deaths; deaths together with their node blame nobody."""
@@ -118,8 +119,8 @@ class AttemptLedger:
             what = f"died {len(unexplained)} times over chunk {work.chunk} of unit {work.unit}"
             raise TooManyDeaths(f"the process of stage {work.stage} {what}; see to its memory and to the node's log")
 
-    def alone(self, work: Work, image: int) -> None:
-        """Announces the one image that is being processed from now on."""
+    def alone(self, work: Work, image: int | None) -> None:
+        """Announces the one image that is being processed from now on, None for none of them."""
         if work in self.open:
             self.open[work] = replace(self.open[work], image=image)
 

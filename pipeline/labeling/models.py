@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from scclip.documents import MAX_BYTES
 from scclip.encoder.config import ModelConfig
 from scclip.errors import UserError
-from scclip.pipeline.storage.files import info, open_stream, read_bytes
+from scclip.pipeline.storage.files import info, open_stream, read_start
+from scclip.pipeline.storage.secrets import public_url
 from scclip.vocabulary.vocabulary import Vocabulary, VocabularyClass
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def load_vocabulary(source: Words) -> Vocabulary:
     if "://" not in source:
         return Vocabulary.load(source)
     try:
-        return Vocabulary.parse(read_bytes(source), source)
+        return Vocabulary.parse(read_start(source, MAX_BYTES + 1), public_url(source).partition("?")[0])
     except OSError as error:
         raise UserError(f"vocabulary {source} cannot be read: {error}; check the URL") from None
 
@@ -60,9 +62,10 @@ def fetch(url: str) -> Path:
     """Copies a remote file into the user's cache, once for each URL and version; returns its path."""
     try:
         remote = info(url)
-        identity = hashlib.sha256(f"{url} {remote.size} {remote.version}".encode()).hexdigest()[:24]
+        public = public_url(url)
+        identity = hashlib.sha256(f"{public} {remote.size} {remote.version}".encode()).hexdigest()[:24]
         folder = cache_folder() / identity
-        target = folder / url.rsplit("/", 1)[1]
+        target = folder / public.partition("?")[0].rsplit("/", 1)[1]
         if not target.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(f".{os.getpid()}.partial")

@@ -40,8 +40,15 @@ class Watch:
         self.ledger, self.work, self.orders = ledger, work, orders
         self.one_by_one, self.clock = orders.one_by_one, Clock(work.stage)
 
-    def __call__(self, index: int) -> str | None:
-        """None: go on with this image. Otherwise leave it alone: the reason for its row."""
+    def __call__(self, index: int | None) -> str | None:
+        """None: go on with this image. Otherwise leave it alone: the reason for its row.
+
+        Without an index no image is in flight from now on, as while a reader waits for those who take its chunks.
+        """
+        if index is None:
+            if self.one_by_one:
+                self.ledger.alone.remote(self.work, None)
+            return None
         if index in self.orders.excluded:
             doing = {"decode": "decoded", "label": "labeled"}.get(self.work.stage, self.work.stage)
             return f"its process died {EXCLUDED_AFTER} times while it alone was being {doing}; it is set aside"

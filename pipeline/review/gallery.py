@@ -150,6 +150,8 @@ class Painter(ABC, Generic[ChosenT, PictureT]):
         """The pictures of a unit's chosen images, and the reason why some are missing."""
         by_index, pictures = {choice.image.index: choice for choice in chosen}, dict[ImageRef, PictureT]()
         url = redact(unit.url)
+        if not self.run.may_read(unit):
+            return {}, f"{url} lies elsewhere than the run, whose plan was not made here; --trust-plan shows them"
         reason = f"the images are no longer those that were labeled in {url}"
         try:
             draw = self.open_unit(unit.number, chosen)

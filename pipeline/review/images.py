@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from scclip.pipeline.inputs.decoding import DecodeConfig
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.manifest import RunManifest
+from scclip.pipeline.run.origin import outside, own_plan
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ class ReviewedRun:
     """run.json."""
     units: Sequence[Unit]
     """Those whose images may be shown, in any order."""
+    trusted: bool = False
+    """Whether the plan is followed to any file that it names."""
+
+    @functools.cached_property
+    def own(self) -> bool:
+        """Whether the plan is this user's own, or trusted."""
+        return self.trusted or own_plan(self.files)
+
+    def may_read(self, unit: Unit) -> bool:
+        """Whether the unit's input may be read for pictures."""
+        return self.own or not outside(self.files, [unit])
 
     @property
     def names(self) -> Categories:

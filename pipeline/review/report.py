@@ -86,16 +86,19 @@ class ReportContent:
     """What the input holds besides shards and images, as the last start of the run found it."""
 
 
-def gather(files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png") -> ReportContent:
+def gather(
+    files: RunFiles, limits: ReportLimits, truth: str | None = "seg.png", trusted: bool = False
+) -> ReportContent:
     """Reads what a report needs. Where the input cannot be read, only pictures are missing, and a note says why.
 
     Args:
         truth: extension (tar, files) or column (Parquet) of the ground truth in the input; None: there is none.
+        trusted: whether the plan is followed to any file that it names.
 
     Raises:
         UserError: there is no run, or the run is an evaluation, which keeps no labels.
     """
-    run = ReviewedRun(files, *existing_run(files, "OUTPUT", labels=True))
+    run = ReviewedRun(files, *existing_run(files, "OUTPUT", labels=True), trusted)
     by_unit = unit_totals(files, sorted(files.finished()))
     summary = join(files.output, "summary.json")
     passed = json.loads(read_bytes(summary)).get("passed_over", {}) if exists(summary) else {}

@@ -12,6 +12,7 @@ from collections import Counter
 import pyarrow as pa
 
 from scclip.pipeline.annotations.schemas import labeled_rows
+from scclip.pipeline.inputs.readers.tar import name_inside
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a newline ends WebDataset's pattern of a name
 SKIPPED = re.compile(r"__[^/]*__/")  # a first folder that WebDataset takes for metadata
@@ -36,6 +37,6 @@ def tar_names(images: pa.Table) -> dict[int, str]:
 
 
 def tar_name(key: str) -> str:
-    """A key as WebDataset reads it back: `_` for dots of its last part and for control characters."""
-    folder, slash, name = CONTROL.sub("_", key).rpartition("/")
+    """A key as WebDataset reads it back: `_` for dots of its last part, control characters and parts like `..`."""
+    folder, slash, name = name_inside(CONTROL.sub("_", key)).rpartition("/")
     return ("-" if SKIPPED.match(key) else "") + folder + slash + (name.replace(".", "_") or "_")

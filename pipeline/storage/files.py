@@ -171,6 +171,11 @@ def read_bytes(url: str, offset: int = 0, length: int | None = None, expected_si
     return read_range(fs, path, url, offset, offset + length)
 
 
+def read_start(url: str, length: int) -> bytes:
+    """The first `length` bytes of a file, or all of a shorter one; raises as `read_bytes`."""
+    return read_bytes(url, length=min(length, info(url).size))
+
+
 def open_stream(url: str, offset: int = 0, *, size: int, block: int = BLOCK) -> RangeFile:
     """Opens a file of known size for reading from `offset` on.
 

@@ -16,10 +16,11 @@ from fsspec.registry import get_filesystem_class
 
 from scclip.errors import UserError
 from scclip.pipeline.storage.retries import ShortReadError, StorageError, redact, with_retries
+from scclip.pipeline.storage.secrets import has_userinfo
 
 
 class FilesystemMissing(UserError):
-    """The filesystem of a URL is unknown or not installed; one line that names the protocol or the package."""
+    """No filesystem can be had for a URL: unknown, not installed, or with credentials in it; one line that says so."""
 
 
 # protocols that read from another filesystem, whose URL follows after `::`
@@ -35,6 +36,9 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     if url.startswith(("/", "~", ".")) or ("://" not in url and not url.startswith("file:/")):
         path = make_path_posix(url)
         return LocalFileSystem(), path.rstrip("/") or "/"
+    if has_userinfo(url):
+        remedy = "give the nodes a role, or set the store's variables (AWS_ACCESS_KEY_ID, …) there"
+        raise FilesystemMissing(f"{redact(url)}: the URL holds credentials, which stores do not read from it; {remedy}")
     options: dict[str, Any] = {}
     if url.startswith(("s3://", "s3a://")):  # an instance without botocore's hidden retries, which escape our count
         config = fsspec_settings.get("s3", {}).get("config_kwargs", {})  # and hide that a conditional PUT was repeated

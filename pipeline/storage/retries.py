@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from scclip.pipeline.storage.secrets import hidden
+
 T = TypeVar("T")
 
 
@@ -151,15 +153,13 @@ def response_of(error: BaseException) -> tuple[str, int]:
     return "", 0
 
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@]*@")
-_QUERY = re.compile(r"(\w+://[^\s?'\"]*)\?[^\s'\"]+")
-_NAMES = r"(?:aws_?)?(?:secret|session|access)\w*|token|signature|sig|password|x-amz-\w+"
-_SECRET = re.compile(rf"(?i)\b({_NAMES})(\s*[=:]\s*)[^\s&'\",]+")
+# what moves a terminal's cursor, colours, hides or turns text around: all controls but \t, \n and \r
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def redact(text: str) -> str:
-    """`text` that can be printed, without credentials: no user and query in URLs, no values behind names as `token`."""
-    return printable(_SECRET.sub(r"\1\2…", _QUERY.sub(r"\1?…", _USERINFO.sub("", text))))
+    """`text` that can be printed: without credentials, and with `\\x1b` for what would steer a terminal."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], printable(hidden(text)))
 
 
 def printable(text: str) -> str:

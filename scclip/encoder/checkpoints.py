@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypedDict, cast
 
 import open_clip
 import torch
-import yaml
 from open_clip.transformer import QuickGELU
 
+from scclip.documents import DocumentError, parse_mapping, read_document
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.config import ModelConfig, Precision
 from scclip.encoder.state_dicts import OPENAI_KEYS, Geometry, State, read_state_dict
@@ -244,14 +245,23 @@ def published_digests() -> dict[str, bool]:
 def read_calibration(path: Path) -> dict[str, Any]:
     """Reads a YAML file with fields of `CalibrationConfig` and window, stride, short_side; ModelError for others."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = {str(key): value for key, value in parse_mapping(read_document(path)).items()}
+    except (OSError, DocumentError) as error:
         raise ModelError(f"calibration {path}: {one_line(error)}; give a YAML file") from None
-    allowed = {field.name for field in fields(CalibrationConfig)} | set(WINDOW_KEYS)
-    unknown = sorted(set(content) - allowed) if isinstance(content, dict) else [str(content)]
-    if unknown:
-        raise ModelError(f"calibration {path}: unknown key {unknown[0]!r}; allowed are {', '.join(sorted(allowed))}")
+    allowed = {field.name: field.default for field in fields(CalibrationConfig)} | dict.fromkeys(WINDOW_KEYS, 224)
+    for key, value in content.items():
+        if key not in allowed:
+            raise ModelError(f"calibration {path}: unknown key {key!r}; allowed are {', '.join(sorted(allowed))}")
+        if not alike(value, allowed[key]):
+            raise ModelError(f"calibration {path}: {key}: {shorten(str(value), 60)} is no value like {allowed[key]}")
     return content
+
+
+def alike(value: object, example: object) -> bool:
+    """Whether a value of a YAML file is of an example's kind: whole numbers for a tuple of them, also for a float."""
+    if isinstance(example, tuple):
+        return isinstance(value, list) and len(value) == len(example) and all(map(alike, value, example))
+    return type(value) is type(example) or (isinstance(example, float) and type(value) is int)
 
 
 def load_clip(source: WeightsSource) -> LoadedCLIP:

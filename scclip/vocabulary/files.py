@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, NoReturn, TypedDict, cast
 
 import yaml
 
+from scclip.documents import DocumentLoader
 from scclip.vocabulary.lint import VocabularyError, Word, check_number, check_printable, check_template
 
 CLASS_KEYS = ("name", "synonyms", "thing", "threshold")
@@ -113,7 +114,7 @@ def read_yaml(text: str, source: str) -> VocabularyFields:
 def _compose(text: str, source: str) -> yaml.Node | None:
     """The YAML tree of a text, None where there is nothing in it."""
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=DocumentLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
@@ -122,8 +123,6 @@ def _compose(text: str, source: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise VocabularyError(f"{source} line {line}: not a text file: {error.reason}") from None
-    except RecursionError:
-        raise VocabularyError(f"{source}: not a vocabulary: nested too deeply") from None
 
 
 class _YamlReader:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from scclip.categories import Categories
+from scclip.documents import DocumentError, bounded, read_document
 from scclip.vocabulary.files import NUMBERS, read_text, read_yaml
 from scclip.vocabulary.lint import VocabularyError, check_number, check_template, lint, lint_prompts
 
@@ -169,7 +170,9 @@ class Vocabulary:
             known = f"built in are {', '.join(names)}; a path to a .txt or .yaml file works too"
             raise VocabularyError(f'unknown vocabulary "{source}"{hint}; {known}')
         try:
-            data = path.read_bytes()
+            data = read_document(path)
+        except DocumentError as error:
+            raise VocabularyError(f"vocabulary {source}: {error}; give a .txt or .yaml file") from None
         except OSError as error:
             raise VocabularyError(f"vocabulary {source} cannot be read: {error.strerror}; check the path") from None
         return Vocabulary.parse(data, source)
@@ -181,7 +184,9 @@ class Vocabulary:
         if read is None:
             raise VocabularyError(f"vocabulary {source}: a vocabulary file ends in {', '.join(_READERS)}; rename it")
         try:
-            text = data.decode("utf-8-sig")
+            text = bounded(data).decode("utf-8-sig")
+        except DocumentError as error:
+            raise VocabularyError(f"vocabulary {source}: {error}; give a .txt or .yaml file") from None
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise VocabularyError(f"{source} line {line}: not text in UTF-8; save it as UTF-8") from None

@@ -1,4 +1,4 @@
-"""Images that kill their process every time, in decode and in the actor; and a good one with bad luck."""
+"""Images that kill their process every time, in reader, decoder and actor; and a good one with bad luck."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,20 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import POISON, QUICK, contents, rows, run
 
-DECODED, LABELED, UNLUCKY = (41, 43), (47, 53), (59, 61)  # shapes that kill: two for ever, one three times
+# shapes that kill: three for ever, one three times
+DECODED, LABELED, READ, UNLUCKY = (41, 43), (47, 53), (67, 71), (59, 61)
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures, one of which kills who decodes it and another who labels it; five, of which one has bad luck."""
+    """Ten pictures, one kills who decodes it, another who labels it; five, one with bad luck; a reader's."""
     folder = tmp_path_factory.mktemp("poison")
     first = {f"{seed:03d}.png": encoded(seed, {3: DECODED, 6: LABELED}.get(seed)) for seed in range(10)}
     second = {f"{seed:03d}.png": encoded(seed, UNLUCKY if seed == 12 else None) for seed in range(10, 15)}
     (folder / "1.tar").write_bytes(tar_bytes(first))
     (folder / "2.tar").write_bytes(tar_bytes(second))
+    third = {f"{seed:03d}.png": encoded(seed, READ if seed == 22 else None) for seed in range(15, 25)}
+    (folder / "3.tar").write_bytes(tar_bytes(third))
     return folder
 
 
@@ -43,7 +46,7 @@ def disturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathF
     (folder / "kills").mkdir()
     for number in range(3):
         (folder / "kills" / str(number)).touch()
-    entries = [("decode", *DECODED), ("label", *LABELED), ("decode", *UNLUCKY, folder / "kills")]
+    entries = [("decode", *DECODED), ("label", *LABELED), ("read", *READ), ("decode", *UNLUCKY, folder / "kills")]
     poison = {"PYTHONPATH": str(POISON), "POISON": "; ".join(" ".join(map(str, entry)) for entry in entries)}
     code, _, err = run(["label", shards, folder / "out", *flags], poison)
     assert code == 0, err
@@ -75,7 +78,16 @@ def test_a_good_chunk_with_bad_luck_is_labeled_whole(undisturbed: Path, disturbe
     assert {name: found[name] for name in second} == {name: expected[name] for name in second}
 
 
+def test_a_shard_that_kills_its_reader_costs_its_rest(undisturbed: Path, disturbed: Path) -> None:
+    found = [row for row in rows(disturbed) if row["unit"] == 3]
+    whole = [row for row in rows(undisturbed) if row["unit"] == 3]
+    assert [row["status"] for row in found] == ["ok"] * 7 + ["killed_worker"] and len(whole) == 10
+    assert found[7]["file_name"] == "3.tar" and "died 2 times while it alone was being read" in found[7]["error"]
+    for row, good in zip(found[:7], whole, strict=False):
+        assert {**row, "seconds": 0} == {**good, "seconds": 0}
+
+
 def test_deaths_are_counted(disturbed: Path) -> None:
-    """Two over each chunk of a poison image and two over the image alone; three of bad luck."""
+    """Two over each chunk of a poison image and two over the image alone; three of bad luck; a reader's own."""
     deaths = json.loads((disturbed / "summary.json").read_text())["worker_deaths"]
-    assert (deaths["decode"], deaths["label"]) == (4 + 3, 4), deaths
+    assert (deaths["decode"], deaths["label"], deaths["read"]) == (4 + 3, 4, 3), deaths

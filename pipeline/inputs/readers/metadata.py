@@ -44,8 +44,9 @@ def _parsed(body: bytes) -> dict[str, object]:
 def row_metadata(values: Mapping[str, object]) -> str | None:
     """The columns of a table's row as a JSON object, without bytes and nulls; None where nothing is left."""
     kept = {name: _plain(value) for name, value in values.items() if not isinstance(value, bytes) and value is not None}
-    text = json.dumps(kept, default=str)
-    return (text if len(text) <= MAX_METADATA else '{"note": "left out: over 1 MiB"}') if kept else None
+    longest = max((len(value) for value in kept.values() if isinstance(value, str)), default=0)
+    text = json.dumps(kept, default=str) if longest <= MAX_METADATA else ""
+    return (text if 0 < len(text) <= MAX_METADATA else '{"note": "left out: over 1 MiB"}') if kept else None
 
 
 def _plain(value: object) -> object:

@@ -7,10 +7,11 @@ and no others.
 """
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +20,20 @@ import pyarrow.parquet as pq
 from scclip.pipeline.annotations.schemas import ImageError, Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.readers.cells import column_values
+from scclip.pipeline.inputs.readers.parquet_pages import ChunkSize, chunk_size, small_chunk
 from scclip.pipeline.inputs.readers.table_rows import TableColumns, row_ranges
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import is_local, open_stream
+from scclip.pipeline.storage.ranges import RangeFile
 from scclip.pipeline.storage.retries import StorageError
 
+RANGE = 2**22  # bytes per request of a column that is read page by page
 BLOCK = 2**16  # bytes per request: columns that are not read lie between those that are
-BATCH = 64  # rows that are Python objects at a time
+BATCH = 64  # rows that are Python objects at a time, where their bytes allow it
+BATCH_BYTES = 3 * 2**26  # that Arrow may unpack at a time: one page may hold a value that stands in every row
+TOGETHER = 2**24  # bytes from which on small batches are not joined any more
+BUFFERED = 2**27  # bytes of a column from which on Arrow reads it page by page, else whole
+LONGEST_LIST = 2**17  # values of a row: more are no metadata, and no pictures
 _STORAGE = (StorageError, FileNotFoundError, PermissionError)  # the store's fault, or the user's, but not the data's
 _DATA = (pa.ArrowException, OSError, ValueError)  # Arrow reports a broken page as a bare OSError
 
@@ -61,6 +69,8 @@ class ParquetReader:
             try:
                 table = _ParquetFile(file)
                 columns = TableColumns.of(table.schema_arrow, unit.image_column, truth)
+                if _largest_column(table) > BUFFERED:
+                    table = _ParquetFile(file, metadata=table.metadata, buffer_size=RANGE)
             except _STORAGE:
                 raise
             except _DATA as error:
@@ -69,7 +79,7 @@ class ParquetReader:
             for group in range(table.num_row_groups):
                 end = begin + table.metadata.row_group(group).num_rows
                 if begin < stop and end > first:
-                    for image in _group_images(table, group, range(begin, end), columns):
+                    for image in _group_images(table, group, range(begin, end), columns, file):
                         if first <= image.index < stop:
                             image.index -= unit.row_start
                             yield image
@@ -85,36 +95,88 @@ class _ParquetFile(pq.ParquetFile):
     def _build_nested_paths(self) -> dict[str, list[int]]:
         return defaultdict(list)
 
+    @functools.cached_property
+    def leaves(self) -> list[range]:
+        """For each column the numbers of those that Parquet keeps for it."""
+        ends = [0, *itertools.accumulate(_leaves(field.type) for field in self.schema_arrow)]
+        return [range(first, stop) for first, stop in itertools.pairwise(ends)]
 
-def _group_images(table: _ParquetFile, group: int, rows: range, columns: TableColumns) -> Iterator[EncodedImage]:
+
+def _largest_column(table: _ParquetFile) -> int:
+    """Packed bytes of the largest column of a row group."""
+    groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
+    return max(
+        (group.column(leaf).total_compressed_size for group in groups for leaf in range(group.num_columns)), default=0
+    )
+
+
+def _group_images(
+    table: _ParquetFile, group: int, rows: range, columns: TableColumns, file: RangeFile
+) -> Iterator[EncodedImage]:
     """The images of one row group, one for each of its rows, which are numbered in the file."""
+    sizes = {place: _sizes(table, group, place, file) for place in columns.places}
+    kept = {place: name for place, name in columns.others.items() if _readable(sizes[place], len(rows))}
+    columns = dataclasses.replace(columns, others=kept)
     row, stored = rows.start, sorted(columns.places)
     slots = [stored.index(place) for place in columns.places]
     try:
-        for batch in _batches(table, group, stored):
-            values = [column_values(batch.column(slot)) for slot in slots]
+        for batches in _batches(table, group, {place: sizes[place] for place in stored}):
+            values = [[value for batch in batches for value in column_values(batch.column(slot))] for slot in slots]
             yield from columns.images(row, values)
-            row += len(batch)
+            row += sum(map(len, batches))
     except _STORAGE:
         raise
     except _DATA:
         pass
     if row < rows.stop:
         pictures, *others = (
-            itertools.islice(_cells(table, group, rows, place), row - rows.start, len(rows)) for place in columns.places
+            itertools.islice(_cells(table, group, rows, place, sizes[place]), row - rows.start, len(rows))
+            for place in columns.places
         )
         known = [(None if isinstance(cell, ImageError) else cell for cell in cells) for cells in others]
         yield from columns.images(row, [pictures, *known])
 
 
-def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator[Any]:
+def _sizes(table: _ParquetFile, group: int, place: int, file: RangeFile) -> list[ChunkSize]:
+    """What the pages of a column unpack to; where their headers cannot be read, what the footer says."""
+    sizes, columns = [], table.metadata.row_group(group)
+    for leaf in table.leaves[place]:
+        chunk, flat = columns.column(leaf), not table.schema.column(leaf).max_repetition_level
+        try:
+            sizes.append((small_chunk(chunk) if flat else None) or chunk_size(file, chunk))
+        except ValueError:
+            whole = max(chunk.total_uncompressed_size, 8 * chunk.num_values)
+            sizes.append(ChunkSize(dictionary=whole, page=whole, values=chunk.num_values))
+    return sizes
+
+
+def _readable(sizes: Sequence[ChunkSize], rows: int) -> bool:
+    """Whether a column's pages are no bombs, and its rows hold no more values than metadata may."""
+    return all(not size.bomb and size.values <= LONGEST_LIST * max(1, rows) for size in sizes)
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, sizes: Iterable[ChunkSize]) -> int:
+    """How many rows of these columns Arrow unpacks together: as many as BATCH_BYTES hold, at least one.
+
+    A value of a dictionary is stored once and may stand in every row; other values are taken to be up to four times
+    as large as the average, unless all pages of the column together are small.
+    """
+    sizes = list(sizes)
+    fixed = sum(size.total for size in sizes if size.whole)
+    most = sum(size.dictionary for size in sizes)
+    if not all(size.whole for size in sizes):
+        most += 4 * group.total_byte_size // max(1, group.num_rows)
+    return min(BATCH, max(1, (BATCH_BYTES - fixed) // max(1, most)))
+
+
+def _cells(table: _ParquetFile, group: int, rows: range, place: int, sizes: Sequence[ChunkSize]) -> Iterator[Any]:
     """The values of one column in these rows; from the first that cannot be read on, an ImageError that says why."""
     row, reason = rows.start, "the column ends before them"
     try:
-        for batch in _batches(table, group, [place]):
-            values = column_values(batch.column(0))
-            yield from values
-            row += len(values)
+        for batches in _batches(table, group, {place: sizes}):
+            for batch in batches:
+                yield from column_values(batch.column(0))
+                row += len(batch)
     except _STORAGE:
         raise
     except _DATA as error:
@@ -123,11 +185,27 @@ def _cells(table: _ParquetFile, group: int, rows: range, place: int) -> Iterator
     yield from itertools.repeat(failure, rows.stop - row)
 
 
-def _batches(table: _ParquetFile, group: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """The columns at these places, in ascending order, BATCH rows at a time."""
-    ends = [0, *itertools.accumulate(_leaves(field.type) for field in table.schema_arrow)]
-    leaves = [leaf for place in places for leaf in range(ends[place], ends[place + 1])]
-    yield from table.reader.iter_batches(BATCH, [group], column_indices=leaves, use_threads=False)
+def _batches(
+    table: _ParquetFile, group: int, sizes: Mapping[int, Sequence[ChunkSize]]
+) -> Iterator[list[pa.RecordBatch]]:
+    """The columns at these places, in ascending order, about BATCH rows at a time where memory allows it.
+
+    Raises ValueError where a page unpacks to far more than pictures do.
+    """
+    group_rows = table.metadata.row_group(group).num_rows
+    if not all(_readable(leaves, group_rows) for leaves in sizes.values()):
+        raise ValueError("a page or a list in it unpacks to more than pictures take")
+    leaves = [leaf for place in sizes for leaf in table.leaves[place]]
+    rows = _rows_at_once(table.metadata.row_group(group), itertools.chain.from_iterable(sizes.values()))
+    pending, weight = list[pa.RecordBatch](), 0
+    for batch in table.reader.iter_batches(rows, [group], column_indices=leaves, use_threads=False):
+        pending.append(batch)
+        weight += batch.nbytes
+        if len(pending) * rows >= BATCH or weight >= TOGETHER:
+            yield pending
+            pending, weight = [], 0
+    if pending:
+        yield pending
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -21,6 +21,7 @@ IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_b
 KEY_COLUMNS = ("__key__", "key", "id", "image_id", "file_name")
 ROWS_PER_UNIT = 10_000
 BYTES_PER_UNIT = 128 * 2**20
+LONGEST_KEY = 4096  # characters; what is longer is no name
 COLUMNS_SHOWN = 8  # in an error line
 
 
@@ -175,9 +176,9 @@ def row_image(row: int, cell: object, truth: object, values: dict[str, object]) 
         values: column → value of all other columns.
     """
     picture = cell_picture(cell)
-    file_name = as_text(values.get("file_name"))
-    name = file_name or picture.path
-    keys = (as_text(values[column]) for column in KEY_COLUMNS if column in values)
+    file_name = as_text(values.get("file_name"))[:LONGEST_KEY]
+    name = file_name or picture.path[:LONGEST_KEY]
+    keys = (as_text(values[column])[:LONGEST_KEY] for column in KEY_COLUMNS if column in values)
     key = next(filter(None, keys), file_name)
     if key == file_name:
         key = split_name(name)[0] or name or f"{row:09d}"

@@ -11,6 +11,7 @@ no body; sparse members are reported, but their pieces are not joined.
 
 import contextlib
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
 BLOCK = tarfile.BLOCKSIZE
+_UNSAFE = re.compile(r"(?:^|(?<=/))(?:\.\.)?(?=/|$)")  # parts of a name that lead to the root, or out of a folder
 MAX_HEADER = 2**20  # bytes of one long name or PAX header
 _WITHOUT_BODY = {tarfile.LNKTYPE: "link", tarfile.SYMTYPE: "link", tarfile.DIRTYPE: "folder"}
 _WITHOUT_BODY |= dict.fromkeys((tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE), "device")
@@ -62,10 +64,15 @@ def tar_bytes(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Appends a file without owner and date."""
-    member = tarfile.TarInfo(name)
+    """Appends a file without owner and date, under a name that stays in the folder that the tar is unpacked in."""
+    member = tarfile.TarInfo(name_inside(name))
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
+
+
+def name_inside(name: str) -> str:
+    """A name below the folder that a tar is unpacked in: `_` for its parts `..` and for empty ones."""
+    return _UNSAFE.sub("_", name)
 
 
 def members(stream: Stream, size: int | None = None) -> Iterator[Member]:

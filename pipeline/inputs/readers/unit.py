@@ -5,7 +5,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeVar
 
 from scclip.pipeline.annotations.schemas import Status, records_of
@@ -24,6 +24,7 @@ def read_unit(
     done: Collection[int] = frozenset(),
     resume: ResumePoint | None = None,
     truth: str | None = None,
+    careful: Callable[[int | None], str | None] | None = None,
 ) -> Iterator[Chunk]:
     """Reads the chunks of a unit that are not in `done`, in order, then the unit's end; the same on every call.
 
@@ -36,6 +37,8 @@ def read_unit(
         done: numbers of the chunks that exist.
         resume: where to go on; all chunks before `resume.chunk` must be in `done`. None: at the start.
         truth: extension (tar, image files) or column (tables) of the ground truth that goes into the images' `truth`.
+        careful: where a process died over this unit: called with the index of every image before it is read, with None
+            afterwards. A reason means that a file, or a shard from there on, is one row `killed_worker` instead.
 
     Raises:
         StorageError: the storage fails for good; the data may be fine.
@@ -45,8 +48,21 @@ def read_unit(
     if problem:
         yield from _refused(unit, *problem, done, start)
         return
-    rows = iter(()) if start.end else _unchanged(_within(_opened(unit, start, truth), unit), unit)
-    yield from chunked(unit.number, rows, limits, done, start)
+    ends = list[tuple[int, str]]()
+    if careful and unit.files:
+        reading = _careful_files(unit, start, truth, careful)
+    elif careful:
+        reading = _careful_rows(unit, start, truth, careful, ends)
+    else:
+        reading = READERS[unit.kind].read(unit, start, truth)
+    rows = iter(()) if start.end else _unchanged(_within(_opened(unit, start, reading), unit), unit)
+    for chunk in chunked(unit.number, rows, limits, done, start):
+        if chunk.last and ends:
+            index, reason = ends[0]
+            rest = ResumePoint(chunk=chunk.number, index=index)
+            yield from _refused(unit, Status.KILLED_WORKER, reason, done, rest)
+        else:
+            yield chunk
 
 
 def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], start: ResumePoint) -> Iterator[Chunk]:
@@ -62,9 +78,42 @@ def _refused(unit: Unit, status: Status, reason: str, done: Collection[int], sta
     yield encoded_chunk(unit.number, start.chunk if start.end else chunks, last=True)
 
 
-def _opened(unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
+def _careful_rows(
+    unit: Unit,
+    start: ResumePoint,
+    truth: str | None,
+    watch: Callable[[int | None], str | None],
+    ends: list[tuple[int, str]],
+) -> Iterator[EncodedImage]:
+    """The rows of a shard, each announced before it is read; ends before the one to blame and notes it in `ends`."""
+    rows, index = READERS[unit.kind].read(unit, start, truth), start.index
+    while not (reason := watch(index)):
+        row = next(rows, None)
+        watch(None)
+        if row is None:
+            return
+        yield row
+        index = row.index + 1
+    ends.append((index, reason))
+
+
+def _careful_files(
+    unit: Unit, start: ResumePoint, truth: str | None, watch: Callable[[int | None], str | None]
+) -> Iterator[EncodedImage]:
+    """The rows of a group of files, one file at a time, each announced; those to blame are not opened."""
+    for index, file in enumerate(unit.files[start.index :], start.index):
+        if reason := watch(index):
+            name, status = file.file_name, Status.KILLED_WORKER
+            row = EncodedImage(index=index, key=file.key, file_name=name, status=status, error=reason)
+        else:
+            alone = dataclasses.replace(unit, files=unit.files[: index + 1])
+            (row,) = READERS[unit.kind].read(alone, ResumePoint(index=index), truth)
+            watch(None)
+        yield row
+
+
+def _opened(unit: Unit, start: ResumePoint, rows: Iterator[EncodedImage]) -> Iterator[EncodedImage]:
     """The rows of a unit; one that says why where a local shard may not be read (a store's rights are of all files)."""
-    rows = READERS[unit.kind].read(unit, start, truth)
     try:
         first = next(rows, None)
     except PermissionError as error:

@@ -1,7 +1,8 @@
 """On a worker's PYTHONPATH this kills the process over certain images, as a broken codec or driver would.
 
-POISON="decode 41 43; label 47 53" kills whoever opens an image of 41 × 43 pixels (height, width) and whoever labels one
-of 47 × 53. A fourth word names a folder: every kill uses up one of its files, and without files nobody is killed.
+POISON="decode 41 43; label 47 53; read 67 71" kills whoever opens an image of 41 × 43 pixels (height, width), whoever
+labels one of 47 × 53, and whoever reads one of 67 × 71 from a tar. A fourth word names a folder: every kill uses up
+one of its files, and without files nobody is killed.
 """
 
 import importlib.abc
@@ -52,6 +53,19 @@ def poison_labeling(module):
     module.Segmenter.segment_variants = segment_variants
 
 
+def poison_reading(module):
+    original = module._body
+
+    def body(*words):
+        data = original(*words)
+        meet("read", (module.header_size(data or b"") or (0, 0))[::-1])
+        return data
+
+    from scclip.pipeline.inputs.headers import header_size
+
+    module.header_size, module._body = header_size, body
+
+
 class Hook(importlib.abc.MetaPathFinder):
     """Changes one module right after it has been imported."""
 
@@ -75,5 +89,7 @@ class Hook(importlib.abc.MetaPathFinder):
 
 if poisons("decode"):
     sys.meta_path.insert(0, Hook("PIL.Image", poison_decoding))
+if poisons("read"):
+    sys.meta_path.insert(0, Hook("scclip.pipeline.inputs.readers.webdataset", poison_reading))
 if poisons("label"):
     sys.meta_path.insert(0, Hook("scclip.segmentation.segmenter", poison_labeling))

@@ -1,6 +1,9 @@
 """Values on pages: percentages, confidences, names; every template escapes what it prints."""
 
+import base64
+import hashlib
 import re
+from html import unescape
 
 import pytest
 
@@ -35,3 +38,19 @@ def test_no_template_switches_escaping_off(name: str) -> None:
     source, _, _ = ENVIRONMENT.loader.get_source(ENVIRONMENT, name)  # type: ignore[union-attr]
     assert not re.search(r"\|\s*safe\b|autoescape", source)
     assert ENVIRONMENT.autoescape is True and "http" not in re.sub("http-equiv", "", source)
+
+
+def test_a_page_runs_its_own_script_and_style_alone() -> None:
+    page = ENVIRONMENT.get_template("base.html.j2").render(title="t", class_names={})
+    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])  # type: ignore[index]
+    for tag, directive in (("style", "style-src"), ("script", "script-src")):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy and page.startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENT.list_templates())
+def test_nothing_in_a_template_needs_more_than_its_policy(name: str) -> None:
+    source, _, _ = ENVIRONMENT.loader.get_source(ENVIRONMENT, name)  # type: ignore[union-attr]
+    assert not re.search(r"\s(?:style|on\w+)=|javascript:", source)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scclip.pipeline.annotations.palette import COLOURS, colour, css_colour, css_swatch, ink, pattern
+from scclip.pipeline.annotations.palette import COLOURS, colour, css_colour, css_ink, ink, pattern
 from scclip.pipeline.review.drawing import mask_png
 
 
@@ -68,7 +68,7 @@ def test_beyond_the_colours_every_class_still_differs() -> None:
     assert len(set(colours)) == 4096 and not {(0, 0, 0), (255, 255, 255)} & set(colours)
     looks = {(colour(1 + (category - 1) % COLOURS), pattern(category)) for category in range(1, 2001)}
     assert len(looks) == 2000 and pattern(COLOURS) is None and pattern(COLOURS + 1) is not None
-    assert css_swatch(5) == css_colour(5) and css_colour(300) in css_swatch(300) and "gradient" in css_swatch(300)
+    assert css_ink(1) in ("#000000", "#ffffff") and css_ink(1) != css_colour(1)
 
 
 def test_stripes_are_drawn_over_their_class_alone() -> None:

@@ -31,6 +31,19 @@ def test_only_an_image_that_was_alone_at_two_deaths_is_set_aside() -> None:
     assert ledger.totals() == totals
 
 
+def test_a_reader_announces_its_images_after_its_first_death() -> None:
+    ledger, work = AttemptLedger(lost=set), Work("read", 3, 0)
+    assert ledger.begin(work, "a") == Orders()
+    assert ledger.begin(work, "a") == Orders(one_by_one=True)
+    for image in (4, None):  # the chunk is read: whoever dies now waits for others
+        ledger.alone(work, image)
+    assert ledger.begin(work, "a") == Orders(one_by_one=True)
+    for _ in range(2):
+        ledger.alone(work, 4)
+        orders = ledger.begin(work, "a")
+    assert orders == Orders(True, frozenset({4}))
+
+
 def test_what_dies_with_its_node_blames_nobody() -> None:
     lost: set[str] = set()
     ledger = AttemptLedger(lost=lambda: lost)

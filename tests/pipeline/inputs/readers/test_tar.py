@@ -4,10 +4,11 @@ import gzip
 import io
 import random
 import tarfile
+from pathlib import Path
 
 import pytest
 
-from scclip.pipeline.inputs.readers.tar import GzipStream, Member, TarError, members
+from scclip.pipeline.inputs.readers.tar import GzipStream, Member, TarError, members, tar_bytes
 
 BLOCK = 512
 
@@ -129,3 +130,12 @@ def test_random_damage_gives_members_or_a_tar_error_and_nothing_else(seed: int) 
         for _ in range(generator.randrange(1, 6)):
             broken[generator.randrange(len(broken))] = generator.randrange(256)
         read_all(bytes(broken))
+
+
+@pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/a.png", "//a.png", "a/..", "..", "a//b.png"])
+def test_what_is_written_stays_below_the_folder_that_it_is_unpacked_in(name: str, tmp_path: Path) -> None:
+    data = tar_bytes([(name, b"1"), ("./kept/a..b/...png", b"2")])
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        written, kept = tar.getnames()
+    assert (tmp_path / written).resolve().is_relative_to(tmp_path) and ".." not in written.split("/")
+    assert kept == "./kept/a..b/...png"

@@ -108,6 +108,35 @@ def test_reading_on_from_every_chunk_equals_reading_whole(tmp_path: Path, kind: 
     assert list(read_unit(unit, limits, holes, whole[1].resume, "seg.png")) == [whole[2], *whole[4:]]
 
 
+@pytest.mark.parametrize("kind", ["plain.tar", "plain.tgz", "files", "table.parquet"])
+def test_what_killed_its_reader_costs_a_file_or_the_rest_of_a_shard(tmp_path: Path, kind: str) -> None:
+    pictures, limits = [png(number + 1, 20) for number in range(10)], ChunkLimits(images=4)
+    if kind == "files":
+        for number, data in enumerate(pictures):
+            (tmp_path / f"{number}.png").write_bytes(data)
+        unit = one_unit(tmp_path)
+    elif kind.endswith("parquet"):
+        pq.write_table(pa.table({"image": pictures}), tmp_path / kind)
+        unit = one_unit(tmp_path / kind)
+    else:
+        unit = one_unit(write_tar(tmp_path / kind, [(f"{n}.png", data) for n, data in enumerate(pictures)]))
+    announced = list[int | None]()
+
+    def careful(index: int | None) -> str | None:
+        announced.append(index)
+        return "it died" if index == 6 else None
+
+    whole, found = rows_of(unit, limits), rows_of(unit, limits, careful=careful)
+    assert announced[:4] == [0, None, 1, None] and found[:6] == whole[:6]
+    assert (found[6]["index"], found[6]["status"], found[6]["error"]) == (6, "killed_worker", "it died")
+    assert found[7:] == (whole[7:] if kind == "files" else [])
+    if kind != "files":  # a chunk behind was committed by an earlier job
+        chunks = list(read_unit(unit, limits, {2}, careful=careful))
+        assert [(chunk.number, len(chunk.images), chunk.last) for chunk in chunks] == [
+            (0, 4, False), (1, 2, False), (3, 1, False), (4, 0, True),
+        ]  # fmt: skip
+
+
 def test_chunks_close_where_the_limits_say(tmp_path: Path) -> None:
     sizes = [(10, 10), (20, 10), (40, 40), (10, 10), (10, 10), (10, 20)]
     images = [png(*size) for size in sizes]

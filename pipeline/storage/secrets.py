@@ -1,0 +1,73 @@
+"""Credentials in texts and URLs: never shown, never stored, and in URLs of object stores refused.
+
+>>> hidden("https://me:p@ss@host/a.jpg?X-Amz-Signature=ab failed: token=x")
+'https://host/a.jpg?… failed: token=…'
+>>> public_url("https://me:p@ss@host/a.jpg?id=7&X-Amz-Signature=ab")     # as a plan on disk has it
+'https://host/a.jpg?id=7'
+>>> signed_url("https://host/a.jpg?id=7")                                # as this process was given it
+'https://me:p@ss@host/a.jpg?id=7&X-Amz-Signature=ab'
+"""
+
+import re
+from urllib.parse import unquote
+
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasb", "wasbs", "adl", "oss", "r2")
+# What stands before the last @ of a URL is its userinfo, where a colon comes before the first slash (a password may
+# hold slashes), or where there is no slash at all. A port, an IPv6 address and an ARN of S3 have colons as well.
+_USERINFO = re.compile(r"(?<=://)(?!arn:|\[)(?:[^\s/:@\"<>]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"<>]*|[^\s/?#\"<>]*)@")
+_CONTAINER = re.compile(r"[\w-]+@[\w.-]+\.core\.windows\.net")  # how Azure's URLs name a container
+_QUERY = re.compile(r"(https?://[^\s?'\"]*|\w+://[^\s?'\"]*(?=\?[^\s?'\"]*=))\?[^\s'\"]+")
+_WORDS = r"secret|passw(?:or)?d|passphrase|pwd|token|signature|credentials?|bearer|authorization|connection_?string"
+_KEYS = r"(?:api|access|account|private|secret|shared|storage|encryption|auth)[_-]?key(?:[_-]?id)?"
+_NAME = rf"[\w-]*(?:{_WORDS}|{_KEYS})|x-(?:amz|goog)-[\w-]+|(?:aws_?)?(?:secret|session|access)\w*|sig"
+_VALUE = r"\\+\"[^\"\n]*\"|\"[^\"\n]*\"|'[^'\n]*'|(?:(?:bearer|basic|token)\s+)?[^\s&'\",;]+"
+_SECRET = re.compile(rf"(?i)(?<![\w-])({_NAME})(\\*[\"']?\s*[=:]\s*)(?!…)(?:{_VALUE})")
+_SHAPES = re.compile(  # a bearer's token, an AWS key's id, tokens of Hugging Face and GitHub, a JSON web token
+    r"(?i:bearer)\s+[\w.~+/=-]{16,}|\bA[KS]IA[A-Z0-9]{16}\b|\b(?:hf|gh[pousr])_\w{30,}|\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]+"
+)
+_SECRET_PARAMETER = re.compile(
+    rf"(?i)(?:{_NAME}|policy|expires|key-pair-id|googleaccessid|s[eiprstv]|sk[eostv]\w*|spr|hdn\w+|auth|jwt|key|code)\Z"
+)  # of S3, CloudFront, Google, Azure and Akamai
+
+_signed: dict[str, str] = {}  # public URL → URL with its credentials, of this process
+
+
+def hidden(text: str) -> str:
+    """`text` without credentials: no user and query in URLs, no values behind names as `token`, no known tokens."""
+    if "://" in text:
+        text = _QUERY.sub(r"\1?…", _USERINFO.sub(_without_user, text))
+    return _SHAPES.sub("…", _SECRET.sub(r"\1\2…", text))
+
+
+def _without_user(match: re.Match[str]) -> str:
+    return match[0] if _CONTAINER.match(match.string, match.start()) else ""
+
+
+def public_url(url: str) -> str:
+    """A URL without user, password and signature, which is the same file's after it was signed anew.
+
+    This process remembers the URL itself for `signed_url`.
+    """
+    if "://" not in url:
+        return url
+    base, mark, query = _USERINFO.sub(_without_user, url, count=1).partition("?")
+    if url.startswith(("http://", "https://")):
+        kept = [part for part in query.split("&") if not _SECRET_PARAMETER.match(unquote(part.partition("=")[0]))]
+        query, mark = "&".join(kept), "?" if any(kept) else ""
+    public = f"{base}{mark}{query}"
+    if public != url:
+        _signed[public] = url
+    return public
+
+
+def signed_url(url: str) -> str:
+    """The URL whose `public_url` this is, as this process saw it last; the URL itself where it saw none."""
+    return _signed.get(url, url)
+
+
+def has_userinfo(url: str) -> bool:
+    """Whether a URL of an object store holds a user or a key, which no store reads from there."""
+    if url.partition("://")[0].lower() not in STORES:
+        return False
+    match = _USERINFO.search(url)
+    return bool(match and _without_user(match) == "")

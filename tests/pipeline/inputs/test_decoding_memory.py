@@ -1,0 +1,67 @@
+"""The memory that decoding takes follows from the pixels of the header, whatever the file and its samples are."""
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scclip.pipeline.inputs import decoding
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
+
+SIDE, SPARE = 6144, 64 * 2**20  # pixels; bytes for bands and buffers
+MEASURE = """
+import resource, sys
+from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
+small, large = (open(path, "rb").read() for path in sys.argv[1:])
+decode_image(small, DecodeConfig())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode_image(large, DecodeConfig())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def empty_png(side: int, kind: int, depth: int, channels: int) -> bytes:
+    """A PNG of zeros: some kilobytes for any size."""
+    packer, row = zlib.compressobj(1), b"\0" + bytes(side * channels * depth // 8)
+    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, depth, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]
+    packed = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize(("kind", "depth", "channels"), [(2, 8, 3), (6, 16, 4), (0, 16, 1), (4, 8, 2)])
+def test_a_large_png_takes_eight_bytes_a_pixel(kind: int, depth: int, channels: int, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    small.write_bytes(empty_png(16, kind, depth, channels))
+    large.write_bytes(empty_png(SIDE, kind, depth, channels))
+    run = subprocess.run([sys.executable, "-c", MEASURE, small, large], capture_output=True, text=True, check=True)
+    assert int(run.stdout) <= 8 * SIDE**2 + SPARE
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"])
+@pytest.mark.parametrize("scale", [1, 300, 100_000])
+def test_bands_give_the_pixels_of_the_whole(mode: str, scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).integers(0, 256, (37, 23, 4))
+    if mode in ("I", "F", "I;16"):
+        plane = values[..., 0] * scale - (7 if mode != "I;16" and scale > 1 else 0)
+        image = Image.fromarray(plane.astype({"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]))
+    else:
+        image = Image.fromarray(values.astype(np.uint8), "RGBA")
+        image = image.convert("RGB").convert(mode) if mode not in ("RGBA", "LAB") else image
+        image = Image.merge("LAB", image.split()[:3]) if mode == "LAB" else image
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF")
+    whole = decode_image(buffer.getvalue(), DecodeConfig()).rgb
+    monkeypatch.setattr(decoding, "BAND", 60)
+    banded = decode_image(buffer.getvalue(), DecodeConfig()).rgb
+    assert np.array_equal(whole, banded) and banded.flags.c_contiguous
+    if mode not in ("I", "F", "I;16"):
+        assert np.array_equal(whole, np.asarray(Image.open(buffer).convert("RGB")))
