@@ -50,7 +50,7 @@ def opencv_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def queries_of(image: np.ndarray, model: SelfCalibratedCLIP, count: int) -> np.ndarray:
     """(count, E) of unit norm: directions in which patches of two windows in the corners differ from their mean.
 
-    The first 21 are those of single patches, where they win; the others are drawn.
+    The first 16 are those of single patches, where they win; the others are drawn.
     """
     side = resized_side(*image.shape[:2], CONFIG.short_side, CONFIG.long_side, model.patch_size)
     small = opencv_resize(torch.from_numpy(image), side).float() / 255
@@ -60,11 +60,14 @@ def queries_of(image: np.ndarray, model: SelfCalibratedCLIP, count: int) -> np.n
     middle = F.normalize(patches.mean(0), dim=0)
     patches = patches - (patches @ middle)[:, None] * middle
     directions = F.normalize(patches, dim=-1)
-    drawn = torch.randn(4000, len(patches), generator=torch.Generator().manual_seed(count)) @ patches
-    drawn, chosen = F.normalize(drawn, dim=-1), directions[:1]
-    while len(chosen) < count:  # one after the other, what is least like the ones before
-        pool = directions if len(chosen) < 21 else drawn
-        chosen = torch.cat([chosen, pool[(pool @ chosen.T).amax(1).argmin()][None]])
+    drawn = torch.randn(20 * count, len(patches), generator=torch.Generator().manual_seed(count)) @ patches
+    chosen = directions[:1]
+    while len(chosen) < 16:  # one after the other, the patch that is least like the ones before
+        chosen = torch.cat([chosen, directions[(directions @ chosen.T).amax(1).argmin()][None]])
+    for query in F.normalize(drawn, dim=-1):
+        if len(chosen) < count and (chosen @ query).max() < 0.995:
+            chosen = torch.cat([chosen, query[None]])
+    assert len(chosen) == count
     return np.asarray(chosen)
 
 
