@@ -60,14 +60,12 @@ def queries_of(image: np.ndarray, model: SelfCalibratedCLIP, count: int) -> np.n
     middle = F.normalize(patches.mean(0), dim=0)
     patches = patches - (patches @ middle)[:, None] * middle
     directions = F.normalize(patches, dim=-1)
-    drawn = torch.randn(20 * count, len(patches), generator=torch.Generator().manual_seed(count)) @ patches
-    chosen = directions[:1]
-    while len(chosen) < 16:  # one after the other, the patch that is least like the ones before
-        chosen = torch.cat([chosen, directions[(directions @ chosen.T).amax(1).argmin()][None]])
-    for query in F.normalize(drawn, dim=-1):
-        if len(chosen) < count and (chosen @ query).max() < 0.995:
-            chosen = torch.cat([chosen, query[None]])
-    assert len(chosen) == count
+    drawn = torch.randn(4000, len(patches), generator=torch.Generator().manual_seed(count)) @ patches
+    few, drawn = count < 100, F.normalize(drawn, dim=-1)
+    chosen = torch.cat([directions[:1], drawn[:5]]) if few else directions[:1]
+    while len(chosen) < count:  # one after the other, what is least like the ones before
+        pool = directions if few or len(chosen) < 16 else drawn
+        chosen = torch.cat([chosen, pool[(pool @ chosen.T).amax(1).argmin()][None]])
     return np.asarray(chosen)
 
 
