@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos cluster consumers scale gpu bench student demo clean
+.PHONY: install test check chaos cluster consumers scale fidelity gpu bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed
 
 test: install  ## the whole suite, about eight minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale and not consumers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale and not consumers and not fidelity"
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
@@ -34,6 +34,9 @@ consumers: $(CONSUMERS)/.installed  ## the packages of tests/consumers/packages.
 
 scale: install  ## many units and images through the whole graph
 	$(BIN)/python -m pytest -m scale -s
+
+fidelity: install  ## labels of every photograph and scene of ../shared against the plain method with OpenCV
+	$(BIN)/python -m pytest -m fidelity -s
 
 gpu: install  ## on a machine with a GPU: its path against the CPU's, bit by bit; what the card can do and what is made of it
 	$(BIN)/python -m pytest tests/gpu

@@ -38,8 +38,9 @@ class EvaluateOptions:
     the truth's categories.json says, else classes]."""
     truth_ignore: tuple[int, ...] = ()
     """Values of the truth to leave out beside 255 (65535 in 16 bits)."""
-    exif: Literal["ignore", "apply"] = "ignore"
-    """Leave pictures as they are stored, as their truth is, or turn them as their EXIF orientation says."""
+    exif: Literal["apply", "ignore"] | None = None
+    """Turn pictures as their EXIF orientation says, or leave them as stored [apply with --benchmark, as the published
+    figures were made; else ignore, as truth is stored]."""
     image_column: str | None = option(None, travels="word")
     """Column of Parquet files that holds the images [image, jpg, png, … whichever there is]."""
     limit: int | None = None
@@ -92,11 +93,9 @@ class EvaluateOptions:
 
     def as_label(self) -> LabelOptions:
         """What labeling calls the same options."""
-        same = {
-            name: getattr(self, name)
-            for name in ("output", "exif", "image_column", "limit", "chunk_size", "max_failed")
-        }
-        return LabelOptions(inputs=self.shards, **same)
+        same = {name: getattr(self, name) for name in ("output", "image_column", "limit", "chunk_size", "max_failed")}
+        exif = self.exif or ("apply" if self.benchmark else "ignore")
+        return LabelOptions(inputs=self.shards, exif=exif, **same)
 
 
 EXAMPLE = """examples:

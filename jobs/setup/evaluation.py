@@ -128,14 +128,17 @@ def model_setup(
         clip = load_clip(source)
         own = clip.visual().calibration  # without names there is one variant, as the model's own flags describe it
         base = labeling.actor_spec(clip, resources, files)
+        if benchmark:
+            base = replace(base, segmenter=in_levels(base.segmenter))
         return VariantsSpec(base=base, calibrations=tuple(variant(own, name) for name in options.variants) or (own,))
 
     search, said = Search(truth=options.truth_extension, exclude=[from_root(options.output)]), options.truth_indices
     shards = [] if said else [draft for name in options.shards for draft in resolve(name, search)]
     scoring = scoring_of(options, vocabulary.categories, variants, shards)
     facts = scoring_facts(scoring, options) | {"benchmark": options.benchmark}
+    manifest = replace(labeling.manifest(), evaluation=facts)
     setup = EvaluationSetup(
-        manifest=replace(labeling.manifest(), evaluation=facts),
+        manifest=replace(manifest, segmentation=in_levels(manifest.segmentation)) if benchmark else manifest,
         scoring=scoring,
         title=options.benchmark or vocabulary.name,
         model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
@@ -257,6 +260,12 @@ def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig
     )
 
 
+def in_levels(config: SegmenterConfig) -> SegmenterConfig:
+    """Rounds mean and deviation as the published configurations do: in levels of 0 to 255, to three decimals."""
+    mean, std = (tuple(round(255 * value, 3) / 255 for value in values) for values in (config.mean, config.std))
+    return replace(config, mean=mean, std=std)
+
+
 def deviations(benchmark: Benchmark, backbone: Backbone, labeling: LabelingSetup) -> list[str]:
     """Returns the differences between these settings and the protocol's, each in a few words."""
     protocol, source = protocol_config(benchmark, backbone), labeling.source
@@ -270,6 +279,6 @@ def deviations(benchmark: Benchmark, backbone: Backbone, labeling: LabelingSetup
         differences.append("not OpenAI's weights")
     if source.settings:
         differences.append("a calibration file")
-    if labeling.options.exif == "apply":
-        differences.append("EXIF orientation applied")
+    if labeling.options.exif == "ignore":
+        differences.append("EXIF orientation ignored")
     return differences

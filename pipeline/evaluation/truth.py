@@ -57,7 +57,8 @@ def read_truth(
 def _check_size(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
     if found != shape:
         sizes = " × ".join(map(str, found[::-1])), " × ".join(map(str, shape[::-1]))
-        raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}")
+        turned = "; it may be of the picture as stored: --exif ignore" if found == shape[::-1] else ""
+        raise TruthError(Status.TRUTH_SIZE, f"the ground truth is {sizes[0]} pixels, the image {sizes[1]}{turned}")
 
 
 def categories(plane: Labels, config: TruthConfig, known: Container[int]) -> Labels:

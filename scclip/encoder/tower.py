@@ -200,7 +200,7 @@ def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[i
 
 def check_tower(visual: Any) -> None:
     """Raises `UnsupportedTower` unless the tower has a class token, a grid of patches and plain attention blocks."""
-    name = type(visual).__name__
+    name = type(getattr(visual, "trunk", visual)).__name__  # open_clip wraps timm's towers: EVA, SigLIP, ConvNeXt
     remedy = "use an open_clip ViT with a class token, such as ViT-B-16 or ViT-L-14"
     if not isinstance(visual, VisionTransformer):
         raise UnsupportedTower(f"vision tower {name} is not supported; {remedy}")

@@ -112,8 +112,10 @@ class FusedSegmenter:
 
     def summarise(
         self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int, scores: bool = False
-    ) -> list[tuple[SegmentationSummary, ...]]:
+    ) -> list[tuple[SegmentationSummary, ...]] | None:
         """Labels images of any sizes; returns one `SegmentationSummary` for each image and variant.
+
+        None, with nothing done, where the sums do not fit the GPU's counters: `segment` gives the maps to add up.
 
         Args:
             images: uint8 RGB arrays (H, W, 3).
@@ -125,10 +127,9 @@ class FusedSegmenter:
             ValueError: an image is no uint8 array (H, W, 3); a kernel would read what lies behind it.
             TowerOutOfMemory: a batch of windows does not fit the GPU's memory.
         """
-        if sums.countable(self.scorer.categories[-1] + 2, [height * width for height, width in sizes]):
-            return self._segment(images, sizes, window_batch, functools.partial(_Maps.summaries, scores=scores))
-        whole = self.segment(images, sizes, window_batch)
-        return [tuple(SegmentationSummary.of(maps, scores) for maps in of_image) for of_image in whole]
+        if not sums.countable(self.scorer.categories[-1] + 2, [height * width for height, width in sizes]):
+            return None
+        return self._segment(images, sizes, window_batch, functools.partial(_Maps.summaries, scores=scores))
 
     def _segment(
         self, images: Sequence[np.ndarray], sizes: Sizes, window_batch: int, read: "Read[Result]"

@@ -159,7 +159,9 @@ class Segmenter:
         """
         if self._fused is not None:
             wanted = [image.shape[:2] for image in images] if sizes is None else sizes
-            return self._fused.summarise(images, wanted, self.config.window_batch, scores)
+            summaries = self._fused.summarise(images, wanted, self.config.window_batch, scores)
+            if summaries is not None:
+                return summaries
         variants = self.segment_variants(images, sizes)
         return [tuple(SegmentationSummary.of(maps, scores) for maps in of_image) for of_image in variants]
 

@@ -20,8 +20,8 @@ from processes import QUICK, QUICK_WINDOWS, run, said, start
 from scclip.encoder.checkpoints import WeightsSource
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
-from scclip.jobs.options.label import LabelOptions
-from scclip.jobs.setup.evaluation import deviations, protocol_options
+from scclip.jobs.options.evaluate import EvaluateOptions
+from scclip.jobs.setup.evaluation import deviations, in_levels, protocol_options
 from scclip.jobs.setup.labeling import LabelingSetup
 from scclip.jobs.setup.models import architecture
 from scclip.pipeline.benchmarks.protocols import BACKBONES, BENCHMARKS
@@ -29,7 +29,7 @@ from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.labeling.graph import UnitTracker
 from scclip.pipeline.labeling.models import load_vocabulary
 from scclip.segmentation.settings import segmenter_config
-from scclip.segmentation.types import SegmentationOptions
+from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 VARIANTS = ("scclip", "maskclip", "clip", "maskclip+fusion")
@@ -297,7 +297,8 @@ def test_settings_are_the_protocols(name: str, layers: int) -> None:
     benchmark, backbone = BENCHMARKS[name], BACKBONES[layers]
     wanted = benchmark.settings(backbone)
     given = protocol_options(benchmark, backbone, SegmentationOptions())
-    options = LabelOptions(inputs=("shards",), output="out", exif="ignore")
+    options = EvaluateOptions(paths=("shards", "out"), benchmark=name).as_label()
+    assert options.exif == "apply"
     setup = LabelingSetup(options, source, given, ComputeConfig(), load_vocabulary(name), cuda=False)
     config = setup.segmenter
     found = (config.short_side, config.logit_scale, config.confidence_threshold, config.area_threshold)
@@ -307,6 +308,14 @@ def test_settings_are_the_protocols(name: str, layers: int) -> None:
     given = protocol_options(benchmark, backbone, SegmentationOptions(confidence_threshold=0.05))
     other = deviations(benchmark, backbone, replace(setup, segmentation=given))
     assert other[0].startswith("confidence threshold 0.05, not ")
+    as_stored = replace(setup, options=replace(options, exif="ignore"))
+    assert deviations(benchmark, backbone, as_stored)[-1] == "EXIF orientation ignored"
+
+
+def test_protocols_round_the_normalisation_in_levels() -> None:
+    rounded = in_levels(SegmenterConfig())
+    assert [255 * value for value in rounded.mean] == pytest.approx([122.771, 116.746, 104.094], rel=1e-12)
+    assert [255 * value for value in rounded.std] == pytest.approx([68.501, 66.632, 70.323], rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def test_values_become_categories(
         (encoded(np.zeros((2, 3, 3))), "bad_truth", "one plane of indices"),
         (encoded([[0, 1, 7]]), "bad_truth", "holds 7, which is no class"),
         (encoded([[0], [1]]), "truth_size", "1 × 2 pixels, the image 3 × 1"),
+        (encoded([[0], [1], [2]]), "truth_size", "--exif ignore"),
         (encoded([[0]])[:16] + bytes([0, 1, 0, 0] * 2), "truth_size", "65536 × 65536 pixels, the image 3 × 1"),
     ],
 )

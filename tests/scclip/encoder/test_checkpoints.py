@@ -9,7 +9,7 @@ import pytest
 import torch
 from towers import write_local_dir
 
-from scclip.encoder.checkpoints import find_weights, load_clip, published_digests
+from scclip.encoder.checkpoints import WeightsSource, check_architecture, find_weights, load_clip, published_digests
 from scclip.encoder.config import ModelConfig
 from scclip.errors import ModelError
 
@@ -59,3 +59,25 @@ def test_safetensors_are_preferred_and_only_published_digests_may_be_torchscript
     (model / "a.pt").write_bytes(pickle.dumps(Evil(tmp_path / "mark")))
     assert find_weights(ModelConfig(model=f"local-dir:{model}")).file.suffix == ".safetensors"
     assert all(len(digest) == 64 for digest in published_digests()) and len(published_digests()) >= 5
+
+
+RUN = "B-32 B-32-quickgelu B-16 B-16-quickgelu B-16-plus-240 L-14 L-14-quickgelu L-14-336 H-14 H-14-378-quickgelu"
+RUN += " g-14 bigG-14"
+REFUSED = {
+    "EVA02-B-16": "Eva",
+    "ViT-B-16-SigLIP": "VisionTransformer",
+    "ViT-L-14-CLIPA": "pools by 'avg'",
+    "RN50": "ResNet",
+}
+
+
+@pytest.mark.parametrize("name", [*(f"ViT-{tower}" for tower in RUN.split()), *REFUSED])
+def test_towers_run_or_are_refused_by_name(name: str) -> None:
+    """OpenAI's, LAION's, DataComp's, DFN's and MetaCLIP's weights are of the towers that run."""
+    config = ModelConfig(model=name)
+    source = WeightsSource(config=config, open_clip_name=name, file=Path(), digest="", quick_gelu=False, settings={})
+    if name not in REFUSED:
+        check_architecture(source)
+        return
+    with pytest.raises(ModelError, match=f"{name}: .*{REFUSED[name]}.*; use an open_clip ViT with a class token"):
+        check_architecture(source)

@@ -199,7 +199,12 @@ def test_weights_of_another_architecture_name_theirs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("ViT-B-16-SigLIP", "class token"), ("RN50", "ModifiedResNet"), ("EVA02-B-16", "TimmModel")]
+    ("name", "words"),
+    [
+        ("ViT-B-16-SigLIP", "class token"),
+        ("RN50", "ModifiedResNet"),
+        ("EVA02-B-16", "tower Eva is not supported; use an open_clip ViT"),
+    ],
 )
 def test_unsupported_architectures_are_refused_before_the_file_is_read(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"never read")
