@@ -78,7 +78,9 @@ def test_names_that_workers_import_late_stay_python_s_and_the_packages_own(tmp_p
     with cluster(2) as (_, address):
         for name, where in (("own", []), ("joined", ["--address", address])):
             scclip(tmp_path, None, ["label", "in", f"out/{name}", *QUICK, *where])
-            scclip(tmp_path, None, ["export", f"out/{name}", f"out/{name}-png", "--format", "png", *where], console=True)
+            scclip(
+                tmp_path, None, ["export", f"out/{name}", f"out/{name}-png", "--format", "png", *where], console=True
+            )
     assert contents(tmp_path / "out" / "own") == contents(tmp_path / "out" / "joined")
 
 
