@@ -1,6 +1,7 @@
-"""Harm to Ray itself in the middle of a job: servers lost, a full disk, stopped processes, drivers and jobs side by side.
+"""Harm to Ray itself during a job: servers lost, a full disk, stopped processes, drivers and jobs side by side.
 
-The job ends by itself or goes on; what it has written is whole; the same command again gives the undisturbed run's files.
+The job ends by itself or goes on; what it has written is whole; the same command again gives the files of an
+undisturbed run.
 """
 
 import contextlib
@@ -54,7 +55,7 @@ def test_a_job_loses_the_gcs_of_its_own_ray(words: list[str], output: Path, refe
 
 @pytest.mark.parametrize("server", ["gcs_server", "raylet"])
 def test_a_cluster_loses_a_server_of_its_head(server: str, words: list[str], output: Path, reference: Path) -> None:
-    """The GCS, and the head with it; the raylet alone, to which the driver belongs. A head at the same address follows."""
+    """The GCS, and the head with it; the raylet alone, to which the driver belongs. Then a head at the same address."""
     with RayCluster() as cluster:
         life = begun(words, output, cluster)
         if server == "raylet":
