@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from processes import children, contents, rows, start
+import pyarrow.parquet as pq
+from processes import children, contents, rows, start, title
+from ray_cluster import RayCluster
 
 WORKERS = {  # kind of harm → what Ray calls the process meanwhile
     "actor": "ray::MapWorker(MapBatches(LabelingActor))",
@@ -57,32 +59,51 @@ class Report:
         return json.dumps({**self.__dict__, "total": self.kills.total(), "seconds": round(self.seconds, 1)})
 
 
-def title(pid: int) -> str:
-    """The command line of a process, "" once it is gone."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-    return ""
-
-
 class Life:
-    """One process of the command, in a process group of its own."""
+    """One process of the command, in a process group of its own; it starts its own Ray, or joins the cluster."""
 
-    def __init__(self, words: Sequence[Any], env: dict[str, str] | None = None) -> None:
-        self.process = start(words, env)
+    def __init__(
+        self, words: Sequence[Any], env: dict[str, str] | None = None, cluster: RayCluster | None = None
+    ) -> None:
+        address = ["--address", cluster.address] if cluster else []
+        self.process, self.cluster = start([*words, *address], env), cluster
         self.began = time.monotonic()
 
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def servers(self, name: str) -> list[int]:
+        """Processes of its Ray that run the server: raylet or gcs_server."""
+        if self.cluster:
+            return self.cluster.servers(name)
+        return [pid for pid in children(self.process.pid) if f"/{name} " in title(pid)]
+
     def raylets(self) -> list[int]:
-        return [pid for pid in children(self.process.pid) if "/raylet " in title(pid) or "raylet/raylet" in title(pid)]
+        return self.servers("raylet")
 
     def workers(self, kind: str) -> list[int]:
         """Processes that do the kind of work just now."""
         names = WORKERS[kind]
         return [pid for raylet in self.raylets() for pid in children(raylet) if names in title(pid)]
 
-    def harm(self, kind: str, chance: random.Random, raylets: Sequence[int] = ()) -> bool:
+    def one(self, kind: str) -> int:
+        """The first process that does the kind of work, as soon as there is one."""
+        until = time.monotonic() + PATIENCE
+        while self.alive() and time.monotonic() < until:
+            if pids := self.workers(kind):
+                return pids[0]
+            time.sleep(0.003)
+        raise AssertionError(f"no process of the kind {kind} came up")
+
+    def wait_for_parts(self, output: Path, count: int) -> None:
+        """Until so many chunks are committed; one of a finished unit counts as three parts."""
+        until = time.monotonic() + 120
+        while self.alive() and time.monotonic() < until:
+            if len(list(output.glob("_parts/*/[!.]*"))) + 3 * len(list(output.glob("images/[!.]*"))) >= count:
+                return
+            time.sleep(0.01)
+
+    def harm(self, kind: str, chance: random.Random) -> bool:
         """Kills one process of the kind as soon as there is one; False if none came up or the job ended before."""
         until = time.monotonic() + PATIENCE
         while self.alive() and time.monotonic() < until:
@@ -96,14 +117,14 @@ class Life:
             time.sleep(0.003)
         return False
 
-    def end(self) -> tuple[int, str]:
-        """Waits for the exit code and stderr; a life that hangs is an error."""
-        left = max(1.0, STUCK - (time.monotonic() - self.began))
+    def end(self, within: float = STUCK) -> tuple[int, str]:
+        """Waits for the exit code and stderr; a life that hangs, so many seconds after its start, is an error."""
+        left = max(1.0, within - (time.monotonic() - self.began))
         try:
             _, err = self.process.communicate(timeout=left)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
-            raise TimeoutError(f"the job hangs after {STUCK:.0f} seconds") from None
+            raise TimeoutError(f"the job hangs after {within:.0f} seconds") from None
         return self.process.returncode, err
 
 
@@ -212,3 +233,18 @@ class NodeChaos(Chaos):
     def done(self) -> int:
         """Parts and finished units that are there."""
         return len(list(self.output.glob("_parts/*/[!.]*"))) + 5 * len(list(self.output.glob("images/[!.]*")))
+
+
+def intact(output: Path, reference: Path) -> bool:
+    """Whether all that a run holds so far is whole: its files are the undisturbed run's, its parts can be read."""
+    there, wanted = contents(output), contents(reference)
+    for part in output.glob("_parts/**/[!.]*.parquet"):
+        pq.read_table(part)
+    return all(wanted.get(name) == content for name, content in there.items())
+
+
+def complete(output: Path, reference: Path) -> bool:
+    """Whether a run is done: its files are the undisturbed run's, every image is in it once, no part is left."""
+    ids, wanted = Counter(row["image_id"] for row in rows(output)), {row["image_id"] for row in rows(reference)}
+    left = list(output.glob("_parts/**/*.parquet"))
+    return contents(output) == contents(reference) and ids == Counter(wanted) and not left

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from objectstore import CREDENTIALS, client, has_ceph, object_store
 from pictures import encoded, tar_bytes
-from processes import QUICK, contents, run
+from processes import contents, run
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fault_proxy import FaultProxy
@@ -18,32 +18,6 @@ from harness import Chaos, NodeChaos, Report
 pytestmark = pytest.mark.chaos
 KILLS, SEED = int(os.environ.get("CHAOS_KILLS", "100")), int(os.environ.get("CHAOS_SEED", "1"))
 NODE_KILLS = max(1, KILLS // 10)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight shards of eight small pictures."""
-    root = tmp_path_factory.mktemp("chaos") / "in"
-    root.mkdir()
-    for number in range(8):
-        seeds = range(8 * number, 8 * number + 8)
-        (root / f"{number}.tar").write_bytes(tar_bytes({f"{seed:04d}.png": encoded(seed) for seed in seeds}))
-    return root
-
-
-@pytest.fixture(scope="module")
-def flags(small_model: str, vocabulary_file: Path) -> list[str]:
-    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
-    return [*words, "--chunk-size", "2", "--masks", "png"]
-
-
-@pytest.fixture(scope="module")
-def reference(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The undisturbed run."""
-    output = tmp_path_factory.mktemp("reference") / "out"
-    code, _, err = run(["label", shards, output, *flags], timeout=900)
-    assert code == 0, err
-    return output
 
 
 def test_random_kills(

@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import FaultProxy
 from objectstore import CREDENTIALS, client, object_store
 from pictures import write_shard
-from processes import QUICK, contents, run, said
+from processes import contents, run, said
 
 pytestmark = pytest.mark.chaos
 
@@ -17,12 +17,6 @@ pytestmark = pytest.mark.chaos
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with object_store(tmp_path_factory.mktemp("store")) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def flags(small_model: str, vocabulary_file: Path) -> list[str]:
-    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
-    return [*words, "--chunk-size", "2", "--masks", "png"]
 
 
 @pytest.mark.usefixtures("local_ray")

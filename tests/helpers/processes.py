@@ -60,6 +60,13 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def title(pid: int) -> str:
+    """The command line of a process, "" once it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    return ""
+
+
 def contents(output: Path) -> dict[str, Any]:
     """What is reproducible: the bytes of coco/, segments/, masks/; images/ without `seconds`."""
     found: dict[str, Any] = {}

@@ -38,15 +38,6 @@ def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPat
     return output
 
 
-def wait_for_parts(output: Path, life: Life, count: int) -> None:
-    until = time.monotonic() + 120
-    while life.alive() and time.monotonic() < until:
-        done = len(list(output.glob("_parts/*/[!.]*"))) + 3 * len(list(output.glob("images/[!.]*")))
-        if done >= count:
-            return
-        time.sleep(0.01)
-
-
 def test_workers_driver_and_raylet(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
     """One life loses three kinds of worker, then its driver; one a finishing task, then its Ray."""
     output, chance, words = tmp_path / "out", random.Random(5), ["label", shards, tmp_path / "out", *flags]
@@ -57,7 +48,7 @@ def test_workers_driver_and_raylet(shards: Path, flags: list[str], undisturbed: 
         life = Life(words)
         for kind in kinds:
             life.harm(kind, chance)
-        wait_for_parts(output, life, parts)
+        life.wait_for_parts(output, parts)
         life.harm(end, chance)
         code, err = life.end()
         assert code in EXITS[end] | {0}, (end, err)
