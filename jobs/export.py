@@ -101,6 +101,8 @@ def prepare(options: ExportOptions, selection: SelectionOptions, files: RunFiles
         raise UserError(f"RUN {files.output} has no saved confidence; label with --save-confidence to use thresholds")
     if options.components and True not in target.categories.things.values():
         warn("--components: the vocabulary calls no class a thing (thing: true); every class stays one segment")
+    if options.label_base == 0 and options.format in ("coco", "coco-panoptic"):
+        warn("--label-base 0: Datumaro and CVAT take category 0 of a COCO file for no class; leave it out for them")
     return ExportJob(
         output=from_root(options.output),
         format=options.format,

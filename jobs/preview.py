@@ -34,6 +34,7 @@ from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage import files as storage
 from scclip.segmentation.types import SegmentationOptions
 
+PAGE_BYTES = 16 * 2**20  # of all pictures: room for as many as --images allows
 KEPT = "none: a preview keeps no run"
 
 
@@ -52,10 +53,12 @@ def preview(options: PreviewOptions, model: ModelConfig, segmentation: Segmentat
         units = some_of(setup.new_units([], passed), options.images)
         warn(passed.lines(), "preview")
         label_here(setup, units)
-        limits = ReportLimits(pictures=options.images, units=len(units), picture_units=len(units))
+        limits = ReportLimits(
+            pictures=options.images, units=len(units), picture_units=len(units), picture_bytes=PAGE_BYTES, whole=True
+        )
         content = gather(setup.files, limits, truth=None)
         content.run = replace(content.run, files=RunFiles(KEPT))
-        storage.replace(page, render_run(content).encode())
+        storage.replace(page, render_run(content, preview=True).encode())
     totals = content.totals
     say(
         f"{totals.labeled:,} images labeled, {totals.failed:,} failed, in {duration(time.monotonic() - began)}",

@@ -13,7 +13,7 @@ WITH_TRUTH = ("folders", "coco")
 
 EXAMPLE = """datasets, in the folder layouts that mmsegmentation documents:
   voc21 voc20 context60 context59 coco_object coco_stuff cityscapes ade20k
-  folders   SOURCE holds images, --truth a PNG of class indices for each, by the same stem
+  folders   SOURCE holds images, --truth a PNG of class indices for each, of the same path but for the extension
   coco      SOURCE holds images, --truth is an instances or a panoptic JSON; classes.txt in OUTPUT names the classes
 """
 

@@ -51,12 +51,13 @@ class ClassView:
     """Confidence at the end of all histograms' axes."""
 
 
-def render_run(content: ReportContent, evaluation: Evaluation | None = None) -> str:
-    """The whole page, with an evaluation against ground truth where there is one."""
+def render_run(content: ReportContent, evaluation: Evaluation | None = None, *, preview: bool = False) -> str:
+    """The whole page, with an evaluation against ground truth where there is one; a preview shows its images first."""
     totals, run = content.totals, content.run.manifest
     return render(
         "run.html.j2",
-        title=f"{run.vocabulary.name}: labels of {totals.labeled:,} images",
+        title=f"{run.vocabulary.name}: {'preview' if preview else 'labels'} of {counted(totals.labeled, 'image')}",
+        preview=preview,
         content=content,
         names=content.run.names,
         class_names=content.run.names,

@@ -22,7 +22,7 @@ from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, extrapolate, images_about, take_sample
 from scclip.pipeline.run.files import RunFiles
 
-CPU_IMAGES, GPU_IMAGES = 1_000, 200_000  # per actor: with fewer, models up to ViT-B/16 take less than half an hour
+CPU_IMAGES, GPU_IMAGES = 1_000, 200_000  # per actor: ViT-B/16 takes 12 minutes for them on two cores, 5 on an H200
 SAMPLED = 2  # images of each of a few units: under 1 % of a run of CPU_IMAGES
 USUAL_BYTES = 100_000  # of an image in a shard, until the sample tells
 LONG = 3600.0  # seconds

@@ -64,7 +64,7 @@ def sample_text(sample: Sample) -> str:
 def find_rate(sample: Sample, tower: Architecture, resources: Resources) -> tuple[float | None, str]:
     """Returns the images per second of one actor, and in words where they are from: the sample, else the table."""
     if sample.rate is not None:
-        return sample.rate, f"{sample.rate:.3g} images/s an actor, measured on the sample"
+        return sample.rate, f"{sample.rate:.3g} images/s an actor, measured on {sample.images} images of the input"
     for (gpu, of), rate in MEASURED.items():
         if of == tower and resources.gpus_per_actor:
             conditions = f"measured before on one {gpu}, 640 × 480 pixels, 171 queries"

@@ -135,11 +135,12 @@ def _said(urls: Iterable[str]) -> Iterator[tuple[str, Numbering]]:
 
 
 def _places(folder: str) -> Iterator[str]:
-    """A folder, and the one of the export that it belongs to."""
+    """A folder, and those that may be the export that it belongs to, from the inside out: keys may hold folders."""
     yield folder
-    above, _, name = folder.rpartition("/")
-    if name in INNER:
-        yield from _places(above)
+    parts = folder.split("/")
+    for length in range(len(parts) - 1, 0, -1):
+        if parts[length] in INNER and (above := "/".join(parts[:length])):
+            yield above
 
 
 def _in_folder(url: str) -> Numbering | None:

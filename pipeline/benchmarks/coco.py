@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from scclip.categories import Labels, label_dtype
 from scclip.pipeline.benchmarks.downloads import Sample, refuse_missing
 from scclip.pipeline.benchmarks.label_ids import table
 from scclip.pipeline.benchmarks.shapes import SHAPELESS, Shape
@@ -24,7 +25,7 @@ from scclip.pipeline.inputs.names import split_name
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.storage import files as storage
 
-MOST_CLASSES = 254  # indices of 8-bit PNGs, with a background and 255 for ignore
+MOST_CLASSES = 65534  # indices of 16-bit PNGs, with a background and 65535 for ignore
 Identity = int | str  # text where it is no number
 
 
@@ -63,7 +64,7 @@ def coco_samples(
     categories = sorted(document["categories"], key=by_id)
     if not 1 <= len(categories) <= MOST_CLASSES:
         count = f"{len(categories)} categories"
-        raise InputError(f"--truth {annotations} has {count}; give 1 to {MOST_CLASSES}, which fit an 8-bit PNG")
+        raise InputError(f"--truth {annotations} has {count}; give 1 to {MOST_CLASSES}, which fit a PNG")
     indices = {entry["id"]: index for index, entry in enumerate(categories, start=1)}
     labels = table({index: index - (not background) for index in indices.values()} | ({0: 0} if background else {}))
     by_image = group(document, indices, skipped)
@@ -180,8 +181,9 @@ def panoptic_sample(
     return replace(sample, truth=truth, segments=tuple(segments.items()))
 
 
-def panoptic_values(colours: npt.NDArray[np.uint8], values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
-    """RGB (H, W, 3) of a panoptic PNG → the value of each id R + 256 G + 65536 B, 0 for others: uint8 (H, W)."""
+def panoptic_values(colours: npt.NDArray[np.uint8], values: Mapping[int, int]) -> Labels:
+    """RGB (H, W, 3) of a panoptic PNG → the value of each id R + 256 G + 65536 B, 0 for others: (H, W)."""
     ids = colours.astype(np.int64) @ np.array([1, 256, 65536])
     unique, inverse = np.unique(ids, return_inverse=True)
-    return np.array([values.get(int(number), 0) for number in unique], np.uint8)[inverse.reshape(ids.shape)]
+    dtype = label_dtype(max(values.values(), default=0))
+    return np.array([values.get(int(number), 0) for number in unique], dtype)[inverse.reshape(ids.shape)]

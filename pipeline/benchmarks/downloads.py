@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from scclip.pipeline.benchmarks.label_ids import LABEL_TABLES, TRAIN_IDS, Table
+from scclip.pipeline.benchmarks.label_ids import LABEL_TABLES, Table
 from scclip.pipeline.benchmarks.shapes import Shape
 from scclip.pipeline.inputs.resolve import InputError
 from scclip.pipeline.storage import files as storage
@@ -23,8 +23,8 @@ class Sample:
     """URL of the image; its bytes are copied as they are."""
     truth: str
     """URL of the annotation PNG, or of the JSON that holds it."""
-    labels: Table
-    """What its values mean."""
+    labels: Table | None
+    """What its values mean; None: they are class indices already, the highest of their dtype is ignored."""
     shapes: tuple[Shape, ...] | None = None
     """COCO instances to paint, the larger below the smaller; the values are `Shape.value`, 0 elsewhere."""
     segments: tuple[tuple[int, int], ...] | None = None
@@ -72,15 +72,17 @@ def _pascal(release: str, split: str, truths: str, root: str) -> Iterator[tuple[
 def _two_folders(homes: Sequence[str], images: str, truths: str, root: str) -> Iterator[tuple[str, str, str]]:
     """A folder of images and one of PNGs with the same stems."""
     home = _home(root, homes, images)
-    for key, image in _list_files(storage.join(home, images), ".jpg"):
-        yield key, image, f"{home}/{truths}/{key}.png"
+    for image in _list_files(storage.join(home, images), ".jpg"):
+        key = _stem(image.url.rpartition("/")[2])
+        yield key, image.url, f"{home}/{truths}/{key}.png"
 
 
 def _cityscapes(root: str) -> Iterator[tuple[str, str, str]]:
     home = _home(root, ("cityscapes", ""), "leftImg8bit/val")
-    for stem, image in _list_files(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
-        city, key = image.rsplit("/", 2)[1], stem.removesuffix("_leftImg8bit")
-        yield key, image, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png"
+    for image in _list_files(storage.join(home, "leftImg8bit/val"), "_leftImg8bit.png"):
+        _, city, name = image.url.rsplit("/", 2)
+        key = name.removesuffix("_leftImg8bit.png")
+        yield key, image.url, f"{home}/gtFine/val/{city}/{key}_gtFine_labelIds.png"
 
 
 _voc = partial(_pascal, "VOC2012", "Segmentation", "SegmentationClass")
@@ -102,21 +104,22 @@ LAYOUTS: dict[str, Callable[[str], Iterator[tuple[str, str, str]]]] = {
 
 
 def folder_pair(images: str, truths: str) -> list[Sample]:
-    """Pairs the images of one folder with the PNGs of the same stem in another.
+    """Pairs the images of one folder with the PNGs of the same path, but for the extension, in another.
 
     Args:
         images: folder of the images.
-        truths: folder of the PNGs; their values are class indices, 255 = ignore.
+        truths: folder of the PNGs; their values are class indices, 255 is ignored (65535 in 16 bits).
 
     Raises:
         InputError: a folder is empty, or an image has no PNG.
     """
-    known = dict(_list_files(truths, ".png"))
+    known = {_stem(file.path): file.url for file in _list_files(truths, ".png")}
     samples = []
-    for key, image in _list_files(images, ""):
+    for image in _list_files(images, ""):
+        key = _stem(image.path)
         if key not in known:
-            raise InputError(f"{truths} holds no {key}.png for {image}; every image needs one of the same stem")
-        samples.append(Sample(key, image, known[key], labels=TRAIN_IDS))
+            raise InputError(f"{truths} holds no {key}.png for {image.url}; every image needs one of the same path")
+        samples.append(Sample(key, image.url, known[key], labels=None))
     return samples
 
 
@@ -129,9 +132,14 @@ def _home(root: str, candidates: Sequence[str], probe: str) -> str:
     raise InputError(f"expected {storage.join(homes[0], probe)} (or {probe} in {root}); unpack the official download")
 
 
-def _list_files(folder: str, suffix: str) -> list[tuple[str, str]]:
-    """(stem, URL) of the files below a folder with this ending, sorted by URL; InputError if there is none."""
-    files = [file.url for file in storage.list_files(folder) if file.url.endswith(suffix)]
+def _list_files(folder: str, suffix: str) -> list[storage.FileInfo]:
+    """The files below a folder with this ending, sorted by URL; InputError if there is none."""
+    files = [file for file in storage.list_files(folder) if file.url.endswith(suffix)]
     if not files:
         raise InputError(f"expected files *{suffix} in {folder}, there are none; unpack the official download there")
-    return [(url.rsplit("/", 1)[1].rsplit(".", 1)[0], url) for url in files]
+    return files
+
+
+def _stem(path: str) -> str:
+    """A path without the extension of its file."""
+    return path.rsplit(".", 1)[0]

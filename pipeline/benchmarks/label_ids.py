@@ -6,16 +6,16 @@ Every table names its source.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from scclip.pipeline.benchmarks.protocols import TRUTH_IGNORE
+from scclip.categories import Labels, ignore_value, label_dtype
 
-Table = npt.NDArray[np.uint8]  # (65536,) class index of every annotation value
+Table = Labels  # (65536,) class index of every annotation value, uint8 or uint16
 
 
 def table(pairs: dict[int, int]) -> Table:
-    """A lookup table of these annotation values and class indices; all other values become TRUTH_IGNORE."""
-    values = np.full(2**16, TRUTH_IGNORE, np.uint8)
+    """A lookup table of these annotation values and class indices; all other values are ignored."""
+    dtype = label_dtype(max(pairs.values()))
+    values = np.full(2**16, ignore_value(dtype), dtype)
     for value, index in pairs.items():
         values[value] = index
     return values
@@ -48,9 +48,7 @@ LABEL_TABLES: dict[str, Table] = {
     "ade20k": table({value: value - 1 for value in range(1, 151)}),
 }
 
-TRAIN_IDS = table({value: value for value in range(255)})  # annotations that hold class indices already
 
-
-def convert(labels: Table, annotation: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Turns annotation values, any integer dtype (H, W), into class indices uint8 (H, W), 255 = ignore."""
+def convert(labels: Table, annotation: Labels) -> Labels:
+    """Turns annotation values (H, W) into class indices of the table's dtype, whose highest value is ignored."""
     return labels[annotation.astype(np.uint16)]

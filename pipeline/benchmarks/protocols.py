@@ -14,7 +14,6 @@ from typing import Literal
 
 Backbone = Literal["ViT-B/16", "ViT-L/14"]
 BACKBONES: dict[int, Backbone] = {12: "ViT-B/16", 24: "ViT-L/14"}  # by the number of blocks
-TRUTH_IGNORE = 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Shapes of COCO annotations: checked, painted one above the other.
 
-    plane = paint(sample.shapes, height, width, skipped)      # uint8 (H, W), 0 where no shape is
+    plane = paint(sample.shapes, height, width, skipped)      # (H, W), 0 where no shape is
 
 pycocotools must see nothing unchecked: a null among coordinates ends the process, and run lengths that do not fill the
 image make it read memory of others.
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from scclip.categories import Labels, label_dtype
 from scclip.pipeline.annotations.rle import decode, unpack_counts
 from scclip.pipeline.annotations.schemas import RLE
 from scclip.pipeline.benchmarks.skipped import Skipped
@@ -34,11 +34,11 @@ class Shape:
     """The annotation's id, for messages."""
 
 
-def paint(shapes: Sequence[Shape], height: int, width: int, skipped: Skipped) -> npt.NDArray[np.uint8]:
-    """Paints shapes, each with its value, on zeros: uint8 (H, W). The smaller lies above, of equal ones the later."""
+def paint(shapes: Sequence[Shape], height: int, width: int, skipped: Skipped) -> Labels:
+    """Paints shapes, each with its value, on zeros (H, W). The smaller lies above, of equal ones the later."""
     encoded = [(shape.value, encode(shape, height, width, skipped)) for shape in shapes]
     masks = [(value, rle) for value, rle in encoded if rle is not None]
-    plane = np.zeros((height, width), np.uint8)
+    plane = np.zeros((height, width), label_dtype(max((value for value, _ in masks), default=0)))
     for value, rle in sorted(masks, key=lambda mask: int(coco_mask.area(mask[1])), reverse=True):
         plane[decode(rle)] = value
     return plane

@@ -2,8 +2,8 @@
 
     for shard in write_shards(missing_shards(samples, "s3://bucket/ade20k", prefix="ade20k-val", images=256)): ...
 
-Images are copied, not re-encoded; `key.seg.png` holds the protocol's class indices, 255 = ignore. A shard is written
-once and whole, so the same call again writes only what is missing.
+Images are copied, not re-encoded; `key.seg.png` holds the protocol's class indices, 255 = ignore (65535 in 16 bits).
+A shard is written once and whole, so the same call again writes only what is missing.
 """
 
 import io
@@ -137,7 +137,7 @@ def members(sample: Sample, skipped: Skipped | None = None) -> dict[str, bytes]:
     metadata = {"image": sample.image.rsplit("/", 1)[1], "width": size[0], "height": size[1]}
     return {
         f"{sample.key}.{suffix}": image,
-        f"{sample.key}.seg.png": png(convert(sample.labels, annotation)),
+        f"{sample.key}.seg.png": png(annotation if sample.labels is None else convert(sample.labels, annotation)),
         f"{sample.key}.json": json.dumps(metadata, sort_keys=True).encode(),
     }
 

@@ -65,6 +65,18 @@ class Choice:
 
 
 @dataclass(frozen=True, order=True)
+class WholeImage:
+    """An image that is shown for itself."""
+
+    mean_confidence: float
+    """Of all pixels, 0..1."""
+    image: ImageRef
+
+
+Shown = Choice | WholeImage  # on the page of a run
+
+
+@dataclass(frozen=True, order=True)
 class WorstImage:
     """An image chosen because its labels are far from the truth."""
 
@@ -177,14 +189,14 @@ def decode_labeled(data: bytes | memoryview | None, image: ImageRef, decode: Dec
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPainter(Painter[Choice, Picture[Choice]]):
+class RunPainter(Painter[Shown, Picture[Shown]]):
     """Draws the labels of a run from its segments, and the truth where the input holds one in its categories."""
 
-    def open_unit(self, unit: int, chosen: Sequence[Choice]) -> Draw[Choice, Picture[Choice]]:
+    def open_unit(self, unit: int, chosen: Sequence[Shown]) -> Draw[Shown, Picture[Shown]]:
         """Reads the segments of the chosen images."""
         segments = segments_by_image(self.run.files, unit, [choice.image.image_id for choice in chosen])
 
-        def draw(choice: Choice, rgb: RGB, truth: bytes | memoryview | None) -> Picture[Choice]:
+        def draw(choice: Shown, rgb: RGB, truth: bytes | memoryview | None) -> Picture[Shown]:
             own, names = segments[choice.image.image_id], self.run.names
             labels = label_map(own, choice.image.height, choice.image.width, names)
             plane = truth_map(truth, labels.shape, names) if truth else None
@@ -196,7 +208,7 @@ class RunPainter(Painter[Choice, Picture[Choice]]):
                 plane,
                 shares(labels, plane, names, confidence),
                 self.side,
-                outlined=choice.category,
+                outlined=choice.category if isinstance(choice, Choice) else None,
             )
 
         return draw

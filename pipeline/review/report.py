@@ -23,7 +23,7 @@ from scclip.pipeline.annotations.schemas import labeled_rows, rows_of
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.review import curation
 from scclip.pipeline.review.curation import Curation, CurationSums, MeasuredImage
-from scclip.pipeline.review.gallery import Choice, Picture, RunPainter
+from scclip.pipeline.review.gallery import Choice, Picture, RunPainter, Shown, WholeImage
 from scclip.pipeline.review.images import FailedImage, ImageRef, ReviewedRun, columns_of, failed_images, image_refs
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
@@ -56,6 +56,8 @@ class ReportLimits:
     """Pixels of a picture's longer side."""
     picture_bytes: int = 4 * 2**20
     """All pictures together, as JPEG and PNG."""
+    whole: bool = False
+    """Show the images for themselves, the least confident first, not for one of their classes."""
     keep: float = 0.8
     """Share of every class's pixels that the suggested thresholds keep."""
 
@@ -76,8 +78,8 @@ class ReportContent:
     """Category → (BINS,) segments of the sample by their mean confidence."""
     failures: list[FailedImage] = field(default_factory=list)
     """Failed images of the sample."""
-    pictures: list[Picture[Choice]] = field(default_factory=list)
-    """By category, the least confident first."""
+    pictures: list[Picture[Shown]] = field(default_factory=list)
+    """By category, the least confident first; or all by confidence."""
     notes: list[str] = field(default_factory=list)
     """Why pictures are missing."""
     curation: Curation | None = None
@@ -106,18 +108,20 @@ def gather(
     content = ReportContent(run=run, finished=len(by_unit), sampled=len(sample), totals=sum(by_unit.values(), Totals()))
     content.passed_over = PassedOver.from_json(passed)
     pictured = set(spread(sample, limits.picture_units))
-    candidates, sums = list[Choice](), CurationSums()
+    candidates, images, sums = list[Choice](), list[WholeImage](), CurationSums()
     for one in map_threads(lambda unit: sample_unit(files, unit, limits, unit in pictured), sample, 4):
         content.confidence = curation.added(content.confidence, one.confidence)
         content.failures += one.failures[: limits.failures - len(content.failures)]
         candidates += one.candidates
+        images += one.images
         sums += one.curation
     if sample:
         queries, url = curation.vocabulary_queries(run.manifest.vocabulary), join(files.output, "text_features.npy")
         features = np.load(io.BytesIO(read_bytes(url))) if exists(url) else None  # (Q, E)
         content.curation = curation.conclude(sums, run.names, content.totals, queries, features, limits.keep)
     painter = RunPainter(run=run, truth=truth, side=limits.side)
-    pictures, content.notes = painter.pictures(choose(candidates, content.totals, limits.pictures))
+    chosen = choose(candidates, content.totals, limits.pictures)
+    pictures, content.notes = painter.pictures(sorted(images)[: limits.pictures] if limits.whole else chosen)
     content.pictures = within_bytes(pictures, limits.picture_bytes)
     return content
 
@@ -135,7 +139,7 @@ def sample_units(failed: Mapping[int, int], limits: ReportLimits) -> list[int]:
     return sorted({*bad, *spread(sorted(failed), max(1, limits.units - len(bad)))})
 
 
-def within_bytes(pictures: Sequence[Picture[Choice]], limit: int) -> list[Picture[Choice]]:
+def within_bytes(pictures: Sequence[Picture[Shown]], limit: int) -> list[Picture[Shown]]:
     """As many pictures as fit into `limit` bytes, taken evenly from the list."""
     size = sum(len(picture.photo) + len(picture.labels) + len(picture.truth or b"") for picture in pictures)
     if size <= limit:
@@ -150,6 +154,7 @@ class UnitSample:
     confidence: dict[int, Counts]
     failures: list[FailedImage]
     candidates: list[Choice]
+    images: list[WholeImage]
     curation: CurationSums
 
 
@@ -157,11 +162,14 @@ def sample_unit(files: RunFiles, unit: int, limits: ReportLimits, pictured: bool
     """Reads a unit's images and segments, without metadata and RLEs."""
     names = {name for record in (MeasuredImage, ImageRef, FailedImage) for name in columns_of(record)}
     images = files.table("images", unit, sorted(names))
+    labeled = labeled_rows(images) if limits.whole else images.slice(0, 0)
+    whole = map(WholeImage, labeled["mean_confidence"].to_pylist(), image_refs(labeled))
     segments = files.table("segments", unit, [*curation.SEGMENT_COLUMNS, "image_id", "area_fraction"])
     return UnitSample(
         confidence=segment_histograms(segments),
         failures=failed_images(images, limits.failures),
-        candidates=picture_candidates(images, segments, limits) if pictured else [],
+        candidates=picture_candidates(images, segments, limits) if pictured and not limits.whole else [],
+        images=list(whole),
         curation=curation.unit_curation(images, segments),
     )
 

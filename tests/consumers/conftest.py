@@ -1,4 +1,7 @@
-"""One run that all consumers read: 8 photographs, 5 classes, ignored pixels, one photograph turned by EXIF."""
+"""One run that all consumers read: 8 photographs, 5 classes, ignored pixels, one photograph turned by EXIF.
+
+Tests of formats that hold numbers run with classes that count from 0 and from 1.
+"""
 
 import importlib
 import os
@@ -43,6 +46,18 @@ def labels(run: Path) -> Maps:
     maps = {key.rsplit("/", 1)[-1]: np.where(plane == 255, 0, plane) for key, plane in label_maps(run).items()}
     assert len(maps) == 8 and {value for plane in maps.values() for value in np.unique(plane)} == {*range(6)}
     return maps
+
+
+@pytest.fixture(params=[0, 1], ids=["from 0", "from 1"])
+def base(request: pytest.FixtureRequest) -> int:
+    """The number of the first class."""
+    return int(request.param)
+
+
+@pytest.fixture
+def meaning(base: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Turns stored numbers into the run's: 0 where a pixel is ignored."""
+    return lambda plane: np.where(plane == 255, 0, plane + (1 - base))
 
 
 @pytest.fixture

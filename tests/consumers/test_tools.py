@@ -15,14 +15,15 @@ Maps = dict[str, np.ndarray]
 Export = Callable[..., Path]
 Package = Callable[[str], ModuleType]
 Check = Callable[[Maps], None]
+Meaning = Callable[[np.ndarray], np.ndarray]
 
 
 @pytest.mark.parametrize("components", [(), ("--components",)], ids=["classes", "components"])
 def test_supervision_reads_coco(
-    exported: Export, package: Package, assert_equal: Check, components: tuple[str, ...]
+    exported: Export, package: Package, assert_equal: Check, components: tuple[str, ...], base: int
 ) -> None:
     supervision = package("supervision")
-    output = exported("coco", *components)
+    output = exported("coco", *components, "--label-base", base)
     data = supervision.DetectionDataset.from_coco(
         str(output / "images/train"), str(output / "annotations/instances_train.json"), force_masks=True
     )
@@ -35,23 +36,30 @@ def test_supervision_reads_coco(
 
 
 @pytest.mark.parametrize("kind", ["coco", "coco-panoptic"])
-def test_datumaro_reads_it_as_cvat_does(exported: Export, package: Package, assert_equal: Check, kind: str) -> None:
+def test_datumaro_reads_it_as_cvat_does(
+    exported: Export, package: Package, assert_equal: Check, kind: str, base: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With classes from 0 the first one has no label there, which the export says."""
     datumaro = package("datumaro")
     name = {"coco": "coco_instances", "coco-panoptic": "coco_panoptic"}[kind]
     found = {}
-    for item in datumaro.Dataset.import_from(str(exported(kind)), name):
+    data = datumaro.Dataset.import_from(str(exported(kind, "--label-base", base)), name)
+    assert ("Datumaro and CVAT take category 0" in capsys.readouterr().err) == (base == 0)
+    names = {None: NAMES[0]} if base == 0 else {}
+    names |= {index: label.name for index, label in enumerate(data.categories()[datumaro.AnnotationType.label])}
+    for item in data:
         plane = np.zeros(item.media.size, np.uint8)
         annotations = [one for one in item.annotations if one.type is datumaro.AnnotationType.mask]
         masks = [annotation.image.astype(bool) for annotation in annotations]
-        labels = [annotation.label + 1 for annotation in annotations]
+        labels = [NAMES.index(names[annotation.label]) + 1 for annotation in annotations]
         found[item.id.rsplit("/", 1)[-1]] = paint(plane, masks, labels)
     assert_equal(found)
 
 
-def test_fiftyone_reads_its_own_folders(exported: Export, package: Package, assert_equal: Check) -> None:
+def test_fiftyone_reads_its_own_folders(exported: Export, package: Package, assert_equal: Check, base: int) -> None:
     """What Dataset.from_dir(…, COCODetectionDataset) reads with; the database behind it is not needed for that."""
     importer = package("fiftyone.utils.coco").COCODetectionDatasetImporter
-    output, found = exported("fiftyone"), {}
+    output, found = exported("fiftyone", "--label-base", base), {}
     with importer(dataset_dir=str(output / "train"), label_types="segmentations") as samples:
         for path, metadata, label in samples:
             plane = np.zeros((metadata.height, metadata.width), np.uint8)
@@ -65,13 +73,15 @@ def test_fiftyone_reads_its_own_folders(exported: Export, package: Package, asse
     assert_equal(found)
 
 
-def test_fiftyone_reads_plain_folders(exported: Export, package: Package, assert_equal: Check) -> None:
+def test_fiftyone_reads_plain_folders(
+    exported: Export, package: Package, assert_equal: Check, base: int, meaning: Meaning
+) -> None:
     importer = package("fiftyone.utils.data.importers").ImageSegmentationDirectoryImporter
-    output, found = exported("png-folders"), {}
+    output, found = exported("png-folders", "--label-base", base), {}
     where = {"data_path": str(output / "images/train"), "labels_path": str(output / "labels/train")}
     with importer(**where, load_masks=True) as samples:
         for path, _, label in samples:
-            found[Path(path).stem] = np.where(label.mask == 255, 0, label.mask)
+            found[Path(path).stem] = meaning(label.mask)
     assert_equal(found)
 
 

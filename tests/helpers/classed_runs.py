@@ -34,8 +34,8 @@ def class_names(classes: int) -> list[str]:
     return [name for name, _ in zip([*NAMES, *more], range(classes), strict=False)] if classes > 5 else [*NAMES]
 
 
-def colour_labels(classes: int, shift: int = 0) -> Callable[[DecodedImage], LabeledImage]:
-    """Labels an image by its colours; some are ignored."""
+def colour_labels(classes: int, shift: int = 0, background: bool = False) -> Callable[[DecodedImage], LabeledImage]:
+    """Labels an image by its colours; some are ignored, or with a background none."""
     dtype = label_dtype(classes)
 
     def label(image: DecodedImage) -> LabeledImage:
@@ -45,10 +45,11 @@ def colour_labels(classes: int, shift: int = 0) -> Callable[[DecodedImage], Labe
         height, width = image.array.shape[:2]
         blocks = image.array[::BLOCK, ::BLOCK].repeat(BLOCK, 0).repeat(BLOCK, 1)[:height, :width]
         red, green, blue = np.moveaxis(blocks.astype(int) // (40 if classes < 100 else 24), 2, 0)
-        labels = ((red * 49 + green * 7 + blue + shift) % classes + 1).astype(dtype)
+        values = red * 49 + green * 7 + blue + shift
+        labels = (values % (classes + background) + (not background)).astype(dtype)
         sure = (blocks[..., 0] // 2 + 100).astype(np.uint8)
         rival = (labels % classes + 1).astype(dtype)
-        shown = np.where(blocks[..., 1] < 60, ignore_value(dtype), labels).astype(dtype)
+        shown = np.where((blocks[..., 1] < 60) & (not background), ignore_value(dtype), labels).astype(dtype)
         maps = Segmentation(shown, labels, sure, rival, sure // 2, 0.5, 0, 1)
         return LabeledImage.labeled(image, SegmentationSummary.of(maps, scores=True))
 
@@ -63,17 +64,18 @@ def photo(seed: int, turned: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def classed_run(folder: Path, classes: int = 5, images: int = 8, shift: int = 0) -> Path:
+def classed_run(folder: Path, classes: int = 5, images: int = 8, shift: int = 0, background: bool = False) -> Path:
     """A run over a tar of photographs; odd classes are things."""
     shard = folder / "in.tar"
     if not shard.exists():
         files = {f"street/photo {n}.{'jpg' if n == 5 else 'png'}": photo(n, n == 5) for n in range(images)}
         shard.write_bytes(tar_bytes(files))
     records = tuple(ClassRecord(name=name, thing=n % 2 == 0) for n, name in enumerate(class_names(classes)))
-    vocabulary = replace(MANIFEST.vocabulary, name=f"{classes} classes", classes=records)
+    words = ("sky",) if background else ()
+    vocabulary = replace(MANIFEST.vocabulary, name=f"{classes} classes", classes=records, background=words)
     manifest = replace(MANIFEST, vocabulary=vocabulary)
     output = folder / (f"run-{shift}" if shift else "run")
-    return stand_in_run(output, [shard], manifest=manifest, label=colour_labels(classes, shift))
+    return stand_in_run(output, [shard], manifest=manifest, label=colour_labels(classes, shift, background))
 
 
 def label_maps(run: Path) -> dict[str, np.ndarray]:

@@ -190,7 +190,13 @@ def test_labels_of_a_run(
 ) -> None:
     """Through its own shards, through copies under other names (by key), and never once the labels have changed."""
     assert main(["label", str(shards), str(tmp_path / "run"), *flags]) == 0
-    assert evaluate("--labels", tmp_path / "run", "--truth", shards) == 0
+    capsys.readouterr()
+    words = ["--labels", tmp_path / "run", "--truth", shards, "--json"]
+    assert evaluate(*words) == 0
+    first = capsys.readouterr()
+    assert json.loads(first.out) == results(tmp_path / "run-evaluation") and "8 images in " in first.err
+    assert evaluate(*words, "-q") == 0
+    assert capsys.readouterr() == (first.out, "")
     assert confusions(tmp_path / "run-evaluation") == {"scclip": confusions(evaluated)["scclip"]}
     page = (tmp_path / "run-evaluation" / "report.html").read_text()
     assert page.count("<article") == 8 and 'class="confusion"' in page and "src=" not in page

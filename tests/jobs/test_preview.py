@@ -55,11 +55,26 @@ def test_a_page_and_nothing_else(
     assert said.out == f"{tmp_path / 'preview.html'}\n" and "5 images labeled, 1 failed" in said.err
     page = (tmp_path / "preview.html").read_text()
     assert page.count("<article") == 5 and "none: a preview keeps no run" in page and "000.png" in page
+    assert "<h1>Preview: street</h1>" in page and "<title>street: preview of 5 images</title>" in page
+    assert page.index("<h1>") < page.index("<article") < page.index('class="tiles"') < page.index("<table")
+    shown = [float(level) for level in re.findall(r"<h3>([\d.]+) confident</h3>", page)]
+    assert len(shown) == 5 and shown == sorted(shown) and "(1 failed, see below)" in page
     assert [path.name for path in tmp_path.iterdir()] == ["preview.html"]
     assert sorted(path for path in inputs.rglob("*")) == before
     assert main([*words, "--images", "2", "--output", "other.html", "-q"]) == 0
     assert capsys.readouterr() == (f"{tmp_path / 'other.html'}\n", "")
     assert len(re.findall("<article", (tmp_path / "other.html").read_text())) == 1
+
+
+def test_an_image_without_any_segment_is_shown_too(inputs: Path, small_model: str, tmp_path: Path) -> None:
+    """With a threshold that no pixel reaches, all is background."""
+    (tmp_path / "sure.yaml").write_text(
+        "background: [sky]\nclasses: [car, road]\ntemplates: ['a {}.']\nthreshold: 0.999\n"
+    )
+    words = ["--vocabulary", str(tmp_path / "sure.yaml"), "--model", small_model, "--output", str(tmp_path / "p.html")]
+    assert main(["preview", str(inputs / "0.tar"), *words, *QUICK, "--images", "3"]) == 0
+    page = (tmp_path / "p.html").read_text()
+    assert page.count("<article") == 3 and "<dt>Segments</dt><dd>0" in page
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def test_an_hour_and_more_is_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
     """One image a second: 7,200 images are two hours; a shard's images follow from its bytes, 50 kB each."""
     first, second, _ = said(monkeypatch, files(7_200), CPUS, SAMPLE)
     assert first.startswith("about 7,200 images will take about 2 h 0 min with 1 actor (4 CPU-hours); ")
-    assert second.startswith("about 72.0 MB of labels will be written; 1 images/s an actor, measured on the sample")
+    assert second.startswith(
+        "about 72.0 MB of labels will be written; 1 images/s an actor, measured on 8 images of the input"
+    )
     shard = Unit(number=1, kind="tar", url="/in/a.tar", size=7_200 * 50_000, version="")
     assert said(monkeypatch, [shard], CPUS, SAMPLE)[:2] == [first, second]
 

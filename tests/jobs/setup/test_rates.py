@@ -22,7 +22,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sample_comes_first() -> None:
     resources = divide(ComputeConfig(), nodes=[Shape(cpus=8, gpus=1)])
     rate, text = find_rate(dataclasses.replace(UNLABELED, labeled=32, label_seconds=0.1), VIT_B, resources)
-    assert rate == pytest.approx(320) and text == "320 images/s an actor, measured on the sample"
+    assert rate == pytest.approx(320) and text == "320 images/s an actor, measured on 32 images of the input"
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 100), (0.5, 50)])

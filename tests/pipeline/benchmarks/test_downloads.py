@@ -156,9 +156,14 @@ def test_class_counts_of_the_tables() -> None:
 
 
 def test_folder_pairs_need_every_truth(tmp_path: Path) -> None:
-    picture(tmp_path / "images" / "a.jpg")
-    annotation(tmp_path / "truth" / "a.png", [3, 255])
-    assert [sample.key for sample in folder_pair(str(tmp_path / "images"), str(tmp_path / "truth"))] == ["a"]
-    picture(tmp_path / "images" / "b.jpg")
-    with pytest.raises(InputError, match=r"b\.png"):
+    """Names that come twice, in other folders, are images of their own."""
+    names = ("a", "one/a", "two/a")
+    for name in names:
+        picture(tmp_path / "images" / f"{name}.jpg")
+        annotation(tmp_path / "truth" / f"{name}.png", [3, 255])
+    samples = folder_pair(str(tmp_path / "images"), str(tmp_path / "truth"))
+    pairs = {sample.key: sample.truth for sample in samples}
+    assert pairs == {name: str(tmp_path / "truth" / f"{name}.png") for name in names}
+    picture(tmp_path / "images" / "two" / "b.jpg")
+    with pytest.raises(InputError, match=r"holds no two/b\.png"):
         folder_pair(str(tmp_path / "images"), str(tmp_path / "truth"))

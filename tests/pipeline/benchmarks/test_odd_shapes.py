@@ -17,7 +17,6 @@ from scclip.pipeline.annotations.png import png, read_plane
 from scclip.pipeline.annotations.rle import decode, unpack_counts
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample
-from scclip.pipeline.benchmarks.label_ids import TRAIN_IDS
 from scclip.pipeline.benchmarks.shapes import Shape, encode, paint
 from scclip.pipeline.benchmarks.sharding import UNUSABLE, members, write_shard
 from scclip.pipeline.benchmarks.skipped import Skipped
@@ -180,23 +179,23 @@ def test_a_sample_that_cannot_be_used_costs_itself(tmp_path: Path) -> None:
     write_bytes(tmp_path / "broken.jpg", b"<html>")
     write_bytes(tmp_path / "a.png", encoded(2, SIZE, "PNG"))
     image, truth = str(tmp_path / "a.jpg"), str(tmp_path / "a.png")
-    good = Sample("good", image, truth, TRAIN_IDS, shapes=(Shape(1, [SQUARE], 1), Shape(1, None, 2)))
+    good = Sample("good", image, truth, None, shapes=(Shape(1, [SQUARE], 1), Shape(1, None, 2)))
     colours, broken = (
-        Sample("colours", image, truth, TRAIN_IDS),
-        Sample("b", str(tmp_path / "broken.jpg"), truth, TRAIN_IDS),
+        Sample("colours", image, truth, None),
+        Sample("b", str(tmp_path / "broken.jpg"), truth, None),
     )
     shard = write_shard(str(tmp_path / "x.tar"), [good, colours, broken])
     colossal = bytearray(encoded(1, SIZE, "PNG"))
     colossal[16:24] = (60_000).to_bytes(4, "big") * 2  # what its header says, without pixels to match
     write_bytes(tmp_path / "colossal.png", bytes(colossal))
-    colossus = Sample("colossus", str(tmp_path / "colossal.png"), "", TRAIN_IDS, shapes=good.shapes)
+    colossus = Sample("colossus", str(tmp_path / "colossal.png"), "", None, shapes=good.shapes)
     assert "pixels" in write_shard(str(tmp_path / "y.tar"), [colossus]).skipped.line()
     assert shard.samples == 1 and (tmp_path / "x.tar").exists()
     assert shard.skipped.count(UNUSABLE) == 2 and "colours: ground truth must be one plane" in shard.skipped.line()
     assert shard.skipped.count("annotations without a shape") == 1
     assert write_shard(str(tmp_path / "y.tar"), [broken]).samples == 0 and not (tmp_path / "y.tar").exists()
     with pytest.raises(FileNotFoundError):
-        write_shard(str(tmp_path / "y.tar"), [Sample("c", str(tmp_path / "none.jpg"), truth, TRAIN_IDS)])
+        write_shard(str(tmp_path / "y.tar"), [Sample("c", str(tmp_path / "none.jpg"), truth, None)])
 
 
 def test_panoptic_segments_that_cannot_be_used_cost_themselves(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from scclip.jobs.shard import find_samples
 from scclip.pipeline.annotations.png import read_plane
 from scclip.pipeline.benchmarks.coco import coco_samples
 from scclip.pipeline.benchmarks.downloads import Sample, folder_pair
-from scclip.pipeline.benchmarks.label_ids import TRAIN_IDS
 from scclip.pipeline.benchmarks.sharding import members
 from scclip.pipeline.evaluation.truth import TruthConfig, read_truth
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -199,4 +198,3 @@ def test_colours_stay_refused(mode: str) -> None:
 
 def test_categories_are_those_of_the_helper() -> None:
     assert [category["name"] for category in sorted(COCO_CATEGORIES, key=lambda c: c["id"])] == ["car", "bottle"]
-    assert TRAIN_IDS[255] == 255
