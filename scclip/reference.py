@@ -36,7 +36,7 @@ class NaiveSegmenter:
         query_category: Sequence[int],
         config: SegmenterConfig,
     ) -> None:
-        """Takes what `SelfCalibratedCLIP` and `Segmenter` take.
+        """Takes what `SelfCalibratedCLIP` and `WindowSegmenter` take.
 
         Args:
             visual: an open_clip `VisionTransformer` in float32.

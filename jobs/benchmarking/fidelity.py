@@ -24,7 +24,7 @@ from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import UserError, one_line
 from scclip.jobs.benchmarking.measuring import report
 from scclip.jobs.cli.options import OptionParser
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 
 FEATURES = 1e-4  # largest difference, relative to the mean magnitude of the reference
@@ -140,7 +140,7 @@ def compare_case(
     if config.window == 0:  # in one pass: the square at the left
         pixels = pixels[..., : pixels.shape[-2]]
     text = reference.array("text")[: len(case["query_class"])]
-    segmenter, size = Segmenter(tower, text, case["query_class"], config), (expected.shape[0], expected.shape[1])
+    segmenter, size = WindowSegmenter(tower, text, case["query_class"], config), (expected.shape[0], expected.shape[1])
     logits = segmenter.cosine_logits(pixels, size)[:, ::STEP, ::STEP].numpy()
     labels = segmenter.segment_pixels(pixels, size).labels
     difference = float(np.abs(logits - reference.array(f"{name}.logits_sub")).max())

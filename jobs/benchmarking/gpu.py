@@ -5,9 +5,9 @@
 
 Six parts. `ceilings`: large products and copies. `tower`: a forward pass by windows a batch, as a CUDA graph and step
 by step, and its share of the product's rate. `scoring`: the GPU's time for each stage by number of queries. `images`:
-images per second of `Segmenter.segment` by calls at a time. `profile`: how long the GPU is busy with an image, how
-often it is waited for, which kernels it runs. `actor`: images per second of the labeling actor, from decoded chunk to
-labeled chunk, without Ray.
+images per second of `WindowSegmenter.segment` by calls at a time. `profile`: how long the GPU is busy with an image,
+how often it is waited for, which kernels it runs. `actor`: images per second of the labeling actor, from decoded chunk
+to labeled chunk, without Ray.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ from scclip.pipeline.annotations.schemas import Status, table_of
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DECODED_SCHEMA, DecodedImage
 from scclip.pipeline.labeling.labeler import Labeler
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 
 PRODUCTS = ("fp16", "bf16", "float32")
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")  # of which the second is the uploads' and seldom waits
@@ -106,10 +106,10 @@ class Bench:
         return [scenes[number % len(scenes)] for number in range(self.options.pictures)]
 
     @cached_property
-    def segmenter(self) -> Segmenter:
+    def segmenter(self) -> WindowSegmenter:
         """A segmenter with 171 queries, or the demo's own vocabulary."""
         text, categories, _ = naive_vocabulary(self.subject)
-        return Segmenter(self.tower, text, categories, self.subject.config)
+        return WindowSegmenter(self.tower, text, categories, self.subject.config)
 
     @cached_property
     def limit(self) -> float:
@@ -184,7 +184,7 @@ def scoring(bench: Bench) -> Measured:
     figures: list[dict[str, object]] = []
     for queries in bench.options.queries:
         text = drawn_text(queries, bench.subject.clip.visual.output_dim)
-        segmenter = Segmenter(bench.tower, text, range(1, queries + 1), bench.subject.config)
+        segmenter = WindowSegmenter(bench.tower, text, range(1, queries + 1), bench.subject.config)
         segmenter.segment(bench.images)
         stages = stage_milliseconds(segmenter, bench.images)
         figures.append({"queries": queries, "stages_ms": stages})
@@ -192,7 +192,7 @@ def scoring(bench: Bench) -> Measured:
     return {"figures": figures}, rows
 
 
-def stage_milliseconds(segmenter: Segmenter, images: Sequence[np.ndarray]) -> dict[str, float]:
+def stage_milliseconds(segmenter: WindowSegmenter, images: Sequence[np.ndarray]) -> dict[str, float]:
     """The GPU's milliseconds an image from the beginning to the end of each stage; nothing is waited for between."""
     spans = defaultdict[str, list[tuple[Any, Any]]](list)
 

@@ -32,7 +32,7 @@ from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import alternate, memory_mib, ratio, report, synchronize, timed
 from scclip.jobs.cli.options import OptionParser
 from scclip.reference import NaiveSegmenter
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import CLIP_MEAN, CLIP_STD, Segmentation, SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -255,7 +255,7 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
         images = pictures(count, side)
         for queries in options.queries:
             text = drawn_text(queries, subject.clip.visual.output_dim)
-            segmenter = Segmenter(subject.tower(subject.precision), text, range(1, queries + 1), subject.config)
+            segmenter = WindowSegmenter(subject.tower(subject.precision), text, range(1, queries + 1), subject.config)
             times = alternate({"segment": partial(segmenter.segment, images)}, options.repeats, subject.device)
             seconds, (shares, fill) = times["segment"].summary(count), stage_shares(segmenter, images, subject.device)
             entry = {"size": size, "queries": queries, "images": count, **seconds, "shares": shares, "fill": fill}
@@ -268,7 +268,9 @@ def bench_images(subject: Subject, options: BenchModelOptions) -> None:
     report("model.images", summary(subject, options), {"figures": figures}, rows, subject.device)
 
 
-def stage_shares(segmenter: Segmenter, images: Sequence[np.ndarray], device: str) -> tuple[dict[str, float], float]:
+def stage_shares(
+    segmenter: WindowSegmenter, images: Sequence[np.ndarray], device: str
+) -> tuple[dict[str, float], float]:
     """Labels these images once, on one thread: stages of two would be mixed.
 
     Returns:
@@ -300,7 +302,7 @@ def bench_naive(subject: Subject, options: BenchModelOptions) -> None:
     images = pictures(options.pictures, picture_side(options.sizes[0]))
     text, categories, scale = naive_vocabulary(subject)
     config = replace(subject.config, logit_scale=scale)
-    segmenter = Segmenter(subject.tower(subject.precision), text, categories, config)
+    segmenter = WindowSegmenter(subject.tower(subject.precision), text, categories, config)
     visual = copy.deepcopy(subject.clip.visual).to(subject.device)
     naive = NaiveSegmenter(visual, subject.calibration, text, categories, config)
 

@@ -88,7 +88,7 @@ class BenchScaleOptions:
 
 
 class StandIn:
-    """Stands in for a `LabelerSpec` and its `Segmenter`: every image gets the same two categories, at no cost."""
+    """Stands in for a `LabelerSpec` and its `WindowSegmenter`: every image gets the same two categories, at no cost."""
 
     config, device = SegmenterConfig(), torch.device("cpu")
 

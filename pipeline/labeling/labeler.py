@@ -26,7 +26,7 @@ from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status,
 from scclip.pipeline.inputs.chunks import Chunk
 from scclip.pipeline.inputs.decoding import DecodedImage
 from scclip.pipeline.labeling.watch import FREE, Watch
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -78,14 +78,14 @@ class LabelerSpec:
         """What an actor works with."""
         return Labeler(self.build(), self.scores)
 
-    def build(self, variants: Sequence[CalibrationConfig] = ()) -> Segmenter:
+    def build(self, variants: Sequence[CalibrationConfig] = ()) -> WindowSegmenter:
         """The segmenter on its device; sets this process's threads."""
         if self.threads:
             torch.set_num_threads(self.threads)
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
         model = SelfCalibratedCLIP.from_arrays(self.empty, self.arrays, DTYPES[self.precision], self.device)
         assert isinstance(model, SelfCalibratedCLIP)
-        return Segmenter(model, self.text_features, self.query_category, self.segmenter, variants)
+        return WindowSegmenter(model, self.text_features, self.query_category, self.segmenter, variants)
 
 
 class Labeler:
@@ -93,7 +93,7 @@ class Labeler:
 
     schema = LABELED_SCHEMA  # of what comes out
 
-    def __init__(self, segmenter: Segmenter, scores: bool = False) -> None:
+    def __init__(self, segmenter: WindowSegmenter, scores: bool = False) -> None:
         self.segmenter, self.scores, self.halving = segmenter, scores, threading.Lock()
         if segmenter.device.type == "cuda":
             self.warm_up()

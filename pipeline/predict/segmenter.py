@@ -157,7 +157,7 @@ def _segmenter(
     spec = LabelerSpec.of(clip, vocabulary, text_features(clip, vocabulary, cuda), config, device)
     if tower is None:
         return Segmenter(clip, vocabulary, MapLabeler(spec.build()), options, decode)
-    shared = segmentation.Segmenter(tower, spec.text_features, spec.query_category, spec.segmenter)
+    shared = segmentation.WindowSegmenter(tower, spec.text_features, spec.query_category, spec.segmenter)
     return Segmenter(clip, vocabulary, MapLabeler(shared), options, decode)
 
 

@@ -15,7 +15,7 @@ from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
 from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.metrics import confusion, iou
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
 from scclip.vocabulary.vocabulary import Vocabulary
@@ -36,15 +36,17 @@ def scenes(split: str, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield scene(seed, *sizes[index % len(sizes)])
 
 
-def build_segmenter(clip: LoadedCLIP, vocabulary: Vocabulary, precision: str = "float32") -> Segmenter:
+def build_segmenter(clip: LoadedCLIP, vocabulary: Vocabulary, precision: str = "float32") -> WindowSegmenter:
     """A segmenter of a loaded model with its own windows, on the CPU."""
     text = encode_queries(clip.model, clip.tokenizer, vocabulary)
     scale, windows = vocabulary.logit_scale, clip.source.windows()
     config = SegmenterConfig(mean=clip.mean, std=clip.std, logit_scale=scale, **windows)
-    return Segmenter(clip.visual().to(DTYPES[precision]), text, vocabulary.query_category, config)
+    return WindowSegmenter(clip.visual().to(DTYPES[precision]), text, vocabulary.query_category, config)
 
 
-def class_iou(segmenter: Segmenter, pictures: Iterable[tuple[np.ndarray, np.ndarray]], batch: int = 8) -> np.ndarray:
+def class_iou(
+    segmenter: WindowSegmenter, pictures: Iterable[tuple[np.ndarray, np.ndarray]], batch: int = 8
+) -> np.ndarray:
     """IoU of each class over all pixels, float64 (14,); NaN for a class that neither truth nor prediction has."""
     categories, waiting = len(CLASSES) + 1, list(pictures)
     total = np.zeros((categories, categories + 1), np.int64)

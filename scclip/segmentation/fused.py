@@ -77,7 +77,7 @@ Read = Callable[["_Maps", Sequence[_Picture], Tensor], list[tuple[Result, ...]]]
 
 
 class FusedSegmenter:
-    """What `Segmenter` does on a GPU where no refinement is asked for; several threads may call it."""
+    """What `WindowSegmenter` does on a GPU where no refinement is asked for; several threads may call it."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class FusedSegmenter:
             forward: the same tower under its variants.
             scorer: the vocabulary, on the same device.
             config: resize, windows, scores and thresholds; no refinement.
-            stage: opens a context around each stage of the work, as `Segmenter` takes it.
+            stage: opens a context around each stage of the work, as `WindowSegmenter` takes it.
         """
         self.model, self.forward, self.scorer, self.config, self.stage = model, forward, scorer, config, stage
         self.device, self.members = model.device, kernels.Members(scorer)

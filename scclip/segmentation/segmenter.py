@@ -1,6 +1,6 @@
 """Image in, label map out: windows through the model, exact stitching, thresholds.
 
-    segmenter = Segmenter(model, text_features, vocabulary.query_category, SegmenterConfig(logit_scale=40))
+    segmenter = WindowSegmenter(model, text_features, vocabulary.query_category, SegmenterConfig(logit_scale=40))
     label_map = segmenter.segment([image])[0].labels  # (H, W) category index
 
 Shapes: H W pixels of the original image, h w of the resized one, Q queries, U distinct queries, C categories that have
@@ -70,7 +70,7 @@ class _Image:
         return len(self.rows.starts) * len(self.cols.starts)
 
 
-class Segmenter:
+class WindowSegmenter:
     """Labels images with one model, or variants of it, and one set of text features; it keeps nothing of an image."""
 
     def __init__(

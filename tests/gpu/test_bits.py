@@ -11,16 +11,16 @@ import pytest
 import torch
 from gpu_models import DEVICE, agree, differing, labeled, model, pictures, queries, warm
 
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
 
 
-def another(name: str) -> Segmenter:
+def another(name: str) -> WindowSegmenter:
     """A segmenter on the same weights as `warm`."""
     one = warm(name)
-    return Segmenter(one.model, one.text_features, one.query_category, one.config)
+    return WindowSegmenter(one.model, one.text_features, one.query_category, one.config)
 
 
 def test_the_graph_and_the_kernels_are_used(name: str) -> None:

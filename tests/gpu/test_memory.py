@@ -11,7 +11,7 @@ from gpu_models import DEVICE, MAPS, agree, differing, model, pictures, warm
 from scclip.encoder.cuda import free_cache
 from scclip.jobs.benchmarking.model import pictures as scenes
 from scclip.pipeline.labeling.labeler import Labeler
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 
 if not torch.cuda.is_available():
     pytest.skip("no CUDA device", allow_module_level=True)
@@ -31,7 +31,7 @@ def test_twelve_megapixels_in_bands_and_in_tiles(name: str, monkeypatch: pytest.
     segmenter, images = warm(name), scenes(1, (3000, 4000))
     whole = segmenter.segment(images)
     assert all(getattr(whole[0], plane).shape == (3000, 4000) for plane in MAPS)
-    tiles = Segmenter(segmenter.model, segmenter.text_features, segmenter.query_category, segmenter.config)
+    tiles = WindowSegmenter(segmenter.model, segmenter.text_features, segmenter.query_category, segmenter.config)
     tiles._fused, tiles.config = None, replace(segmenter.config, tile_mib=1)
     agree(whole, tiles.segment(images), 0.9999, 1)
     monkeypatch.setattr("scclip.segmentation.fused.DOWN_FLOATS", 1 << 20)

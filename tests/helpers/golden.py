@@ -10,7 +10,7 @@ from towers import GOLDEN, clip
 
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 
 STEM = Path(os.environ.get("GOLDEN", GOLDEN / "official-seed11"))
@@ -52,7 +52,7 @@ def check_case(name: str, device: str = "cpu") -> None:
         tile_mib=1,
     )
     text = ARRAYS["text"][: len(case["query_class"])]
-    segmenter = Segmenter(model("small16", device), text, case["query_class"], config)
+    segmenter = WindowSegmenter(model("small16", device), text, case["query_class"], config)
     pixels = pixels[..., : pixels.shape[-2]] if whole else pixels
     logits = segmenter.cosine_logits(pixels, size)[:, ::25, ::25].cpu().numpy()
     assert np.abs(logits - ARRAYS[f"{name}.logits_sub"]).max() <= 1e-5

@@ -14,7 +14,7 @@ from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.jobs.benchmarking.model import BenchModelOptions, Subject, drawn_text, load_subject, naive_vocabulary
 from scclip.jobs.benchmarking.model import pictures as scenes
 from scclip.pipeline.labeling.labeler import LabelerSpec
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import Segmentation
 
 DEVICE = "cuda"
@@ -31,7 +31,7 @@ class Model:
     categories: Sequence[int]
     scale: float
 
-    def segmenter(self, precision: str = "fp16", device: str = DEVICE, **changes: Any) -> Segmenter:
+    def segmenter(self, precision: str = "fp16", device: str = DEVICE, **changes: Any) -> WindowSegmenter:
         """Built as an actor builds it; `changes` replace the vocabulary or fields of `SegmenterConfig`."""
         text, categories = changes.pop("text", self.text), changes.pop("categories", self.categories)
         batch = {"window_batch": 64 if device == DEVICE else 6}
@@ -61,7 +61,7 @@ def model(name: str) -> Model:
 
 
 @cache
-def warm(name: str) -> Segmenter:
+def warm(name: str) -> WindowSegmenter:
     """The model's segmenter on the GPU in fp16, shared by the tests that change nothing."""
     return model(name).segmenter()
 

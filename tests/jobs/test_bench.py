@@ -19,7 +19,7 @@ from scclip.jobs.benchmarking import scale as bench_scale
 from scclip.jobs.benchmarking.model import pictures
 from scclip.pipeline.annotations import rle
 from scclip.reference import NaiveSegmenter
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def test_the_naive_implementation_gives_the_products_labels() -> None:
     (image,) = pictures(1, (120, 200))
     naive = NaiveSegmenter(visual, CalibrationConfig.published(12), text, categories, config)
     labels, scores = naive.label(image)
-    ours = Segmenter(SelfCalibratedCLIP(visual), text, categories, config).segment([image])[0]
+    ours = WindowSegmenter(SelfCalibratedCLIP(visual), text, categories, config).segment([image])[0]
     assert (labels == ours.argmax).mean() >= 0.999
     assert np.abs(scores * 255 - ours.confidence).max() <= 1
     assert len(np.unique(labels)) > 1

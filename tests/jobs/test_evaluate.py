@@ -95,11 +95,11 @@ def confusions(output: Path) -> dict[str, list[list[int]]]:
 
 
 def test_it_is_a_plain_loop(evaluated: Path, shards: Path, small_model: str, vocabulary: Path) -> None:
-    """Images one by one through `Segmenter.segment`, pixels one by one through a Python loop, classes as pixel sets."""
+    """Images one by one through `WindowSegmenter.segment`, pixels through a Python loop, classes as pixel sets."""
     from scclip.encoder.checkpoints import find_weights, load_clip
     from scclip.encoder.tower import SelfCalibratedCLIP
     from scclip.encoder.variants import variant
-    from scclip.segmentation.segmenter import Segmenter
+    from scclip.segmentation.segmenter import WindowSegmenter
     from scclip.vocabulary.text_features import encode_queries
     from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -110,7 +110,7 @@ def test_it_is_a_plain_loop(evaluated: Path, shards: Path, small_model: str, voc
     found = results(evaluated)["variants"]
     for name in VARIANTS:
         model = SelfCalibratedCLIP(full.visual, variant(full.calibration, name))
-        segmenter = Segmenter(model, features, words.query_category, config)
+        segmenter = WindowSegmenter(model, features, words.query_category, config)
         matrix, sets = np.zeros((5, 6), np.int64), np.zeros((5, 2), np.int64)
         for seed in range(8):
             image = np.asarray(Image.open(io.BytesIO(encoded(seed))))

@@ -70,11 +70,11 @@ def test_actors_and_chunks_do_not_change_labels(labeled: Path, shards: Path, com
 def test_a_plain_loop_without_ray_gives_the_same(
     labeled: Path, shards: Path, small_model: str, vocabulary_file: Path, tmp_path: Path
 ) -> None:
-    """Images one by one through `Segmenter.segment`; masks are compared pixel by pixel with the job's PNGs."""
+    """Images one by one through `WindowSegmenter.segment`; masks are compared pixel by pixel with the job's PNGs."""
     from scclip.encoder.checkpoints import find_weights, load_clip
     from scclip.encoder.config import ModelConfig
     from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
-    from scclip.segmentation.segmenter import Segmenter
+    from scclip.segmentation.segmenter import WindowSegmenter
     from scclip.segmentation.types import SegmenterConfig
     from scclip.vocabulary.text_features import encode_queries
     from scclip.vocabulary.vocabulary import Vocabulary
@@ -83,7 +83,7 @@ def test_a_plain_loop_without_ray_gives_the_same(
     vocabulary = Vocabulary.load(str(vocabulary_file))
     features = encode_queries(clip.model, clip.tokenizer, vocabulary)
     config = SegmenterConfig(**QUICK_WINDOWS, confidence_threshold=0.2, logit_scale=40)
-    segmenter = Segmenter(clip.visual(), features, vocabulary.query_category, config)
+    segmenter = WindowSegmenter(clip.visual(), features, vocabulary.query_category, config)
     checked = 0
     for shard in sorted(shards.glob("*.tar")):
         unit = ("a.tar", "b.tar").index(shard.name) + 1

@@ -27,7 +27,7 @@ NAMES = [
 def test_the_parts_of_the_method_give_what_the_front_door_gives() -> None:
     """Weights, text features and windows put together by hand, with the settings that the front door has found."""
     from scclip import ModelConfig, Segmenter, Vocabulary, encode_queries, find_weights, load_clip
-    from scclip.segmentation.segmenter import Segmenter as Method
+    from scclip.segmentation.segmenter import WindowSegmenter as Method
 
     clip = load_clip(find_weights(ModelConfig()))
     vocabulary = Vocabulary.load("demo")

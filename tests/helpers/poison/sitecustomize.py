@@ -43,14 +43,14 @@ def poison_decoding(module):
 
 
 def poison_labeling(module):
-    original = module.Segmenter.segment_variants
+    original = module.WindowSegmenter.segment_variants
 
     def segment_variants(self, images, *sizes):
         for image in images:
             meet("label", image.shape[:2])
         return original(self, images, *sizes)
 
-    module.Segmenter.segment_variants = segment_variants
+    module.WindowSegmenter.segment_variants = segment_variants
 
 
 def poison_reading(module):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scclip.pipeline.benchmarks.protocols import BENCHMARKS
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -65,7 +65,7 @@ def test_equal_queries_give_the_lower_class_on_every_path() -> None:
         SegmenterConfig(window=0),
         SegmenterConfig(tile_mib=1),
     ):
-        result = Segmenter(model, features, vocabulary.query_category, config).segment([image])[0]
+        result = WindowSegmenter(model, features, vocabulary.query_category, config).segment([image])[0]
         assert not (result.argmax == bed).any()
         tied = result.runner_up == bed
         assert (result.argmax[tied & (result.margin == 0)] <= bed).all()

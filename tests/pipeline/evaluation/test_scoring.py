@@ -32,7 +32,7 @@ from scclip.pipeline.inputs.chunks import Chunk, EncodedImage, ResumePoint, enco
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import LabelerSpec
 from scclip.pipeline.run.files import RunFiles
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 
 CATEGORIES = Categories({index: f"class {index}" for index in range(6)})  # 4 is in no map, 5 in predictions alone
@@ -134,7 +134,7 @@ def test_the_actor_gives_the_golden_label_maps(monkeypatch: pytest.MonkeyPatch) 
             1, 0, [EncodedImage(index=0, key="a", file_name="a.png", data=photo, truth=png(labels))], ResumePoint()
         )
         with monkeypatch.context() as patched:
-            patched.setattr(Segmenter, "_load", lambda self, image, size: pixels)
+            patched.setattr(WindowSegmenter, "_load", lambda self, image, size: pixels)
             (row,) = actor(decode_chunk(chunk, DecodeConfig())).images.to_pylist()
         maps = [np.frombuffer(data, np.uint8).reshape(labels.shape) for data in row["predictions"]]
         assert (maps[0] == labels).mean() >= 0.999

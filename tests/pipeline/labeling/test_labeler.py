@@ -20,7 +20,7 @@ from scclip.pipeline.annotations.schemas import records_of
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint, encoded_chunk
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_chunk
 from scclip.pipeline.labeling.labeler import Labeler, LabelerSpec
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.text_features import encode_queries
@@ -55,7 +55,7 @@ def spec() -> LabelerSpec:
 class SmallGPU:
     """A segmenter that holds `room` windows a batch, and no image wider than `width`."""
 
-    def __init__(self, segmenter: Segmenter, room: int, width: int) -> None:
+    def __init__(self, segmenter: WindowSegmenter, room: int, width: int) -> None:
         self.inner, self.room, self.width = segmenter, room, width
         self.config, self.device = segmenter.config, segmenter.device
 

@@ -18,7 +18,7 @@ from scclip.demo.scenes import scene
 from scclip.encoder.config import ModelConfig
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 from scclip.pipeline.predict.images import read_image
-from scclip.segmentation.segmenter import Segmenter as MethodSegmenter
+from scclip.segmentation.segmenter import WindowSegmenter as MethodSegmenter
 from scclip.vocabulary.text_features import encode_queries
 
 ORIENTATION = 0x0112

@@ -10,7 +10,7 @@ import torch
 from towers import SMALL16, clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
@@ -58,9 +58,11 @@ VOCABULARIES: dict[str, tuple[np.ndarray, Sequence[int], dict[str, Any]]] = {
 }
 
 
-def both(name: str, **changes: Any) -> tuple[Segmenter, FusedSegmenter]:
+def both(name: str, **changes: Any) -> tuple[WindowSegmenter, FusedSegmenter]:
     features, categories, options = VOCABULARIES[name]
-    segmenter = Segmenter(tower(), features, list(categories), SegmenterConfig(**{**WINDOWS, **options, **changes}))
+    segmenter = WindowSegmenter(
+        tower(), features, list(categories), SegmenterConfig(**{**WINDOWS, **options, **changes})
+    )
     return segmenter, FusedSegmenter(segmenter.model, segmenter._forward, segmenter._scorer, segmenter.config)
 
 
@@ -125,7 +127,9 @@ def test_equal_texts_tie_exactly() -> None:
     fused = FusedSegmenter(
         fused.model,
         fused.forward,
-        Segmenter(tower(), np.concatenate([text(20), text(20)]), [*range(21, 41), *range(1, 21)], fused.config)._scorer,
+        WindowSegmenter(
+            tower(), np.concatenate([text(20), text(20)]), [*range(21, 41), *range(1, 21)], fused.config
+        )._scorer,
         fused.config,
     )
     ((found,),) = fused.segment(images, [(10, 40)], 5)
@@ -144,7 +148,9 @@ def test_variants_side_by_side() -> None:
     calibration = model.calibration
     plain = type(calibration)(**{**vars(calibration), "anomalies": False, "aggregation": False})
     sizes = [image.shape[:2] for image in images]
-    segmenter = Segmenter(model, text(30), range(1, 31), SegmenterConfig(**WINDOWS), variants=(calibration, plain))
+    segmenter = WindowSegmenter(
+        model, text(30), range(1, 31), SegmenterConfig(**WINDOWS), variants=(calibration, plain)
+    )
     fused = FusedSegmenter(model, segmenter._forward, segmenter._scorer, segmenter.config)
     for wanted, given in zip(segmenter.segment_variants(images), fused.segment(images, sizes, 5), strict=True):
         for expected, found in zip(wanted, given, strict=True):

@@ -10,7 +10,7 @@ from towers import SMALL16, clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.segmentation.lanes import Lanes
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import Segmentation, SegmenterConfig
 
 
@@ -73,7 +73,7 @@ def label(threads: int, window_batch: int, alone: bool) -> list[Segmentation]:
     ]
     config = SegmenterConfig(short_side=64, window=48, stride=24, window_batch=window_batch)
     text = torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((9, SMALL16["output_dim"]), np.float32)))
-    segmenter = Segmenter(SelfCalibratedCLIP(clip().visual), text, range(1, 10), config)
+    segmenter = WindowSegmenter(SelfCalibratedCLIP(clip().visual), text, range(1, 10), config)
     return [segmenter.segment([image])[0] for image in images] if alone else segmenter.segment(images)
 
 

@@ -7,7 +7,7 @@ from towers import clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.segmentation.scoring import PixelScores, QueryScorer, Tile
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.segmentation.windows import axis_bands, axis_windows, stitch_operator
 
@@ -104,7 +104,7 @@ def test_labels_do_not_depend_on_the_tiles() -> None:
     image = np.random.default_rng(0).integers(0, 256, (150, 210, 3), dtype=np.uint8)
     text, model = unit_rows(50), SelfCalibratedCLIP(clip().visual)
     one, other = (
-        Segmenter(model, text, range(1, 51), SegmenterConfig(tile_mib=mib)).segment([image])[0] for mib in (1, 64)
+        WindowSegmenter(model, text, range(1, 51), SegmenterConfig(tile_mib=mib)).segment([image])[0] for mib in (1, 64)
     )
     assert (one.labels == other.labels).mean() >= 0.9999 and (one.runner_up == other.runner_up).mean() >= 0.9999
     assert np.abs(one.confidence.astype(int) - other.confidence).max() <= 1
@@ -112,5 +112,5 @@ def test_labels_do_not_depend_on_the_tiles() -> None:
 
 def test_an_image_at_reduced_scale_is_labeled_in_its_own_size() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    segmenter = Segmenter(SelfCalibratedCLIP(clip().visual), unit_rows(5), range(1, 6))
+    segmenter = WindowSegmenter(SelfCalibratedCLIP(clip().visual), unit_rows(5), range(1, 6))
     assert segmenter.segment([image], [(240, 320)])[0].labels.shape == (240, 320)

@@ -8,7 +8,7 @@ import torch
 from towers import SMALL16, clip
 
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 
 
@@ -28,10 +28,10 @@ def test_stages_are_heard_one_at_a_time_and_labels_stay() -> None:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    (silent,) = Segmenter(*arguments).segment([image])
-    (observed,) = Segmenter(*arguments, stage=listen).segment([image])
+    (silent,) = WindowSegmenter(*arguments).segment([image])
+    (observed,) = WindowSegmenter(*arguments, stage=listen).segment([image])
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        (profiled,) = Segmenter(*arguments, stage=torch.profiler.record_function).segment([image])
+        (profiled,) = WindowSegmenter(*arguments, stage=torch.profiler.record_function).segment([image])
     torch.set_num_threads(threads)
     assert list(dict.fromkeys(heard)) == ["resize", "encode", "cosines", "stitch", "score", "maps"]
     assert set(heard) <= {event.key for event in profile.key_averages()}

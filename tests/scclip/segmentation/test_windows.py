@@ -63,11 +63,11 @@ def test_twelve_megapixels_with_171_queries_stay_under_three_gb() -> None:
 import sys; sys.path[:0] = sys.argv[1:]
 import numpy as np, torch
 from scclip.encoder.tower import SelfCalibratedCLIP
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from towers import clip
 text = np.random.default_rng(0).standard_normal((171, 64)).astype(np.float32)
 text /= np.linalg.norm(text, axis=1, keepdims=True)
-segmenter = Segmenter(SelfCalibratedCLIP(clip().visual), text, range(1, 172))
+segmenter = WindowSegmenter(SelfCalibratedCLIP(clip().visual), text, range(1, 172))
 image = np.random.default_rng(1).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
 torch.set_num_threads(2)  # two lanes, an image each
 result, _ = segmenter.segment([image, image])
