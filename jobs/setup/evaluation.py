@@ -262,8 +262,12 @@ def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig
 
 def in_levels(config: SegmenterConfig) -> SegmenterConfig:
     """Rounds mean and deviation as the published configurations do: in levels of 0 to 255, to three decimals."""
-    mean, std = (tuple(round(255 * value, 3) / 255 for value in values) for values in (config.mean, config.std))
-    return replace(config, mean=mean, std=std)
+    return replace(config, mean=_rounded(config.mean), std=_rounded(config.std))
+
+
+def _rounded(values: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = (round(255 * value, 3) / 255 for value in values)
+    return red, green, blue
 
 
 def deviations(benchmark: Benchmark, backbone: Backbone, labeling: LabelingSetup) -> list[str]:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 
 from objectstore import free_port
 from processes import children, title

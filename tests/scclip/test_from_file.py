@@ -18,7 +18,7 @@ from scclip import reference
 from scclip.encoder.calibration import CalibrationConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
-from scclip.segmentation.segmenter import Segmenter
+from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import CLIP_MEAN, CLIP_STD, SegmenterConfig
 from scclip.segmentation.windows import resized_side
 
@@ -75,7 +75,7 @@ def check(name: str, file: bytes, queries: int) -> None:
     model, image, categories = SelfCalibratedCLIP(visual), opencv_decode(file), range(1, queries + 1)
     text = queries_of(image, model, queries)
     plain, _ = reference.NaiveSegmenter(visual, calibration, text, categories, CONFIG).label(image)
-    ours = Segmenter(model, text, categories, CONFIG).segment([decode_image(file, DecodeConfig()).rgb])[0].labels
+    ours = WindowSegmenter(model, text, categories, CONFIG).segment([decode_image(file, DecodeConfig()).rgb])[0].labels
     equal, classes = float((ours == plain).mean()), len(np.unique(plain))
     print(f"{name}: {queries} queries, {classes} classes, {equal:.4%} of {plain.size:,} pixels equal")
     assert classes >= 10

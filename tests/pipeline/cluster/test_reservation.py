@@ -150,7 +150,7 @@ def test_private_names_of_ray_are_guarded_and_there() -> None:
     root, asked = Path(__file__).parents[3], list[tuple[str, str]]()
     for path in (path for folder in ("jobs", "pipeline", "scclip") for path in (root / folder).rglob("*.py")):
         text = path.read_text()
-        asked += (guarded := re.findall(r"private\(\s*([\w.\"]+), \"([\w.]+)\"", text))
+        asked += re.findall(r"private\(\s*([\w.\"]+), \"([\w.]+)\"", text)
         without = re.sub(r"private\([^)]*\)|GCS_RECORDS = .*", "", text)
         assert not re.search(r"\bray\.[\w.]*(\b_private|\b_internal|core\.generated|experimental)\b", without), path
     names = {"GCS_RECORDS": GCS_RECORDS}
