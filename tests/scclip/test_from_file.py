@@ -50,7 +50,7 @@ def opencv_resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def queries_of(image: np.ndarray, model: SelfCalibratedCLIP, count: int) -> np.ndarray:
     """(count, E) of unit norm: directions in which patches of two windows in the corners differ from their mean.
 
-    The first 16 are those of single patches, where they win; the others are drawn.
+    Sixteen are those of single patches, where they win; the others are drawn.
     """
     side = resized_side(*image.shape[:2], CONFIG.short_side, CONFIG.long_side, model.patch_size)
     small = opencv_resize(torch.from_numpy(image), side).float() / 255
