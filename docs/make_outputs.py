@@ -22,6 +22,8 @@ with `--masks png` or `--save-confidence` `masks/0000001.tar`.
 | file | holds |
 | --- | --- |
 | `run.json` | everything that changes labels, ids or chunk limits, and the versions of the libraries |
+| `asked.json` | digest of the command that `run.json` was made by: a finished run is recognised without PyTorch |
+| `_waiting.json` | what a job waits for, while it waits |
 | `plan/gen-0001.parquet` | the units: URL, size, version, rows or files; a later start of the command adds `gen-0002`, … |
 | `images/*.parquet` | one row for each image that was read, failed ones too; the file's existence means that the unit is done |
 | `segments/*.parquet` | one row for each image and category |
