@@ -66,7 +66,7 @@ def test_relative_paths_are_those_of_the_person_not_of_a_node(folder: Path, flag
     with cluster(2) as (_, address):
         for words in (
             ["label", "in", "out/labels", *flags],
-            ["export", "out/labels", "out/png", "--format", "png"],
+            ["export", "out/labels", "out/png", "--format", "png-folders"],
             ["evaluate", "in", "out/scores", *flags, "--truth-extension", "seg.png"],
             ["shard", "folders", "images", "out/shards", "--truth", "masks"],
         ):
