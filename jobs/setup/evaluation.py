@@ -257,8 +257,12 @@ def protocol_config(benchmark: Benchmark, backbone: Backbone) -> SegmenterConfig
 
 def in_levels(config: SegmenterConfig) -> SegmenterConfig:
     """Rounds mean and deviation as the published configurations do: in levels of 0 to 255, to three decimals."""
-    mean, std = (tuple(round(255 * value, 3) / 255 for value in values) for values in (config.mean, config.std))
-    return replace(config, mean=mean, std=std)
+
+    def rounded(values: tuple[float, float, float]) -> tuple[float, float, float]:
+        red, green, blue = (round(255 * value, 3) / 255 for value in values)
+        return red, green, blue
+
+    return replace(config, mean=rounded(config.mean), std=rounded(config.std))
 
 
 def deviations(benchmark: Benchmark, backbone: Backbone, labeling: LabelingSetup) -> list[str]:
