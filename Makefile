@@ -50,7 +50,7 @@ bench: install  ## every figure of BENCHMARKS.md but the million images; about a
 	$(BIN)/scclip bench pipeline --model ViT-B-16 --random --pictures 96
 	$(BIN)/scclip bench scale
 
-cluster: install  ## several hosts as network namespaces, S3 by Ceph, scale-up; needs root
+cluster: install  ## faults of clusters, jobs that share one, several hosts as network namespaces, S3 by Ceph, scale-up; needs root
 	$(BIN)/python -m pytest -m cluster -s
 
 # mypy and import-linter know no package that is put together from three folders: they see it through links.

@@ -165,6 +165,12 @@ def refused(error: Exception) -> tuple[str, str | None]:
             f"the cluster has Ray {found[0]} and Python {found[1]}, this process Ray {found[2]} and Python {found[3]}"
         )
         return what, "use the cluster's versions here, or `scclip submit`"
+    if "Failed to connect to Ray cluster" in str(
+        error
+    ):  # something listens there: a head in silence, or another server
+        return one_line(
+            error
+        ), "give the head's port, mostly 6379, and where it wants a token the cluster's RAY_AUTH_TOKEN"
     return one_line(error).partition(". ")[0], None
 
 

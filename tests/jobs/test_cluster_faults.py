@@ -16,6 +16,8 @@ from PIL import Image
 from processes import QUICK, contents, run, said, start
 from rayhead import cluster, descendants
 
+pytestmark = pytest.mark.cluster
+
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "the-token-of-this-test-and-of-no-other-one"}
 UNITS, IMAGES = 9, 3  # more units than an export does without Ray
 TIMEOUT = 300
@@ -114,7 +116,7 @@ def test_a_wrong_token_is_told(folder: Path, flags: list[str], tmp_path: Path) -
         words = ["label", "in", tmp_path / "out", *flags, "--address", address]
         for token in ("", "the-token-of-somebody-else-which-is-also-long"):
             code, _, err = run(words, {**TOKEN, "RAY_AUTH_TOKEN": token}, timeout=TIMEOUT, cwd=folder)
-            assert code == 2 and len(err.splitlines()) == 1 and "RAY_AUTH_TOKEN" in err, err
+            assert code == 2 and len(said(err)) == 1 and "RAY_AUTH_TOKEN" in said(err)[0], err
             assert not token or token not in err
 
 

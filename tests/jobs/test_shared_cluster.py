@@ -12,6 +12,8 @@ from pictures import write_shard
 from processes import QUICK, contents, run, start
 from rayhead import cluster, environment
 
+pytestmark = pytest.mark.cluster
+
 SOMEBODY = """
 import pathlib, sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
