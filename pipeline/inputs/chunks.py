@@ -70,7 +70,7 @@ class Chunk:
     """Where reading goes on after this chunk."""
     last: bool = False
     """True for the end of the unit."""
-    pixels: int = 0
+    pixels: int = dataclasses.field(default=0, compare=False)
     """Of its images by their headers; known where it was read alone."""
 
     def with_images(self, images: pa.Table) -> "Chunk":
