@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 POISON = Path(__file__).parent / "poison"
 KINDS = ("coco", "segments", "masks", "images")
 SCRIPT = """
-import json, resource, sys
+import json, os, resource, sys
 from scclip.jobs.cli.main import main
 try:
     code = main(sys.argv[1:])
@@ -22,7 +22,8 @@ except SystemExit as ended:
     code = ended.code or 0
 used = resource.getrusage(resource.RUSAGE_SELF)
 heavy = sorted({"torch", "ray", "open_clip", "scipy"} & set(sys.modules))
-print(json.dumps({"code": code, "heavy": heavy, "seconds": used.ru_utime + used.ru_stime}))
+print(json.dumps({"code": code, "heavy": heavy, "seconds": used.ru_utime + used.ru_stime}), flush=True)
+os._exit(0)  # PyTorch's and Ray's threads may abort a process whose command is no program of its own
 """
 QUICK_WINDOWS = {"short_side": 64, "window": 64, "stride": 32, "window_batch": 4}
 QUICK = ["--precision", "float32"]
