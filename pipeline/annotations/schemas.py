@@ -87,6 +87,13 @@ def table_of(records: Iterable[object], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+def structs_of(table: pa.Table) -> pa.StructArray:
+    """The rows of a table as structs. Columns of one piece are not copied."""
+    table = table.combine_chunks()
+    columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
+    return pa.StructArray.from_arrays(columns, fields=list(table.schema))
+
+
 def records_of(table: pa.Table, record: type[Record]) -> list[Record]:
     """The rows of a table as records of this class. Bytes are memoryviews of the table's own, not copies."""
     columns = [_values(column) for column in table.columns]

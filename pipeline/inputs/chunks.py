@@ -11,7 +11,7 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from scclip.pipeline.annotations.schemas import ImageRecord, Status, schema_of, table_of
+from scclip.pipeline.annotations.schemas import ImageRecord, Status, schema_of, structs_of, table_of
 from scclip.pipeline.inputs.headers import header_size
 from scclip.pipeline.storage.retries import redact
 
@@ -79,13 +79,9 @@ class Chunk:
 
     def to_arrow(self) -> pa.Table:
         """The chunk as a table of one row, in which `images` is a list of structs. No bytes of images are copied."""
-        images = self.images.combine_chunks()
-        columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in images.columns]
-        structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
-        lists = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
         resume = pa.array([self.resume.to_json() if self.resume else None], pa.string())
         outer = {"unit": [self.unit], "chunk": [self.number], "resume": resume, "last": [self.last]}
-        return pa.table({**outer, "images": lists})
+        return pa.table({**outer, "images": one_list(self.images)})
 
     @staticmethod
     def from_arrow(table: pa.Table) -> "Chunk":
@@ -96,12 +92,15 @@ class Chunk:
         return Chunk(unit, number, images, ResumePoint.from_json(resume) if resume else None, last)
 
 
+def one_list(table: pa.Table) -> pa.ListArray:
+    """The rows of a table as one list of structs. Columns of one piece are not copied."""
+    structs = structs_of(table)
+    return pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
+
+
 def to_row(table: pa.Table) -> pa.Table:
     """A table as a table of one row, which Ray never splits. Columns of one piece are not copied."""
-    table = table.combine_chunks()
-    columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
-    structs = pa.StructArray.from_arrays(columns, fields=list(table.schema))
-    return pa.table({"rows": pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)})
+    return pa.table({"rows": one_list(table)})
 
 
 def from_row(row: pa.Table) -> pa.Table:

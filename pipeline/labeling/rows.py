@@ -24,6 +24,7 @@ from scclip.pipeline.annotations.schemas import (
     PartImage,
     Status,
     records_of,
+    structs_of,
     table_of,
 )
 from scclip.pipeline.inputs.chunks import Chunk
@@ -105,11 +106,8 @@ def output_row(part: PartImage, categories: Categories) -> dict[str, object]:
 
 def with_work(table: pa.Table, images: pa.Table) -> pa.Table:
     """The table with these images, one for each of its rows, as the column WORK."""
-    images = images.combine_chunks()
-    columns = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in images.columns]
-    structs = pa.StructArray.from_arrays(columns, fields=list(images.schema))
     rest = table.drop_columns([WORK]) if WORK in table.column_names else table
-    return rest.append_column(WORK, structs)
+    return rest.append_column(WORK, structs_of(images))
 
 
 def work_of(table: pa.Table) -> pa.Table:
