@@ -159,18 +159,14 @@ def refuse_dashboard(host: str, port: int, what: str) -> None:
 
 def refused(error: Exception) -> tuple[str, str | None]:
     """Why Ray does not join a cluster, and the remedy where it is another one than starting the cluster."""
-    found = re.findall(r"(?:Ray|Python): (\S+)", str(error))
-    if "Version mismatch" in str(error) and len(found) == 4:
-        what = (
-            f"the cluster has Ray {found[0]} and Python {found[1]}, this process Ray {found[2]} and Python {found[3]}"
-        )
-        return what, "use the cluster's versions here, or `scclip submit`"
-    if "Failed to connect to Ray cluster" in str(
-        error
-    ):  # something listens there: a head in silence, or another server
-        return one_line(
-            error
-        ), "give the head's port, mostly 6379, and where it wants a token the cluster's RAY_AUTH_TOKEN"
+    text = str(error)
+    found = re.findall(r"(?:Ray|Python): (\S+)", text)
+    if "Version mismatch" in text and len(found) == 4:
+        theirs, ours = (f"Ray {pair[0]} and Python {pair[1]}" for pair in (found[:2], found[2:]))
+        return f"the cluster has {theirs}, this process {ours}", "use the cluster's versions here, or `scclip submit`"
+    if "Failed to connect to Ray cluster" in text:  # something listens there: a head in silence, or another server
+        remedy = "give the head's port, mostly 6379, and where it wants a token the cluster's RAY_AUTH_TOKEN"
+        return one_line(error), remedy
     return one_line(error).partition(". ")[0], None
 
 
