@@ -26,7 +26,7 @@ from scclip.pipeline.evaluation.results import Evaluation, as_json, as_markdown,
 from scclip.pipeline.evaluation.scoring import read_scores
 from scclip.pipeline.inputs.passed_over import PassedOver
 from scclip.pipeline.inputs.plan import plan_units
-from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.inputs.units import Unit, sample_urls
 from scclip.pipeline.run.commit import create_anew
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import check_same
@@ -83,8 +83,7 @@ def run_evaluation(
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
-            samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-            cluster.check_storage("evaluate", files.output, samples)
+            cluster.check_storage("evaluate", files.output, sample_urls(new or known))
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, plan_more)

@@ -27,7 +27,7 @@ from scclip.jobs.setup.finished import Planned, check_failures, remember, report
 from scclip.jobs.setup.labeling import LabelingSetup, known_units, with_failures
 from scclip.pipeline.cluster.resources import ComputeConfig
 from scclip.pipeline.inputs.passed_over import PassedOver
-from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.inputs.units import Unit, sample_urls
 from scclip.pipeline.labeling.graph import label_units
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.ledger import running_ledger
@@ -79,8 +79,7 @@ def run_labeling(
             report(setup)
             return report_nothing_to_do(options, files, vocabulary)
         cluster.start()
-        samples = [source.url for unit in (new or known)[:1] for source in unit.sources if source.size >= 0][:1]
-        cluster.check_storage("label", files.output, samples, write=not options.dry_run)
+        cluster.check_storage("label", files.output, sample_urls(new or known), write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)

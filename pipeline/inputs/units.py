@@ -124,6 +124,11 @@ def _viewed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches([pa.record_batch(arrays, schema=schema) for arrays in batches], schema)
 
 
+def sample_urls(units: Sequence[Unit]) -> list[str]:
+    """One file of the first unit, as nodes of a cluster are asked whether they can read it; [] where it has none."""
+    return [source.url for unit in units[:1] for source in unit.sources if source.size >= 0][:1]
+
+
 def renamed(unit: Unit, name: Callable[[str], str]) -> Unit:
     """The unit with another name for each of its files, by their URLs."""
     if not any("://" in source.url for source in unit.sources):
