@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from pictures import encoded, tar_bytes
-from processes import QUICK, run
+from processes import quick_flags, run
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def flags(small_model: str, vocabulary_file: Path) -> list[str]:
-    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
-    return [*words, "--chunk-size", "2", "--masks", "png"]
+    return quick_flags(small_model, vocabulary_file, "--chunk-size", "2", "--masks", "png")
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,13 @@ def tar_bytes(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def write_shards(folder: Path, count: int, images: int) -> Path:
+    """`count` tars of so many pictures each, all different, in a folder; returns it."""
+    for number in range(count):
+        write_shard(folder / f"{number}.tar", range(images * number, images * number + images))
+    return folder
+
+
 def write_shard(path: Path, seeds: range, extra: Mapping[str, bytes] | None = None) -> Path:
     """A WebDataset tar of pictures with a JSON sidecar each; `extra` members come last."""
     members: dict[str, bytes] = {}

@@ -31,6 +31,11 @@ QUICK += [word for name, value in QUICK_WINDOWS.items() for word in (f"--{name.r
 """Flags with which the small model takes milliseconds an image: what is tested is everything around it."""
 
 
+def quick_flags(model: str, vocabulary: Path, *more: str) -> list[str]:
+    """Options of `scclip label` for the small model, and more of them."""
+    return ["--model", model, "--vocabulary", str(vocabulary), *QUICK, *more]
+
+
 def start(words: Sequence[Any], env: Mapping[str, str] | None = None, **options: Any) -> "subprocess.Popen[str]":
     """`scclip WORDS` as a process group of its own."""
     command = [sys.executable, "-m", "scclip", *map(str, words)]

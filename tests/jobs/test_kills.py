@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from pictures import write_shard
-from processes import QUICK, contents, run, said
+from pictures import write_shards
+from processes import contents, quick_flags, run, said
 
 from scclip.jobs.cli.main import main
 
@@ -19,16 +19,12 @@ from harness import EXITS, Life
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("kills") / "in"
-    for number in range(4):
-        write_shard(root / f"{number}.tar", range(6 * number, 6 * number + 6))
-    return root
+    return write_shards(tmp_path_factory.mktemp("kills") / "in", 4, 6)
 
 
 @pytest.fixture(scope="module")
 def flags(small_model: str, vocabulary_file: Path) -> list[str]:
-    words = ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
-    return [*words, "--chunk-size", "2", "--masks", "png"]
+    return quick_flags(small_model, vocabulary_file, "--chunk-size", "2", "--masks", "png")
 
 
 @pytest.fixture(scope="module")

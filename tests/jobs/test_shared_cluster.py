@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pictures import write_shard
-from processes import QUICK, contents, run, start
+from pictures import write_shards
+from processes import contents, quick_flags, run, start
 from rayhead import cluster, environment
 
 pytestmark = pytest.mark.cluster
@@ -37,15 +37,12 @@ def shared_ray() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("shards")
-    for number in range(3):
-        write_shard(root / f"{number}.tar", range(6 * number, 6 * number + 6))
-    return root
+    return write_shards(tmp_path_factory.mktemp("shards"), 3, 6)
 
 
 @pytest.fixture(scope="module")
 def flags(small_model: str, vocabulary_file: Path) -> list[str]:
-    return ["--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK, "--chunk-size", "2"]
+    return quick_flags(small_model, vocabulary_file, "--chunk-size", "2")
 
 
 @pytest.fixture(scope="module")

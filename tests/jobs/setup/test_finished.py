@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import write_shard
-from processes import QUICK, contents, outcome
+from pictures import write_shards
+from processes import contents, outcome, quick_flags
 
 from scclip.encoder.config import ModelConfig
 from scclip.jobs.cli.main import main
@@ -88,16 +88,13 @@ def test_what_only_the_hub_or_nobody_knows_is_never_recognised(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("finished") / "in"
-    for number in range(3):
-        write_shard(root / f"{number}.tar", range(2 * number, 2 * number + 2))
-    return root
+    return write_shards(tmp_path_factory.mktemp("finished") / "in", 3, 2)
 
 
 @pytest.fixture(scope="module")
 def words(shards: Path, small_model: str, vocabulary_file: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     output = tmp_path_factory.mktemp("finished") / "out"
-    return ["label", str(shards), str(output), "--model", small_model, "--vocabulary", str(vocabulary_file), *QUICK]
+    return ["label", str(shards), str(output), *quick_flags(small_model, vocabulary_file)]
 
 
 def test_a_finished_run_is_recognised_without_a_model_or_ray(words: list[str], local_ray: None) -> None:
