@@ -19,7 +19,6 @@ from scclip.jobs.cli import errors
 from scclip.jobs.cli.errors import cause
 from scclip.jobs.cli.options import recorded
 from scclip.jobs.cli.talk import json_line, no_bar, notes, say
-from scclip.jobs.cli.waiting import watched_tasks
 from scclip.jobs.options.export import ExportOptions, SelectionOptions
 from scclip.pipeline.annotations.schemas import IMAGES_SCHEMA
 from scclip.pipeline.export.chain import assemble, export_unit, export_units, unexported
@@ -226,6 +225,7 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
     import ray  # a complete export, or a small one, needs none
 
     from scclip.jobs.cli.cluster import local_or_cluster
+    from scclip.jobs.cli.waiting import watched_tasks
 
     with local_or_cluster(address) as cluster:
         cluster.start()

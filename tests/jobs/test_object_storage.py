@@ -1,4 +1,4 @@
-"""The job from bucket to bucket, one request in ten harmed: the files of a run on local ones, and no secret in them."""
+"""The job from bucket to bucket, one request in four harmed: the files of a run on local ones, and no secret in them."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_a_bucket_is_a_folder(small_model: str, vocabulary_file: Path, tmp_path:
     for number in range(2):
         write_shard(tmp_path / "in" / f"{number}.tar", range(4 * number, 4 * number + 4))
     assert main(["label", *map(str, (tmp_path / "in", tmp_path / "local")), *flags]) == 0
-    with object_store(tmp_path / "store") as url, FaultProxy(url, rate=0.1, seed=4, hang=0.5) as proxy:
+    with object_store(tmp_path / "store") as url, FaultProxy(url, rate=0.25, seed=4, hang=0.5) as proxy:
         fs = client(url)
         fs.mkdir("bucket")
         fs.put(f"{tmp_path}/in", "bucket/in", recursive=True)
