@@ -6,6 +6,7 @@ with local_or_cluster(options.address) as cluster:
 """
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.jobs.cli.talk import is_verbose
 from scclip.jobs.cli.waiting import Teller, watched_tasks
+from scclip.pipeline.cluster.disk import full_disk, ray_folder
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, private, shapes
 from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
 from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
@@ -189,8 +191,13 @@ def worker_paths() -> JobConfig:
 
 
 def start_local(**options: Any) -> None:
-    """Starts a local Ray; tries again where a busy machine needs longer than the 30 s that Ray allows."""
+    """Starts a local Ray; tries again where a busy machine needs longer than the 30 s that Ray allows.
+
+    Raises:
+        UserError: the folder for Ray's files has too long a name, is full, or nothing can be written there.
+    """
     refuse_long_folder()
+    refuse_unusable_folder()
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(address="local", **options)
@@ -203,13 +210,26 @@ def start_local(**options: Any) -> None:
 
 def refuse_long_folder() -> None:
     """UserError where the folder for temporary files is too long for the paths of Ray's sockets in it."""
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), "")
-    folder = os.environ.get(name, "")
+    name, folder = ray_folder()
     length = len(os.fsencode(os.path.join(folder, SOCKET.format(os.getpid()))))
     if length > SOCKET_BYTES:
         shown = folder if len(folder) <= 40 else f"{folder[:40]}…"
         what = f"Ray's sockets in it would have paths of {length} bytes, {SOCKET_BYTES} are possible"
         raise UserError(f"{name} {shown}: {what}; set a shorter folder, e.g. {name}=/tmp")
+
+
+def refuse_unusable_folder() -> None:
+    """UserError where Ray cannot write into the folder for temporary files, or hardly anything."""
+    name, folder = ray_folder()
+    remedy = "name another folder by RAY_TMPDIR=FOLDER"
+    try:
+        os.makedirs(os.path.join(folder, "ray"), exist_ok=True)
+        tempfile.TemporaryFile(dir=os.path.join(folder, "ray")).close()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise UserError(f"{name or 'Ray'}: cannot write in {folder}: {error.strerror}; {remedy}") from None
+    if full := full_disk():
+        raise UserError(f"{full}; make room there, or {remedy}")
 
 
 @contextlib.contextmanager

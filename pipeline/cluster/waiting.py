@@ -14,11 +14,15 @@ from typing import Any
 
 import ray
 
+from scclip.pipeline.cluster.disk import full_disk
 from scclip.pipeline.cluster.nodes import free_nodes, living_nodes, workers_killed_for_memory
 from scclip.pipeline.cluster.resources import Resources
 
 FIRST, LONGEST = 30.0, 600.0  # seconds until the first reminder, and at most between two
 HEAD_SECONDS = 5.0  # in which a head answers
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
+    [0, 0, 0, 4, 0, 0, 0, 0, 0]
+)  # and empty SETTINGS, RFC 9113, 3.4
 HEAD_LOST = 45.0  # seconds without an answer; Ray ends the process itself, without a word, after 60
 
 
@@ -89,11 +93,19 @@ def head_address() -> tuple[str, int]:
 
 
 def answers(address: tuple[str, int]) -> bool:
-    """True where something takes a connection at that address."""
+    """True where a server of gRPC answers; the system takes connections for a stopped process as well."""
     try:
-        socket.create_connection(address, timeout=HEAD_SECONDS).close()
+        connection = socket.create_connection(address, timeout=HEAD_SECONDS)
     except OSError:
         return False
+    with connection:
+        try:
+            connection.sendall(HTTP2_PREFACE)
+            connection.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:  # a server that wants TLS hangs up
+            return True
     return True
 
 
@@ -116,6 +128,8 @@ def in_use(ours: Mapping[str, float] | None = None) -> str:
 def what_is_missing(state: Mapping[str, Any], resources: Resources) -> str:
     """What a job that runs waits for, given `AttemptLedger.now()`."""
     said, killed = list[str](), workers_killed_for_memory()
+    if full := full_disk():
+        said.append(full)
     if killed:
         said.append(f"Ray's memory monitor has killed {killed} workers; use fewer --actors or a smaller --chunk-size")
     for node, seconds in state["starting"]:

@@ -94,9 +94,9 @@ def test_a_worker_stops_for_a_minute(kind: str, words: list[str], output: Path, 
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A folder with room for 64 MB; its path is short because Ray's sockets are in it."""
+    """A folder with room for 256 MB; its path is short because Ray's sockets are in it."""
     disk = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(disk)]
     try:
         if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("only root may mount a small tmpfs")
@@ -107,7 +107,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def test_rays_temporary_disk_is_full(words: list[str], output: Path, reference: Path, small_disk: Path) -> None:
-    """No worker can start meanwhile: the job waits, and goes on once there is room."""
+    """No worker can start meanwhile: the job waits and says so, and goes on once there is room."""
     life = Life(words, {"RAY_TMPDIR": str(small_disk)})
     life.wait_for_parts(output, 2)
     with contextlib.suppress(OSError), (small_disk / "fill").open("ab", buffering=0) as file:
@@ -118,6 +118,7 @@ def test_rays_temporary_disk_is_full(words: list[str], output: Path, reference: 
     (small_disk / "fill").unlink()
     code, err = life.end()
     assert code in (0, 1) and intact(output, reference), err
+    assert f"{small_disk}, where Ray keeps its logs and spilled objects, has 0 MB free" in err
     assert run(words)[0] == 0 and complete(output, reference)
 
 

@@ -1,8 +1,10 @@
 """How a local Ray starts: what is kept of its own lines, and where its files lie."""
 
 import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 import ray
@@ -10,6 +12,7 @@ from ray._private.utils import check_version_info
 
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import SOCKET_BYTES, Cluster, refused, start_local, without_lines
+from scclip.pipeline.cluster import disk
 
 
 def test_all_lines_but_one_pass(capfd: pytest.CaptureFixture[str]) -> None:
@@ -30,10 +33,28 @@ def test_a_folder_too_long_for_sockets_is_named_before_ray_starts(monkeypatch: p
         with pytest.raises(UserError, match=f"^{name} {folder[:40]}.* shorter folder") as error:
             start_local()
         assert str(SOCKET_BYTES) in str(error.value) and len(str(error.value)) < 200
-    for folder in ("/tmp", "/var/tmp/somebody", "/" + "d" * 30):
+    for folder in ("/tmp", "/var/tmp"):
         monkeypatch.setenv(name, folder)
         start_local()
         assert started[-1] == folder
+
+
+def test_a_folder_without_room_is_named_before_ray_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("scclip.jobs.cli.cluster.refuse_long_folder", lambda: None)
+    monkeypatch.setattr(disk, "ROOM", 10 * free)
+    with pytest.raises(UserError, match=rf"^{tmp_path}, where Ray keeps .* has \d+ MB free; .*RAY_TMPDIR=FOLDER"):
+        start_local()
+
+
+@pytest.mark.parametrize(("folder", "reason"), [("/dev/null", "Not a directory"), ("/proc/me", "No such file")])
+def test_a_folder_that_cannot_be_written_is_named_before_ray_starts(
+    folder: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(UserError, match=f"^RAY_TMPDIR: cannot write in {folder}: {reason}.*RAY_TMPDIR=FOLDER"):
+        start_local()
 
 
 def given() -> Cluster:

@@ -119,15 +119,23 @@ def test_what_is_missing_is_named(local_ray: None) -> None:
     assert workers_killed_for_memory() == 0
 
 
-def test_a_head_that_is_gone_ends_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["gone", "stopped"])
+def test_a_head_that_is_gone_ends_the_job(stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
+        if stopped:  # the system takes connections, nobody reads them
+            unused.listen()
+        monkeypatch.setattr(waiting, "HEAD_SECONDS", 0.3)
         monkeypatch.setattr(waiting, "head_address", lambda: unused.getsockname())
         monkeypatch.setattr(waiting, "HEAD_LOST", 1.5)
         ended: list[str] = []
         with Silence(lambda: "", pytest.fail, ended.append):
             wait_for(lambda: ended)
     assert "does not answer any more" in ended[0]
+
+
+def test_a_head_that_lives_answers(local_ray: None) -> None:
+    assert waiting.answers(waiting.head_address())
 
 
 def test_ray_data_is_told_of_all_that_is_taken(local_ray: None) -> None:
