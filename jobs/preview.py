@@ -71,11 +71,11 @@ def preview(options: PreviewOptions, model: ModelConfig, segmentation: Segmentat
 def some_of(units: Sequence[Unit], images: int) -> list[Unit]:
     """Units cut down to so many images together, spread over the input as evenly as reading little allows."""
     chosen = spread(units, images)
-    rooms = [len(unit.files) or images for unit in chosen]
+    sizes = [len(unit.files) or images for unit in chosen]
     shares = [0] * len(chosen)
-    while sum(shares) < min(images, sum(rooms)):
-        for place, room in enumerate(rooms):
-            shares[place] += shares[place] < room and sum(shares) < images
+    while sum(shares) < min(images, sum(sizes)):
+        for index, size in enumerate(sizes):
+            shares[index] += shares[index] < size and sum(shares) < images
     cut = []
     for unit, share in zip(chosen, shares, strict=True):
         files = tuple(spread(unit.files, share)) if unit.files else ()

@@ -72,8 +72,8 @@ def parse_yaml(data: bytes) -> Any:
         raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
-        raise DocumentError(place + ", ".join(part for part in (error.problem, error.context) if part)) from None
+        position = f"line {mark.line + 1} column {mark.column + 1}: " if mark else ""
+        raise DocumentError(position + ", ".join(part for part in (error.problem, error.context) if part)) from None
     except Exception as error:  # a tag or number whose value does not fit it: ValueError, KeyError, AttributeError, …
         raise DocumentError(" ".join(f"{type(error).__name__}: {error}".split())[:200]) from None
 

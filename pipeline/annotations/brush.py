@@ -28,7 +28,7 @@ def brush(mask: npt.NDArray[np.bool_]) -> list[int]:
     words = (((4 + kind) << size | cut - 1) << 8) | np.repeat(values, pieces) * 255
     bits = np.unpackbits(words.astype(">u4")[:, None].view(np.uint8), axis=1)
     packed = bits[np.arange(32) >= 32 - (1 + 2 + size + 8)[:, None]]
-    head = (flat.size * CHANNELS) << 21 | 7 << 16 | sum(size - 1 << 4 * (3 - place) for place, size in enumerate(SIZES))
+    head = (flat.size * CHANNELS) << 21 | 7 << 16 | sum(size - 1 << 4 * (3 - index) for index, size in enumerate(SIZES))
     # 32 bits of the count, 5 of the word size − 1, 4 × 4 of the sizes − 1: 53 bits
     header = np.unpackbits(np.frombuffer(head.to_bytes(7, "big"), np.uint8))[3:]
     return np.packbits(np.concatenate([header, packed])).tolist()

@@ -86,13 +86,13 @@ def pixels_only(data: bytes) -> bytes:
 
     A part that is cut is kept as it is.
     """
-    kept, place = [data[: len(MAGIC)]], len(MAGIC)
-    while place < len(data):
-        end = place + 12 + int.from_bytes(data[place : place + 4], "big")  # length, name, content, checksum
-        name, checksum = data[place + 4 : place + 8], data[end - 4 : end]
-        turned = name == b"eXIf" and zlib.crc32(data[place + 4 : end - 4]).to_bytes(4, "big") == checksum
-        short = name == b"tRNS" and end - place - 12 < TRANSPARENT.get(data[25:26], 0)
+    kept, offset = [data[: len(MAGIC)]], len(MAGIC)
+    while offset < len(data):
+        end = offset + 12 + int.from_bytes(data[offset : offset + 4], "big")  # length, name, content, checksum
+        name, checksum = data[offset + 4 : offset + 8], data[end - 4 : end]
+        turned = name == b"eXIf" and zlib.crc32(data[offset + 4 : end - 4]).to_bytes(4, "big") == checksum
+        short = name == b"tRNS" and end - offset - 12 < TRANSPARENT.get(data[25:26], 0)
         if (name in PIXEL_PARTS and not short) or turned or end > len(data):
-            kept.append(data[place:end])
-        place = end
+            kept.append(data[offset:end])
+        offset = end
     return b"".join(kept)

@@ -81,8 +81,8 @@ def _positions(mask: npt.NDArray[np.bool_]) -> IntArray:
     """Where a mask (M,) is True, M a multiple of 8; measured: where few are, in half the time of np.flatnonzero."""
     words = mask.view(np.uint64)
     found = np.flatnonzero(words != 0)
-    place = np.flatnonzero(words.take(found).view(np.bool_))
-    return (found.take(place >> 3) << 3) + (place & 7)
+    bits = np.flatnonzero(words.take(found).view(np.bool_))
+    return (found.take(bits >> 3) << 3) + (bits & 7)
 
 
 def encode_label_map(labels: npt.NDArray[Any], *, skip: Collection[int] | None = None) -> dict[int, Segment]:

@@ -56,7 +56,7 @@ class DocumentExporter(Exporter):
     def categories(self) -> list[JsonObject]:
         """The list `categories` of the documents."""
         entries = coco.categories(self.job.target.categories)
-        return [{**entry, "id": self.numbering.first + place} for place, entry in enumerate(entries)]
+        return [{**entry, "id": self.numbering.first + index} for index, entry in enumerate(entries)]
 
     def document(self, split: str) -> str:
         """The document of a split, without its ending .json."""

@@ -82,8 +82,8 @@ class FileNames:
         """An image's name, a relative path without extension, which no other image of the run has."""
         name = self.rules.name(image.key, image.file_name)
         hashed = hash_of(name)
-        place = bisect_left(self.repeated, hashed)
-        if not MARKED.search(name) and hashed not in self.repeated[place : place + 1]:
+        index = bisect_left(self.repeated, hashed)
+        if not MARKED.search(name) and hashed not in self.repeated[index : index + 1]:
             return name
         mark = f"~{image.unit}-{image.index}"  # names without a mark never look like one with it
         return self.rules.name(image.key, image.file_name, len(mark)) + mark

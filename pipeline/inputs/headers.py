@@ -88,10 +88,10 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 def _heif(data: bytes) -> tuple[int, int] | None:
     """The largest image in the properties of an AVIF or HEIC file: a grid is larger than its tiles."""
     head, sizes = data[:4096], list[tuple[int, int]]()
-    place = head.find(b"ispe")
-    while place >= 0:
-        sizes.append(struct.unpack_from(">II", data, place + 8))
-        place = head.find(b"ispe", place + 4)
+    offset = head.find(b"ispe")
+    while offset >= 0:
+        sizes.append(struct.unpack_from(">II", data, offset + 8))
+        offset = head.find(b"ispe", offset + 4)
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
@@ -131,15 +131,15 @@ def _tiff_tags(data: bytes, start: int, order: str, large: bool, wanted: Collect
     tags = Tags()
     count_of, entry_of, offset_of = ("Q", "HHQ", "Q") if large else ("H", "HHI", "I")
     head, room = struct.calcsize("=" + entry_of), struct.calcsize("=" + offset_of)
-    place = start + struct.calcsize("=" + count_of)
+    offset = start + struct.calcsize("=" + count_of)
     for _ in range(min(struct.unpack_from(order + count_of, data, start)[0], 2**16)):
-        tag, kind, count = struct.unpack_from(order + entry_of, data, place)
+        tag, kind, count = struct.unpack_from(order + entry_of, data, offset)
         if tag in wanted and kind in TIFF_TYPES and count:
             with contextlib.suppress(*BROKEN):
-                code, value = f"{order}{count}{TIFF_TYPES[kind]}", place + head
+                code, value = f"{order}{count}{TIFF_TYPES[kind]}", offset + head
                 if struct.calcsize(code) > room:
                     value = struct.unpack_from(order + offset_of, data, value)[0]
                 tags[tag] = struct.unpack_from(code, data, value)
-        place += head + room
-    following = struct.unpack_from(order + offset_of, data, place)[0] if place + room <= len(data) else 0
+        offset += head + room
+    following = struct.unpack_from(order + offset_of, data, offset)[0] if offset + room <= len(data) else 0
     return tags, following

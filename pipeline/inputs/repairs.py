@@ -39,16 +39,16 @@ def repaired(data: bytes, reason: str, decode: Callable[[bytes], np.ndarray]) ->
 
 def _scans_only(data: bytes) -> bytes:
     """A JPEG without comments and applications' segments, but for EXIF and Adobe's, which tell how pixels are meant."""
-    kept, place = [data[:2]], 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != START_OF_SCAN:
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        marker, content = data[place + 1], data[place + 4 : end]
+    kept, offset = [data[:2]], 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] != START_OF_SCAN:
+        end = offset + 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+        marker, content = data[offset + 1], data[offset + 4 : end]
         adobe = marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12
         exif = marker == 0xE1 and content.startswith(b"Exif\0\0")
         if adobe or exif or not (0xE0 <= marker <= 0xEF or marker == COMMENT):
-            kept.append(data[place:end])
-        place = end
-    return b"".join([*kept, data[place:]])
+            kept.append(data[offset:end])
+        offset = end
+    return b"".join([*kept, data[offset:]])
 
 
 def _fillings() -> list[bytes]:

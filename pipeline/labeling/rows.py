@@ -115,8 +115,8 @@ def work_of(table: pa.Table) -> pa.Table:
     column = table[WORK]
     images = [pa.table(chunk.flatten(), schema=pa.schema(list(column.type))) for chunk in column.chunks]
     joined = pa.concat_tables(images)
-    place = joined.schema.get_field_index("index")
-    return joined.set_column(place, joined.schema.field(place), pa.array(range(len(joined)), pa.int32()))
+    index = joined.schema.get_field_index("index")
+    return joined.set_column(index, joined.schema.field(index), pa.array(range(len(joined)), pa.int32()))
 
 
 def column_cells(column: pa.ChunkedArray) -> Iterator[Any]:

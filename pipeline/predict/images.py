@@ -33,13 +33,13 @@ def name_of(picture: Picture) -> str:
 
 def read_images(pictures: Sequence[Picture], config: DecodeConfig) -> Iterator[Pixels]:
     """The pixels of several pictures as `read_image` gives them; its errors also name the place in a list."""
-    for place, picture in enumerate(pictures):
+    for index, picture in enumerate(pictures):
         try:
             yield read_image(picture, config)
         except UserError as error:
             if len(pictures) == 1:
                 raise
-            raise UserError(f"picture {place} of {len(pictures)}: {error}") from None
+            raise UserError(f"picture {index} of {len(pictures)}: {error}") from None
 
 
 def read_image(picture: Picture, config: DecodeConfig) -> Pixels:

@@ -75,15 +75,15 @@ def read_text(text: str, source: str) -> VocabularyFields:
 
 def _words(line: str, number: int, source: str) -> Iterator[Word]:
     """The words of a line that is neither empty nor a comment."""
-    place, end = 0, ","
+    offset, end = 0, ","
     while end == ",":
-        field = _FIELD.match(line, place)
+        field = _FIELD.match(line, offset)
         if field is None:
             remedy = 'close it before the next comma, and write "" for a quote in a word'
             raise VocabularyError(f"{source} line {number}: a quote is not closed, or text follows it; {remedy}")
         quoted, plain, end = field.groups()
         yield Word.at(plain if quoted is None else quoted.replace('""', '"'), number)
-        place = field.end()
+        offset = field.end()
 
 
 def write_text(names: Iterable[str]) -> str:

@@ -36,7 +36,7 @@ def _value(scalar: pa.Scalar) -> Any:
     if isinstance(scalar, pa.ExtensionScalar | pa.DictionaryScalar):
         return _value(scalar.value)
     if isinstance(scalar, pa.StructScalar):
-        return {scalar.type.field(place).name: _value(scalar[place]) for place in range(scalar.type.num_fields)}
+        return {scalar.type.field(index).name: _value(scalar[index]) for index in range(scalar.type.num_fields)}
     if isinstance(scalar, pa.MapScalar):
         return [tuple(entry.values()) for entry in column_values(scalar.values)]
     if isinstance(scalar, pa.ListScalar):

@@ -54,9 +54,9 @@ class TableColumns:
         pictures = _image_position(schema, names, image)
         labels = find_column(names, truth) if truth else None
         others = {
-            place: name
-            for place, name in enumerate(names)
-            if place not in (pictures, labels) and (name in KEY_COLUMNS or not _only_bytes(schema.field(place).type))
+            index: name
+            for index, name in enumerate(names)
+            if index not in (pictures, labels) and (name in KEY_COLUMNS or not _only_bytes(schema.field(index).type))
         }
         return TableColumns(pictures, labels, others)
 
@@ -84,14 +84,14 @@ def column_names(schema: pa.Schema) -> list[str]:
     try:
         return list(schema.names)
     except UnicodeDecodeError:
-        return [_name(schema, place) for place in range(len(schema))]
+        return [_name(schema, index) for index in range(len(schema))]
 
 
-def _name(schema: pa.Schema, place: int) -> str:
+def _name(schema: pa.Schema, index: int) -> str:
     try:
-        return str(schema.field(place).name)
+        return str(schema.field(index).name)
     except UnicodeDecodeError:
-        return f"column {place + 1}"
+        return f"column {index + 1}"
 
 
 def find_column(names: Sequence[str], wanted: str) -> int | None:
@@ -103,37 +103,37 @@ def find_column(names: Sequence[str], wanted: str) -> int | None:
     for name in (wanted, normal):
         if name in names:
             return names.index(name)
-    alike = [place for place, name in enumerate(names) if name.lower() == normal]
+    alike = [index for index, name in enumerate(names) if name.lower() == normal]
     return alike[0] if len(alike) == 1 else None
 
 
 def _image_position(schema: pa.Schema, names: Sequence[str], wanted: str | None) -> int:
     if wanted is not None:
-        place = find_column(names, wanted)
-        if place is None:
+        index = find_column(names, wanted)
+        if index is None:
             raise NoImageColumn(f"no column {wanted!r} for --image-column; columns: {_described(schema, names)}")
-        if not holds_pictures(schema.field(place).type):
+        if not holds_pictures(schema.field(index).type):
             expected = "bytes, struct<bytes, path>, Spark's image struct, or lists of these"
-            raise NoImageColumn(f"--image-column {wanted!r} is {_kind(schema, place)}; it must hold {expected}")
-        return place
+            raise NoImageColumn(f"--image-column {wanted!r} is {_kind(schema, index)}; it must hold {expected}")
+        return index
     for holds in (holds_bytes, holds_pictures):
         for name in IMAGE_COLUMNS:
-            for place in (place for place, each in enumerate(names) if each == name):
-                if holds(schema.field(place).type):
-                    return place
+            for index in (index for index, each in enumerate(names) if each == name):
+                if holds(schema.field(index).type):
+                    return index
     raise NoImageColumn(f"no image column; name it with --image-column; columns: {_described(schema, names)}")
 
 
 def _described(schema: pa.Schema, names: Sequence[str]) -> str:
     """The columns with their types, the first ones of many."""
-    shown = [f"{name}: {_kind(schema, place)}" for place, name in enumerate(names[:COLUMNS_SHOWN])]
+    shown = [f"{name}: {_kind(schema, index)}" for index, name in enumerate(names[:COLUMNS_SHOWN])]
     more = [f"and {len(names) - COLUMNS_SHOWN} more"] if len(names) > COLUMNS_SHOWN else []
     return ", ".join([*shown, *more]) or "none"
 
 
-def _kind(schema: pa.Schema, place: int) -> str:
+def _kind(schema: pa.Schema, index: int) -> str:
     try:
-        text = " ".join(str(schema.field(place).type).split())
+        text = " ".join(str(schema.field(index).type).split())
     except UnicodeDecodeError:  # names of fields are part of it
         return "struct"
     return text if len(text) <= 60 else text[:59] + "…"
