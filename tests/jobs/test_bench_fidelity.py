@@ -39,7 +39,7 @@ def test_features_of_the_official_code(
 
 @pytest.mark.parametrize("wrong", ["", "text", "plain.labels", "plain.logits_sub"])
 def test_a_case_with_weights_from_a_file(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The form that docs/fidelity.md gives to people with weights of their own; another text moves logits and labels."""
+    """The form that docs/fidelity.md gives to people with weights of their own."""
     arrays = {name: ARRAYS[name].copy() for name in CASE_ARRAYS}
     arrays |= {f"model.{kind}": ARRAYS[f"small16.{kind}"] for kind in ("pixels", "features")}
     if wrong:
