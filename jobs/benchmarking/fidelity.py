@@ -23,6 +23,7 @@ from scclip.encoder.config import ModelConfig
 from scclip.encoder.tower import SelfCalibratedCLIP
 from scclip.errors import UserError, one_line
 from scclip.jobs.benchmarking.measuring import report
+from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser
 from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
@@ -33,6 +34,7 @@ LABELS = 0.999  # least share of equal pixels: ties round differently
 STEP = 25  # every how many pixels `logits_sub` has one
 CASE_FIELDS = {"slide_crop": "window", "slide_stride": "stride", "prob_thd": "confidence_threshold"}
 CASE_FIELDS |= {"area_thd": "area_threshold", "pamr_stride": "pamr_dilations"}
+OTHER_FIELDS = ("query_class", "tower")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,17 @@ class Reference:
     meta: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
 
-    def array(self, name: str) -> np.ndarray:
-        """An array by its name; UserError where there is none."""
+    def array(self, name: str, *shape: int | None) -> np.ndarray:
+        """The array of this name and shape, None being any length; UserError where there is none."""
         if name not in self.arrays:
             raise UserError(f"--reference {self.file}: no array {name!r}; docs/fidelity.md says which there are")
-        return self.arrays[name]
+        array = self.arrays[name]
+        lengths = zip(array.shape, shape, strict=False)
+        if array.ndim != len(shape) or any(wanted not in (None, length) for length, wanted in lengths):
+            wanted = ", ".join("any" if length is None else str(length) for length in shape)
+            what = f"array {name!r} is {array.shape}, not ({wanted})"
+            raise UserError(f"--reference {self.file}: {what}; docs/fidelity.md says what it is")
+        return array
 
 
 @dataclass(frozen=True)
@@ -116,15 +124,21 @@ def compare(reference: Reference, model: ModelConfig) -> list[Comparison]:
             tower = towers[case.get("tower", next(iter(towers)))]
             results += compare_case(reference, name, case, tower)
         return results
-    except (KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         where = reference.file.with_suffix(".json")
-        raise UserError(f"--reference {where}: {one_line(error)} is missing or wrong; docs/fidelity.md") from None
+        raise UserError(f"--reference {where}: {what}; docs/fidelity.md shows the form") from None
 
 
 def compare_features(reference: Reference, name: str, tower: SelfCalibratedCLIP) -> Comparison:
     """The patch features of the pixels `NAME.pixels`."""
-    expected, pixels = reference.array(f"{name}.features"), torch.from_numpy(reference.array(f"{name}.pixels"))
-    features = tower.encode_patches(pixels.float()).numpy()
+    expected, pixels = (
+        reference.array(f"{name}.features", None, None, None),
+        reference.array(f"{name}.pixels", None, 3, None, None),
+    )
+    features = tower.encode_patches(torch.from_numpy(pixels).float()).numpy()
     if features.shape != expected.shape:
         what = f"array {name}.features is {expected.shape}, ours {features.shape}"
         raise UserError(f"--reference {reference.file}: {what}; give the --model that it was made with")
@@ -136,14 +150,18 @@ def compare_case(
 ) -> list[Comparison]:
     """The logits and labels of one image, cut and scored as the case says."""
     config = case_config(case)
-    pixels, expected = torch.from_numpy(reference.array("slide.pixels")).float(), reference.array(f"{name}.labels")
-    if config.window == 0:  # in one pass: the square at the left
+    pixels = torch.from_numpy(reference.array("slide.pixels", 1, 3, None, None)).float()
+    expected = reference.array(f"{name}.labels", None, None)
+    size = expected.shape[0], expected.shape[1]
+    if config.window == 0 and size[0] == size[1]:  # the square at the left
         pixels = pixels[..., : pixels.shape[-2]]
-    text = reference.array("text")[: len(case["query_class"])]
-    segmenter, size = WindowSegmenter(tower, text, case["query_class"], config), (expected.shape[0], expected.shape[1])
+    text = reference.array("text", None, tower.visual.output_dim)[: len(case["query_class"])]
+    if not np.allclose(np.linalg.norm(text, axis=1), 1, atol=1e-3):
+        raise UserError(f"--reference {reference.file}: array 'text' is not of unit norm; divide each row by its norm")
+    segmenter = WindowSegmenter(tower, text, case["query_class"], config)
     logits = segmenter.cosine_logits(pixels, size)[:, ::STEP, ::STEP].numpy()
     labels = segmenter.segment_pixels(pixels, size).labels
-    difference = float(np.abs(logits - reference.array(f"{name}.logits_sub")).max())
+    difference = float(np.abs(logits - reference.array(f"{name}.logits_sub", *logits.shape)).max())
     return [
         Comparison(name, "logits", difference, LOGITS),
         Comparison(name, "labels", float((labels == expected).mean()), LABELS),
@@ -153,11 +171,14 @@ def compare_case(
 def case_config(case: Mapping[str, Any]) -> SegmenterConfig:
     """The settings of a case, given in the words of the official code or of `SegmenterConfig`."""
     known = {field.name for field in fields(SegmenterConfig)}
-    values = {CASE_FIELDS.get(name, name): value for name, value in case.items()}
-    given: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in known
-    }
-    return SegmenterConfig(**({"logit_scale": 40} | given))
+    given: dict[str, Any] = {"logit_scale": 40}
+    for name, value in case.items():
+        field = CASE_FIELDS.get(name, name)
+        if field in known:
+            given[field] = tuple(value) if isinstance(value, list) else value
+        elif name not in OTHER_FIELDS:
+            raise ValueError(f"unknown key {name!r} of a case: {hint(name, [*OTHER_FIELDS, *CASE_FIELDS, *known])}")
+    return SegmenterConfig(**given)
 
 
 def drawn_tower(sizes: Mapping[str, int], seed: int) -> SelfCalibratedCLIP:

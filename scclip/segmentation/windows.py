@@ -59,11 +59,16 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     down, across = down[:, None, None], across[:, None]
 
     def blend_columns(rows: Tensor) -> Tensor:
-        blend = (rows.index_select(1, left) * (RESIZE_ONE - across)).add_(rows.index_select(1, right) * across)
-        return blend.bitwise_right_shift_(4)
+        before, behind = rows.index_select(1, left).int(), rows.index_select(1, right).int()
+        return before.mul_(RESIZE_ONE - across).addcmul_(behind, across).bitwise_right_shift_(4)
 
-    above = blend_columns(image.index_select(0, top)).mul_(RESIZE_ONE - down).bitwise_right_shift_(16)
-    below = blend_columns(image.index_select(0, bottom)).mul_(down).bitwise_right_shift_(16)
+    if image.shape[0] < 2 * size[0]:  # most rows are read twice
+        rows = blend_columns(image)
+        above, below = rows.index_select(0, top), rows.index_select(0, bottom)
+    else:
+        above, below = (blend_columns(image.index_select(0, index)) for index in (top, bottom))
+    above.mul_(RESIZE_ONE - down).bitwise_right_shift_(16)
+    below.mul_(down).bitwise_right_shift_(16)
     quarters = above.add_(below)  # OpenCV drops the rest of each product before it adds them
     return quarters.add_(2).bitwise_right_shift_(2).to(torch.uint8).permute(2, 0, 1)
 

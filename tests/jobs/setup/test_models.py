@@ -1,11 +1,14 @@
 """What the actors get of the environment, and what is said before they start."""
 
 import json
+from pathlib import Path
 
 import pytest
+from towers import SMALL16, write_local_dir
 
+from scclip.encoder.checkpoints import find_weights
 from scclip.encoder.config import ModelConfig
-from scclip.jobs.setup.models import wanted_threads
+from scclip.jobs.setup.models import architecture, calibration_note, wanted_threads
 from scclip.pipeline.labeling.models import load_warnings
 from scclip.vocabulary.vocabulary import Vocabulary
 
@@ -43,3 +46,14 @@ def test_the_demo_model_is_not_taken_for_another() -> None:
     assert not load_warnings(ModelConfig(model="ViT-B-16", pretrained="x"), Vocabulary.load("voc21"))
     (line,) = load_warnings(ModelConfig(), Vocabulary.load("voc21"))
     assert "'voc21'" in line and "--model" in line
+
+
+def test_layers_by_proportion_are_noted(tmp_path: Path) -> None:
+    """run.json holds the sentence for towers whose settings nobody has published, and none for the others."""
+    notes = {}
+    for layers in (6, 12, 20, 24):
+        model = write_local_dir(tmp_path / str(layers), {**SMALL16, "width": 32, "heads": 1, "layers": layers})
+        notes[layers] = calibration_note(architecture(find_weights(ModelConfig(model=f"local-dir:{model}"))).layers)
+    assert notes[12] is None and notes[24] is None
+    assert "6 blocks" in str(notes[6]) and "those for 12" in str(notes[6])
+    assert "20 blocks" in str(notes[20]) and "those for 24" in str(notes[20])

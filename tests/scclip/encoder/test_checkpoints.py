@@ -2,14 +2,23 @@
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from towers import write_local_dir
 
-from scclip.encoder.checkpoints import WeightsSource, check_architecture, find_weights, load_clip, published_digests
+from scclip.encoder.checkpoints import (
+    WeightsSource,
+    check_architecture,
+    download_tag,
+    find_weights,
+    load_clip,
+    published_digests,
+)
 from scclip.encoder.config import ModelConfig
 from scclip.errors import ModelError
 
@@ -61,8 +70,13 @@ def test_safetensors_are_preferred_and_only_published_digests_may_be_torchscript
     assert all(len(digest) == 64 for digest in published_digests()) and len(published_digests()) >= 5
 
 
-RUN = "B-32 B-32-quickgelu B-16 B-16-quickgelu B-16-plus-240 L-14 L-14-quickgelu L-14-336 H-14 H-14-378-quickgelu"
-RUN += " g-14 bigG-14"
+FAMILIES = ("openai", "laion", "datacomp", "dfn", "metaclip")
+PUBLISHED = [
+    (name, tag)
+    for name, tag in open_clip.list_pretrained()
+    if name.startswith("ViT-") and "CLIPA" not in name and tag.startswith(FAMILIES)
+]
+RUN = {name for name, _ in PUBLISHED}
 REFUSED = {
     "EVA02-B-16": "Eva",
     "ViT-B-16-SigLIP": "VisionTransformer",
@@ -71,13 +85,36 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", [*(f"ViT-{tower}" for tower in RUN.split()), *REFUSED])
+def source(name: str, tag: str | None = None) -> WeightsSource:
+    config = ModelConfig(model=name, pretrained=tag)
+    return WeightsSource(config=config, open_clip_name=name, file=Path(), digest="", quick_gelu=False, settings={})
+
+
+@pytest.mark.parametrize("name", [*sorted(RUN), *REFUSED])
 def test_towers_run_or_are_refused_by_name(name: str) -> None:
-    """OpenAI's, LAION's, DataComp's, DFN's and MetaCLIP's weights are of the towers that run."""
-    config = ModelConfig(model=name)
-    source = WeightsSource(config=config, open_clip_name=name, file=Path(), digest="", quick_gelu=False, settings={})
+    """Every tower for which OpenAI, LAION, DataComp, Apple's DFN or MetaCLIP publish weights runs, but CLIPA's."""
     if name not in REFUSED:
-        check_architecture(source)
+        check_architecture(source(name))
         return
     with pytest.raises(ModelError, match=f"{name}: .*{REFUSED[name]}.*; use an open_clip ViT with a class token"):
-        check_architecture(source)
+        check_architecture(source(name))
+
+
+def test_published_weights_cover_the_towers_that_readme_lists() -> None:
+    towers = "B-32 B-16 B-16-plus-240 L-14 L-14-336 H-14 g-14 bigG-14"
+    assert {f"ViT-{tower}" for tower in towers.split()} <= RUN
+    assert {family for family in FAMILIES if any(tag.startswith(family) for _, tag in PUBLISHED)} == set(FAMILIES)
+
+
+@pytest.mark.parametrize(("name", "tag"), PUBLISHED)
+def test_a_tag_is_taken_or_the_model_for_it_is_named(
+    name: str, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is downloaded: where the activation does not match, the model that is named instead has the tag."""
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda published: str(tmp_path / "weights.pt"))
+    config = ModelConfig(model=name, pretrained=tag)
+    try:
+        assert download_tag(config, name) == tmp_path / "weights.pt"
+    except ModelError as refused:
+        other = str(refused).rpartition("--model ")[2]
+        assert (other, tag) in PUBLISHED and download_tag(replace(config, model=other), other)
