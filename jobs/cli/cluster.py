@@ -28,6 +28,7 @@ from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reser
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 from scclip.pipeline.cluster.waiting import Reminder
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import hidden
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
@@ -253,4 +254,5 @@ def without_lines(words: bytes) -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             caught.seek(0)
-            os.write(2, b"".join(line for line in caught if words not in line))
+            said = b"".join(line for line in caught if words not in line)
+            os.write(2, hidden(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
