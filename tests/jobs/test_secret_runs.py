@@ -178,7 +178,7 @@ def test_no_run_keeps_or_shows_a_secret(
     }
     said = {}
     for verb, words in verbs.items():
-        code, out, err = run([*verb.split()[:2 if verb.startswith("bench") else 1], *words], place.env)
+        code, out, err = run([*verb.split()[: 2 if verb.startswith("bench") else 1], *words], place.env)
         said[verb] = f"{code} {out} {err}"
         print(verb, said[verb][-600:])
     statuses = [row["status"] for row in rows(output)]
@@ -191,9 +191,7 @@ def test_no_run_keeps_or_shows_a_secret(
 
 
 @pytest.mark.cluster
-def test_no_list_of_jobs_holds_a_secret(
-    place: Place, small_model: str, vocabulary_file: Path, tmp_path: Path
-) -> None:
+def test_no_list_of_jobs_holds_a_secret(place: Place, small_model: str, vocabulary_file: Path, tmp_path: Path) -> None:
     from ray.job_submission import JobSubmissionClient
 
     flags = quick_flags(small_model, vocabulary_file, "-v")
