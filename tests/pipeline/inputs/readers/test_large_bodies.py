@@ -27,7 +27,7 @@ def read(path: Path, truth: str | None = None) -> list[EncodedImage]:
 def write_input(kind: str, path: Path) -> Path:
     """A small picture with a large label, a large one with a small label, and a small one with a small label."""
     pictures = {"a": (SMALL, LARGE), "b": (LARGE, SMALL), "c": (SMALL, SMALL)}
-    files = {f"{key}{end}": data for key, both in pictures.items() for end, data in zip((".png", ".seg"), both)}
+    files = {f"{key}.{end}": both[end == "seg"] for key, both in pictures.items() for end in ("png", "seg")}
     if kind == "tar":
         path.with_suffix(".tar").write_bytes(tar_bytes(files))
         return path.with_suffix(".tar")
