@@ -70,7 +70,7 @@ class ParquetReader:
                 table = _ParquetFile(file)
                 columns = TableColumns.of(table.schema_arrow, unit.image_column, truth)
                 if _largest_column(table) > BUFFERED:
-                    table = _ParquetFile(file, metadata=table.metadata, buffer_size=RANGE)
+                    table = _ParquetFile(file, metadata=table.metadata, buffer_size=RANGE, pre_buffer=False)
             except _STORAGE:
                 raise
             except _DATA as error:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pictures import picture
+from processes import PEAK
 from stand_in_runs import picture_bytes
 
 from scclip.pipeline.annotations.schemas import records_of
@@ -18,15 +19,15 @@ from scclip.pipeline.inputs.readers import parquet
 from scclip.pipeline.inputs.readers.unit import read_unit
 
 VALUE, ROWS, ALLOWED = 32 * 2**20, 16, 600 * 2**20  # bytes of a value; rows; bytes that reading may take
-MEASURE = """
-import resource, sys
+MEASURE = PEAK + """
+import sys
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 (unit,) = plan_units([sys.argv[1]])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 rows = sum(len(chunk.images) for chunk in read_unit(unit, ChunkLimits()))
-print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(rows, peak() - before)
 """
 
 
