@@ -34,6 +34,7 @@ START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
+IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
 
@@ -56,7 +57,7 @@ class Cluster:
             )  # an error line about actor arguments, which it holds
         quiet: dict[str, object] = {"log_to_driver": is_verbose(), "logging_level": "INFO" if is_verbose() else "ERROR"}
         # Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on
-        with keep_handler(signal.SIGTERM), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
+        with keep_handler(signal.SIGTERM), without_lines(IGNORED), public_command():
             if self.address is None:
                 if path := python_path():
                     os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
@@ -239,6 +240,17 @@ def keep_handler(number: signal.Signals) -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def public_command() -> Iterator[None]:
+    """Within the block Ray hears of this process's command line without credentials: it shows it in the list of jobs."""
+    command = private("ray._private.utils", "get_entrypoint_name")
+    ray._private.utils.get_entrypoint_name = lambda: hidden(command())
+    try:
+        yield
+    finally:
+        ray._private.utils.get_entrypoint_name = command
 
 
 @contextlib.contextmanager

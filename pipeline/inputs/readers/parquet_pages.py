@@ -32,7 +32,7 @@ class ChunkSize:
     total: int = 0
     """Bytes of all pages that were looked at."""
     values: int = 0
-    """Values in the fullest page that was looked at."""
+    """Values in all pages that were looked at, and at least as many as the footer says."""
     bomb: bool = False
     """Whether one of them unpacks to more than any file of pictures does."""
     whole: bool = False
@@ -64,10 +64,10 @@ def chunk_size(file: RangeFile, chunk: pq.ColumnChunkMetaData) -> ChunkSize:
             dictionary = max(dictionary, size)
         else:
             counts = header.get(5) or header.get(8) or {}  # the headers of both kinds of data pages
-            values = max(values, counts.get(1, 0))
+            values += max(0, counts.get(1, 0))
         bomb = bomb or (size > LARGEST_PAGE and size > MOST_PACKED * packed)
         page, total, position = max(page, size), total + size, body + packed
-    return ChunkSize(dictionary, page, total, values, bomb, whole)
+    return ChunkSize(dictionary, page, total, max(values, chunk.num_values), bomb, whole)
 
 
 def read_struct(data: bytes, position: int, depth: int = 0) -> tuple[Fields, int]:
