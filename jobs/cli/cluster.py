@@ -244,7 +244,7 @@ def keep_handler(number: signal.Signals) -> Iterator[None]:
 
 @contextlib.contextmanager
 def public_command() -> Iterator[None]:
-    """Within the block Ray hears of this process's command line without credentials: it shows it in the list of jobs."""
+    """Within the block Ray gets this process's command line, which lists of jobs show, without credentials."""
     command = private("ray._private.utils", "get_entrypoint_name")
     ray._private.utils.get_entrypoint_name = lambda: hidden(command())
     try:

@@ -15,7 +15,9 @@ from scclip.pipeline.inputs import decoding
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 
 SIDE, SPARE = 6144, 64 * 2**20  # pixels; bytes for bands and buffers
-MEASURE = PEAK + """
+MEASURE = (
+    PEAK
+    + """
 import sys
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 small, large = (open(path, "rb").read() for path in sys.argv[1:])
@@ -24,6 +26,7 @@ before = peak()
 decode_image(large, DecodeConfig())
 print(peak() - before)
 """
+)
 
 
 def empty_png(side: int, kind: int, depth: int, channels: int) -> bytes:

@@ -19,7 +19,9 @@ from scclip.pipeline.inputs.readers import parquet
 from scclip.pipeline.inputs.readers.unit import read_unit
 
 VALUE, ROWS, ALLOWED = 32 * 2**20, 64, 900 * 2**20  # bytes of a value; rows; bytes that reading may take, of 4 GiB
-MEASURE = PEAK + """
+MEASURE = (
+    PEAK
+    + """
 import sys
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
@@ -29,6 +31,7 @@ before = peak()
 rows = sum(len(chunk.images) for chunk in read_unit(unit, ChunkLimits()))
 print(rows, peak() - before)
 """
+)
 
 
 def repeated(kind: pa.DataType) -> pa.Array:
