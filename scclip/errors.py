@@ -23,6 +23,10 @@ class DeviceLost(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an exception in one line of at most 200 characters."""
+    """The message of an exception in one line of at most 200 characters, of whole words.
+
+    A URL that is cut would no longer show that what stands in front of its @ is a password.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
+    head = text[:199]
+    return text if len(text) <= 200 else (head.rpartition(" ")[0] or head.partition("://")[0]) + "…"

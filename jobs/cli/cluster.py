@@ -30,11 +30,13 @@ from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reser
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
 from scclip.pipeline.cluster.waiting import Reminder
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import hidden
 
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
+IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 
 
@@ -57,7 +59,7 @@ class Cluster:
             )  # an error line about actor arguments, which it holds
         quiet: dict[str, object] = {"log_to_driver": is_verbose(), "logging_level": "INFO" if is_verbose() else "ERROR"}
         # Ray's own handler of SIGTERM ends the process with a stack dump; ours stops the job and says how to go on
-        with keep_handler(signal.SIGTERM), without_lines(b"environment variable RAY_BACKEND_LOG_LEVEL"):
+        with keep_handler(signal.SIGTERM), without_lines(IGNORED), public_command():
             if self.address is None:
                 if path := python_path():
                     os.environ["PYTHONPATH"] = path  # Ray's processes inherit it
@@ -261,6 +263,17 @@ def keep_handler(number: signal.Signals) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def public_command() -> Iterator[None]:
+    """Within the block Ray gets this process's command line, which lists of jobs show, without credentials."""
+    command = private("ray._private.utils", "get_entrypoint_name")
+    ray._private.utils.get_entrypoint_name = lambda: hidden(command())
+    try:
+        yield
+    finally:
+        ray._private.utils.get_entrypoint_name = command
+
+
+@contextlib.contextmanager
 def without_lines(words: bytes) -> Iterator[None]:
     """Holds back what Ray's core writes to stderr and passes it on afterwards, without the lines that hold `words`."""
     sys.stderr.flush()
@@ -273,4 +286,5 @@ def without_lines(words: bytes) -> Iterator[None]:
             os.dup2(stderr, 2)
             os.close(stderr)
             caught.seek(0)
-            os.write(2, b"".join(line for line in caught if words not in line))
+            said = b"".join(line for line in caught if words not in line)
+            os.write(2, hidden(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))

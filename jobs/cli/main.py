@@ -5,17 +5,16 @@ Exit codes: 0 done; 1 failed, or more images failed than --max-failed; 2 the use
 """
 
 import importlib
-import io
 import os
 import select
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 
 from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.streams import credentials_hidden, traceback_text
 from scclip.jobs.cli.talk import is_verbose
 
 VERBS = {
@@ -41,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        try:
+        with credentials_hidden():  # flushed at its end: at Python's it would be too late to say nothing
             return start(words)
-        finally:
-            print(end="", flush=True)  # at Python's end it would be too late to say nothing
     except BrokenPipeError:
         if not (outputs := unread()):
             raise
@@ -64,7 +61,7 @@ def start(words: list[str]) -> int:
     verb = words.pop(0)
     if verb not in VERBS:
         return fail("scclip", f"unknown verb {verb!r}; {hint(verb, VERBS)}", 2)
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of a C locale cannot show every name
     signal.signal(signal.SIGTERM, interrupt)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -85,14 +82,13 @@ def run(verb: str, words: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and unread():
             raise
-        if os.environ.get("SCCLIP_TRACEBACK"):
-            raise
-        if isinstance(error, UserError):
+        users = isinstance(error, UserError)
+        traced = bool(os.environ.get("SCCLIP_TRACEBACK")) or (is_verbose() and not users)
+        if traced:
+            print(traceback_text(), file=sys.stderr)
+        if users:
             return fail(f"scclip {verb}", str(error), 2)  # in full: the remedy comes last
-        if is_verbose():
-            traceback.print_exc()
-            return fail(f"scclip {verb}", one_line(error), 1)
-        return fail(f"scclip {verb}", f"{one_line(error)} (-v shows the traceback)", 1)
+        return fail(f"scclip {verb}", one_line(error) + ("" if traced else " (-v shows the traceback)"), 1)
 
 
 def unread() -> list[int]:

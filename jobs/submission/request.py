@@ -57,7 +57,9 @@ class Request:
         verb, groups = parse_words(words)
         files: dict[str, bytes] = {}
         values = [(field, portable(field, value, files)) for field, value in fields_of(groups)]
-        refuse_credentials([str(value) for _, value in values])
+        refuse_credentials(
+            [str(text) for _, value in values for text in (value if isinstance(value, tuple) else [value])]
+        )
         output = next((str(group.output) for group in groups if hasattr(group, "output")), "")
         values.sort(key=lambda item: "positional" not in item[0].metadata)  # flags come after what is given by position
         spelled = [word for field, value in values for word in config_words(field, value)]

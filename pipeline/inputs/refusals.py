@@ -8,6 +8,7 @@ from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.headers import BROKEN, SIZE_TAGS, header_size, is_tiff, tiff_page
 from scclip.pipeline.inputs.names import HEIF
 
+MAX_BODY = 2**29  # bytes of one image or label: anything bigger is not one
 _IMAGES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -30,6 +31,11 @@ _HEIF_BRANDS = ("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1")
 _SAMPLES = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}  # TIFF's SampleFormat
 _BITS, _COMPRESSION, _BANDS, _FORMAT = 258, 259, 277, 339
 _PLACES = ((273, 279), (324, 325))  # offsets and lengths of strips, and of tiles
+
+
+def too_large(size: int) -> tuple[Status, str] | None:
+    """(status, reason) for a file, a member or a cell of so many bytes where that is more than is read."""
+    return (Status.TOO_LARGE, f"{size:,} bytes; at most {MAX_BODY:,} are read") if size > MAX_BODY else None
 
 
 def refusal(data: bytes) -> tuple[Status, str]:

@@ -8,6 +8,7 @@
 'https://me:p@ss@host/a.jpg?id=7&X-Amz-Signature=ab'
 """
 
+import itertools
 import re
 from urllib.parse import unquote
 
@@ -16,14 +17,14 @@ STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasb", "wasbs", "adl
 # hold slashes), or where there is no slash at all. A port, an IPv6 address and an ARN of S3 have colons as well.
 _USERINFO = re.compile(r"(?<=://)(?!arn:|\[)(?:[^\s/:@\"<>]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"<>]*|[^\s/?#\"<>]*)@")
 _CONTAINER = re.compile(r"[\w-]+@[\w.-]+\.core\.windows\.net")  # how Azure's URLs name a container
-_QUERY = re.compile(r"(https?://[^\s?'\"]*|\w+://[^\s?'\"]*(?=\?[^\s?'\"]*=))\?[^\s'\"]+")
+_URLS, _QUERIES = re.compile(r"[^\s\"<>]+"), re.compile(r"[^\s'\"]+")  # what holds URLs; what holds their queries
 _WORDS = r"secret|passw(?:or)?d|passphrase|pwd|token|signature|credentials?|bearer|authorization|connection_?string"
 _KEYS = r"(?:api|access|account|private|secret|shared|storage|encryption|auth)[_-]?key(?:[_-]?id)?"
 _NAME = rf"[\w-]*(?:{_WORDS}|{_KEYS})|x-(?:amz|goog)-[\w-]+|(?:aws_?)?(?:secret|session|access)\w*|sig"
-_VALUE = r"\\+\"[^\"\n]*\"|\"[^\"\n]*\"|'[^'\n]*'|(?:(?:bearer|basic|token)\s+)?[^\s&'\",;]+"
+_VALUE = r"\\+\"[^\"\n]*\"|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)|(?:(?:bearer|basic|token)\s+)?[^\s&'\",;]+"
 _SECRET = re.compile(rf"(?i)(?<![\w-])({_NAME})(\\*[\"']?\s*[=:]\s*)(?!…)(?:{_VALUE})")
 _SHAPES = re.compile(  # a bearer's token, an AWS key's id, tokens of Hugging Face and GitHub, a JSON web token
-    r"(?i:bearer)\s+[\w.~+/=-]{16,}|\bA[KS]IA[A-Z0-9]{16}\b|\b(?:hf|gh[pousr])_\w{30,}|\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]+"
+    r"(?i:bearer)\s+[\w.~+/=-]{16,}|\bA[KS]IA[A-Z0-9]{16}\b|\b(?:hf|gh[pousr])_\w{30,}|(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+"
 )
 _SECRET_PARAMETER = re.compile(
     rf"(?i)(?:{_NAME}|policy|expires|key-pair-id|googleaccessid|s[eiprstv]|sk[eostv]\w*|spr|hdn\w+|auth|jwt|key|code)\Z"
@@ -35,12 +36,31 @@ _signed: dict[str, str] = {}  # public URL → URL with its credentials, of this
 def hidden(text: str) -> str:
     """`text` without credentials: no user and query in URLs, no values behind names as `token`, no known tokens."""
     if "://" in text:
-        text = _QUERY.sub(r"\1?…", _USERINFO.sub(_without_user, text))
+        text = _URLS.sub(lambda urls: _without_users(urls[0]), text)
+        text = _QUERIES.sub(lambda urls: _without_query(urls[0]), text)
     return _SHAPES.sub("…", _SECRET.sub(r"\1\2…", text))
 
 
-def _without_user(match: re.Match[str]) -> str:
-    return match[0] if _CONTAINER.match(match.string, match.start()) else ""
+def _without_query(text: str) -> str:
+    """`text` up to the query of the first URL in it that has one, in a time that is linear in its length."""
+    parts = text.split("?")
+    for place, (base, query) in enumerate(itertools.pairwise(parts)):
+        if "http://" in base or "https://" in base or ("://" in base and "=" in query):
+            shown = "?".join(parts[: place + 1]) + "?"
+            return shown if shown == text else f"{shown}…"
+    return text
+
+
+def _without_users(text: str, count: int = 0) -> str:
+    """`text` without the userinfo of its first `count` URLs, 0 for all. What follows its last @ needs no look."""
+    head, at, rest = text.rpartition("@")
+    if "://" not in head:
+        return text
+
+    def public(match: re.Match[str]) -> str:
+        return match[0] if _CONTAINER.match(text, match.start()) else ""
+
+    return _USERINFO.sub(public, head + at, count) + rest
 
 
 def public_url(url: str) -> str:
@@ -50,7 +70,7 @@ def public_url(url: str) -> str:
     """
     if "://" not in url:
         return url
-    base, mark, query = _USERINFO.sub(_without_user, url, count=1).partition("?")
+    base, mark, query = _without_users(url, count=1).partition("?")
     if url.startswith(("http://", "https://")):
         kept = [part for part in query.split("&") if not _SECRET_PARAMETER.match(unquote(part.partition("=")[0]))]
         query, mark = "&".join(kept), "?" if any(kept) else ""
@@ -69,5 +89,4 @@ def has_userinfo(url: str) -> bool:
     """Whether a URL of an object store holds a user or a key, which no store reads from there."""
     if url.partition("://")[0].lower() not in STORES:
         return False
-    match = _USERINFO.search(url)
-    return bool(match and _without_user(match) == "")
+    return _without_users(url, count=1) != url

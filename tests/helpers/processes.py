@@ -31,6 +31,14 @@ QUICK += [word for name, value in QUICK_WINDOWS.items() for word in (f"--{name.r
 """Flags with which the small model takes milliseconds an image: what is tested is everything around it."""
 
 
+PEAK = """
+def peak():
+    '''Bytes that this process has held at most; getrusage would count those of the one that started it as well.'''
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+"""
+
+
 def quick_flags(model: str, vocabulary: Path, *more: str) -> list[str]:
     """Options of `scclip label` for the small model, and more of them."""
     return ["--model", model, "--vocabulary", str(vocabulary), *QUICK, *more]

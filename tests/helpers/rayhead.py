@@ -52,6 +52,11 @@ def descendants(pid: int) -> list[int]:
     return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
+def ray_folder() -> Path:
+    """A new directory for a head's files, of which `cluster` disposes."""
+    return Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+
+
 @contextlib.contextmanager
 def head(cpus: int = 2, env: Mapping[str, str] | None = None) -> Iterator[str]:
     """A head node with a dashboard, given by that one's URL."""
@@ -61,13 +66,13 @@ def head(cpus: int = 2, env: Mapping[str, str] | None = None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def cluster(
-    cpus: int = 2, env: Mapping[str, str] | None = None, words: Sequence[str] = ()
+    cpus: int = 2, env: Mapping[str, str] | None = None, words: Sequence[str] = (), folder: Path | None = None
 ) -> Iterator[tuple[str, str]]:
     """The dashboard's URL and `--address` of a head node.
 
     Its directory is short because it holds sockets, whose names may not be long.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    folder = folder or ray_folder()
     port, own = free_port(), free_port()
     places = {
         "--node-ip-address": "127.0.0.1",

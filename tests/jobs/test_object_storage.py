@@ -1,4 +1,4 @@
-"""The job from bucket to bucket, a quarter of the requests harmed: the files of a local run, and no secret in them."""
+"""The job from bucket to bucket, a quarter of the requests harmed: the files of a run on local ones."""
 
 import json
 from pathlib import Path

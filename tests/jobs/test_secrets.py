@@ -5,12 +5,14 @@ import http.server
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
+from secret_forms import SECRET, TEXTS, URLS
 from stand_in_runs import number, picture_bytes, stand_in_run, write_tar
 
 from scclip.jobs.cli.main import VERBS, main
@@ -25,47 +27,8 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan, write_generation
 from scclip.pipeline.storage import retries
 from scclip.pipeline.storage.retries import RetryConfig, redact
+from scclip.pipeline.storage.secrets import public_url
 
-SECRET = "hUnTeR2xYzZy9q7Kp3"
-URLS = {  # what a person may give as an input, an output or an address
-    "key and secret": f"s3://AKIDEXAMPLE:{SECRET}@bucket/x",
-    "a secret with a slash": f"s3://AKIDEXAMPLE:ab/cd/{SECRET}@bucket/x",
-    "a key alone": f"gs://{SECRET}@bucket/x",
-    "Azure": f"az://account:{SECRET}==@container/x",
-    "s3a": f"s3a://AKIDEXAMPLE:{SECRET}@bucket/x.tar",
-    "a user": f"http://user:{SECRET}@127.0.0.1:9/x.tar",
-    "a password with an at sign": f"http://user:p@{SECRET}@127.0.0.1:9/x.png",
-    "a token for a user": f"https://{SECRET}@127.0.0.1:9/x.parquet",
-    "S3's signature": f"http://127.0.0.1:9/x.tar?X-Amz-Credential=AKID%2F2026&X-Amz-Signature={SECRET}",
-    "Google's signature": f"http://127.0.0.1:9/x.png?X-Goog-Signature={SECRET}",
-    "Azure's signature": f"http://127.0.0.1:9/x.tar?sv=2026&se=2027&sig={SECRET}",
-    "a token": f"http://127.0.0.1:9/x.txt?access_token={SECRET}",
-    "Google's userinfo": f"gs://user:{SECRET}@bucket/x",
-    "Azure's userinfo": f"abfs://user:{SECRET}/more==@container/x",
-    "a secret with two at signs": f"s3://AKIDEXAMPLE:a@b@{SECRET}@bucket/x",
-    "S3's session": f"http://127.0.0.1:9/x.tar?X-Amz-Security-Token={SECRET}&X-Amz-Expires=60",
-    "S3's older signature": f"http://127.0.0.1:9/x.tar?AWSAccessKeyId=AKID&Signature={SECRET}",
-    "CloudFront's signature": f"http://127.0.0.1:9/x.png?Policy=a&Signature={SECRET}&Key-Pair-Id=K",
-    "a password": f"http://127.0.0.1:9/x.parquet?user=me&password={SECRET}",
-    "FTP": f"ftp://user:{SECRET}@127.0.0.1:9/x",
-}
-TEXTS = {  # what errors of libraries, logs and names of strangers' runs may hold
-    "JSON": f'{{"token": "{SECRET}", "n": 1}}',
-    "JSON in JSON": f'{{\\"password\\": \\"{SECRET}\\"}}',
-    "a header": f"Authorization: Bearer {SECRET}",
-    "a header of another kind": f"authorization=Basic {SECRET}",
-    "a connection string": f"AccountName=a;AccountKey={SECRET}==;EndpointSuffix=core.windows.net",
-    "AWS": f"aws_secret_access_key = {SECRET}",
-    "an environment": f"AWS_SESSION_TOKEN={SECRET} HF_TOKEN='{SECRET}'",
-    "Python": f"{{'api_key': '{SECRET}', 'client-secret': \"{SECRET}\"}}",
-    "a bare token": f"got Bearer {SECRET}",
-    "YAML": f"token: {SECRET}",
-    "a proxy": f"HTTPS_PROXY=http://user:p@{SECRET}@proxy:3128",
-    "storage options": f"storage_options={{'key': 'AKID', 'secret': '{SECRET}', 'token': '{SECRET}'}}",
-    "a session token": f'"aws_session_token": "{SECRET}"',
-    "a shared signature": f"SharedAccessSignature=sv=2026&sig={SECRET}",
-    "Hugging Face": f"hf_{SECRET}{SECRET}",
-}
 HARMLESS = [
     "s3://bucket/a@2x.png", "http://host:8080/a@2x.png", "s3://bucket/shard-??.tar", "s3://arn:aws:s3:eu:1:ap/x@y.png",
     "abfs://images@account.dfs.core.windows.net/x", "key: 5, keys=3, anomaly_tokens: 7, --image-ids key", "me@host.org",
@@ -130,6 +93,17 @@ def test_no_text_keeps_a_secret(form: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_secret_is_shown(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "piece", ["s3://", "://a:", "http://", "://a/", "s3://?", "a://b?c=", "eyJ-", "a", "@", "token", "x-amz-"]
+)
+@pytest.mark.parametrize("end", ["", "@", "?x"])
+def test_a_long_name_takes_a_moment(piece: str, end: str) -> None:
+    text, began = piece * (100_000 // len(piece)) + end, time.process_time()
+    redact(f"s3://bucket {text}")
+    public_url(f"s3://{text}")
+    assert time.process_time() - began < 5
 
 
 def test_a_terminal_is_not_steered_by_names_of_strangers() -> None:

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import normalize_extension, split_name
+from scclip.pipeline.inputs.refusals import MAX_BODY, too_large
 from scclip.pipeline.inputs.units import PlannedFile, Unit, difference
-from scclip.pipeline.storage.files import is_http, read_bytes
+from scclip.pipeline.storage.files import is_http, read_bytes, read_start
 from scclip.pipeline.storage.retries import StorageError
 
 FILES_PER_UNIT = 256
-FILES_AHEAD = 16  # small remote files in flight: latency, not bandwidth, is what they cost
+FILES_AHEAD, BYTES_AHEAD = 16, 2**26  # small remote files in flight: latency, not bandwidth, is what they cost
 
 
 class ImageFilesReader:
@@ -38,14 +39,17 @@ class ImageFilesReader:
         return len(unit.files)
 
     def read(self, unit: Unit, start: ResumePoint, truth: str | None) -> Iterator[EncodedImage]:
-        waiting: deque[Future[EncodedImage]] = deque()
+        waiting, ahead = deque[tuple[int, Future[EncodedImage]]](), 0
         with ThreadPoolExecutor(FILES_AHEAD // 2) as threads:
             for index, file in enumerate(unit.files[start.index :], start.index):
-                waiting.append(threads.submit(_read_file, index, file, truth))
-                if len(waiting) == FILES_AHEAD:
-                    yield waiting.popleft().result()
+                while waiting and (len(waiting) == FILES_AHEAD or ahead + file.size > BYTES_AHEAD):
+                    size, reading = waiting.popleft()
+                    ahead -= size
+                    yield reading.result()
+                waiting.append((file.size, threads.submit(_read_file, index, file, truth)))
+                ahead += file.size
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
 
     def fraction(self, unit: Unit, point: ResumePoint) -> float:
         return min(1.0, point.index / max(1, len(unit.files)))
@@ -54,7 +58,7 @@ class ImageFilesReader:
 def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage:
     image = EncodedImage(index=index, key=file.key, file_name=file.file_name)
     try:
-        problem = difference(file)
+        problem = difference(file) or too_large(file.size)
         if not problem:
             image.data = read_bytes(file.url, expected_size=file.size)
     except PermissionError as error:
@@ -71,8 +75,9 @@ def _read_file(index: int, file: PlannedFile, truth: str | None) -> EncodedImage
 
 
 def _read_truth(stem: str, ending: str) -> bytes | None:
-    """The file beside an image, its ending as it was given or in one case; None where there is none."""
+    """The file beside an image, its ending as it was given or in one case; None where there is none to read."""
     for each in dict.fromkeys([ending, normalize_extension(ending), ending.upper()]):
         with contextlib.suppress(FileNotFoundError):
-            return read_bytes(f"{stem}.{each}")
+            truth = read_start(f"{stem}.{each}", MAX_BODY + 1)
+            return None if too_large(len(truth)) else truth
     return None

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 
 MAX_METADATA = 2**20  # bytes of one sidecar, or of the JSON of one row
+LEFT_OUT = '{"note": "left out: over 1 MiB"}'
+_JSON = json.JSONEncoder(default=str)
 
 
 def sidecar_metadata(sidecars: Mapping[str, bytes | None]) -> str | None:
@@ -43,10 +45,16 @@ def _parsed(body: bytes) -> dict[str, object]:
 
 def row_metadata(values: Mapping[str, object]) -> str | None:
     """The columns of a table's row as a JSON object, without bytes and nulls; None where nothing is left."""
-    kept = {name: _plain(value) for name, value in values.items() if not isinstance(value, bytes) and value is not None}
-    longest = max((len(value) for value in kept.values() if isinstance(value, str)), default=0)
-    text = json.dumps(kept, default=str) if longest <= MAX_METADATA else ""
-    return (text if 0 < len(text) <= MAX_METADATA else '{"note": "left out: over 1 MiB"}') if kept else None
+    kept = dict[str, object]()
+    for name, value in values.items():
+        if type(value) is str:
+            if len(value) > MAX_METADATA:
+                return LEFT_OUT
+            kept[name] = value
+        elif value is not None and not isinstance(value, bytes):
+            kept[name] = value if type(value) is int else _plain(value)
+    text = _JSON.encode(kept) if kept else None
+    return LEFT_OUT if text and len(text) > MAX_METADATA else text
 
 
 def _plain(value: object) -> object:

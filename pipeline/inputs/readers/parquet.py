@@ -70,7 +70,7 @@ class ParquetReader:
                 table = _ParquetFile(file)
                 columns = TableColumns.of(table.schema_arrow, unit.image_column, truth)
                 if _largest_column(table) > BUFFERED:
-                    table = _ParquetFile(file, metadata=table.metadata, buffer_size=RANGE)
+                    table = _ParquetFile(file, metadata=table.metadata, buffer_size=RANGE, pre_buffer=False)
             except _STORAGE:
                 raise
             except _DATA as error:
@@ -121,7 +121,8 @@ def _group_images(
     slots = [stored.index(place) for place in columns.places]
     try:
         for batches in _batches(table, group, {place: sizes[place] for place in stored}):
-            values = [[value for batch in batches for value in column_values(batch.column(slot))] for slot in slots]
+            columned = [[column_values(batch.column(slot)) for batch in batches] for slot in slots]
+            values = [each[0] if len(each) == 1 else itertools.chain.from_iterable(each) for each in columned]
             yield from columns.images(row, values)
             row += sum(map(len, batches))
     except _STORAGE:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from scclip.pipeline.storage.ranges import RangeFile
 
 WALKED = 2**22  # bytes of a column whose pages are all looked at; of a larger one only the first, a dictionary if any
+SMALL = 2**19  # bytes that may stand in every row of a batch without making it shorter
 HEADER = 2**16  # bytes that hold the header of a page, with the statistics in it
 LARGEST_PAGE, MOST_PACKED = 2**28, 100  # bytes, and bytes for each that is stored, of a page that is no bomb
 EXPANSION = {"UNCOMPRESSED": 1, "SNAPPY": 22}  # codec → bytes that one byte unpacks to at most
@@ -32,7 +33,7 @@ class ChunkSize:
     total: int = 0
     """Bytes of all pages that were looked at."""
     values: int = 0
-    """Values in the fullest page that was looked at."""
+    """Values in all pages that were looked at, and at least as many as the footer says."""
     bomb: bool = False
     """Whether one of them unpacks to more than any file of pictures does."""
     whole: bool = False
@@ -42,7 +43,7 @@ class ChunkSize:
 def small_chunk(chunk: pq.ColumnChunkMetaData) -> ChunkSize | None:
     """The size of a column without lists of which the most that its codec can pack is little; None for others."""
     most = chunk.total_compressed_size * EXPANSION.get(chunk.compression, LARGEST_PAGE)
-    return ChunkSize(dictionary=most, page=most, total=most, whole=True) if most <= WALKED else None
+    return ChunkSize(dictionary=most, page=most, total=most, whole=True) if most <= SMALL else None
 
 
 def chunk_size(file: RangeFile, chunk: pq.ColumnChunkMetaData) -> ChunkSize:
@@ -64,10 +65,10 @@ def chunk_size(file: RangeFile, chunk: pq.ColumnChunkMetaData) -> ChunkSize:
             dictionary = max(dictionary, size)
         else:
             counts = header.get(5) or header.get(8) or {}  # the headers of both kinds of data pages
-            values = max(values, counts.get(1, 0))
+            values += max(0, counts.get(1, 0))
         bomb = bomb or (size > LARGEST_PAGE and size > MOST_PACKED * packed)
         page, total, position = max(page, size), total + size, body + packed
-    return ChunkSize(dictionary, page, total, values, bomb, whole)
+    return ChunkSize(dictionary, page, total, max(values, chunk.num_values), bomb, whole)
 
 
 def read_struct(data: bytes, position: int, depth: int = 0) -> tuple[Fields, int]:

@@ -15,6 +15,7 @@ from scclip.pipeline.inputs.chunks import EncodedImage
 from scclip.pipeline.inputs.names import normalize_extension, split_name
 from scclip.pipeline.inputs.readers.cells import as_text, cell_picture, holds_bytes, holds_pictures, is_bytes
 from scclip.pipeline.inputs.readers.metadata import row_metadata
+from scclip.pipeline.inputs.refusals import too_large
 from scclip.pipeline.inputs.units import MAX_IMAGES
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes")
@@ -183,10 +184,13 @@ def row_image(row: int, cell: object, truth: object, values: dict[str, object]) 
     if key == file_name:
         key = split_name(name)[0] or name or f"{row:09d}"
     image = EncodedImage(index=row, key=key, file_name=name or key, data=picture.data)
-    image.truth = None if truth is None else cell_picture(truth).data
+    label = None if truth is None else cell_picture(truth).data
+    image.truth = None if label is None or too_large(len(label)) else label
     if picture.pictures > 1:
         values = values | {"images_in_row": picture.pictures}
     image.metadata = row_metadata(values)
     if picture.problem:
         image.status, image.error = picture.problem.status, str(picture.problem)
+    elif refused := too_large(len(picture.data or b"")):
+        image.data, (image.status, image.error) = None, refused
     return image

@@ -22,12 +22,12 @@ from scclip.pipeline.inputs.chunks import EncodedImage, ResumePoint
 from scclip.pipeline.inputs.names import IMAGE_EXTENSIONS, METADATA_EXTENSIONS, normalize_extension, split_name
 from scclip.pipeline.inputs.readers.metadata import MAX_METADATA, sidecar_metadata
 from scclip.pipeline.inputs.readers.tar import BLOCK, GzipStream, Member, Stream, TarError, header_names, members
+from scclip.pipeline.inputs.refusals import too_large
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.storage.files import is_local, open_stream, read_bytes
 from scclip.pipeline.storage.ranges import RangeFile
 from scclip.pipeline.storage.streams import scratch
 
-MAX_BODY = 2**29  # bytes of one image or label: anything bigger is not one
 PROBE = 2**20  # bytes at both ends of a shard that tell whether it has metadata at all
 
 
@@ -142,16 +142,16 @@ def _image(stream: Stream, member: Member, key: str, bodies: bool) -> EncodedIma
     if member.kind != "file":
         image.status = Status.UNSUPPORTED
         image.error = f"{member.name} is a {member.kind} in the tar; store the image itself"
-    elif member.size > MAX_BODY:
-        image.status, image.error = Status.TOO_LARGE, f"{member.size:,} bytes; at most {MAX_BODY:,} are read"
+    elif refused := too_large(member.size):
+        image.status, image.error = refused
     else:
         image.data = _body(stream, member, bodies)
     return image
 
 
 def _sidecar(stream: Stream, member: Member, extension: str) -> bytes | None:
-    limit = MAX_METADATA if extension in METADATA_EXTENSIONS else MAX_BODY
-    return _body(stream, member) if member.size <= limit else None
+    refused = member.size > MAX_METADATA if extension in METADATA_EXTENSIONS else too_large(member.size)
+    return None if refused else _body(stream, member)
 
 
 def _body(stream: Stream, member: Member, wanted: bool = True) -> bytes | None:

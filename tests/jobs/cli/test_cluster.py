@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -84,6 +86,18 @@ def test_a_web_server_is_no_head() -> None:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(UserError, match="a web server answers there, perhaps the dashboard; give HOST:6379"):
             given().join(f"127.0.0.1:{server.server_port}")
+
+
+def test_lists_of_jobs_get_the_command_line_without_credentials() -> None:
+    """Ray lists every driver that joins a cluster by the command line that started it."""
+    script = (
+        "from ray._private import utils\nfrom scclip.jobs.cli.cluster import public_command\n"
+        "with public_command():\n    print(utils.get_entrypoint_name())\nprint(utils.get_entrypoint_name())"
+    )
+    words = ["label", "http://host/a.tar?sig=s3cr3t", "http://me:s3cr3t@host/b.tar"]
+    said = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True).stdout
+    inside, _, after = said.partition("label http://host/a.tar?… http://host/b.tar\n")
+    assert "s3cr3t" not in inside and after.count("s3cr3t") == 2
 
 
 def test_versions_that_differ_are_told_in_one_line() -> None:

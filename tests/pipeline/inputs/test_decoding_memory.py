@@ -9,20 +9,24 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from processes import PEAK
 
 from scclip.pipeline.inputs import decoding
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 
 SIDE, SPARE = 6144, 64 * 2**20  # pixels; bytes for bands and buffers
-MEASURE = """
-import resource, sys
+MEASURE = (
+    PEAK
+    + """
+import sys
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
 small, large = (open(path, "rb").read() for path in sys.argv[1:])
 decode_image(small, DecodeConfig())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 decode_image(large, DecodeConfig())
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 """
+)
 
 
 def empty_png(side: int, kind: int, depth: int, channels: int) -> bytes:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pictures import picture
+from processes import PEAK
 from stand_in_runs import picture_bytes
 
 from scclip.pipeline.annotations.schemas import records_of
@@ -17,17 +18,20 @@ from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers import parquet
 from scclip.pipeline.inputs.readers.unit import read_unit
 
-VALUE, ROWS, ALLOWED = 32 * 2**20, 16, 600 * 2**20  # bytes of a value; rows; bytes that reading may take
-MEASURE = """
-import resource, sys
+VALUE, ROWS, ALLOWED = 32 * 2**20, 64, 900 * 2**20  # bytes of a value; rows; bytes that reading may take, of 4 GiB
+MEASURE = (
+    PEAK
+    + """
+import sys
 from scclip.pipeline.inputs.chunks import ChunkLimits
 from scclip.pipeline.inputs.plan import plan_units
 from scclip.pipeline.inputs.readers.unit import read_unit
 (unit,) = plan_units([sys.argv[1]])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 rows = sum(len(chunk.images) for chunk in read_unit(unit, ChunkLimits()))
-print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(rows, peak() - before)
 """
+)
 
 
 def repeated(kind: pa.DataType) -> pa.Array:
@@ -57,17 +61,17 @@ def test_a_bomb_takes_the_memory_of_a_few_rows(form: str, tmp_path: Path) -> Non
     assert path.stat().st_size < 100_000
     run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
     rows, peak = map(int, run.stdout.split())
-    assert rows == ROWS and peak < ALLOWED
+    assert (rows, peak < ALLOWED) == (ROWS, True), f"{peak:,} bytes"
 
 
-def test_large_honest_rows_are_read_a_few_at_a_time(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    path = tmp_path / "large.parquet"
-    pictures = pa.array([random.bytes(VALUE) for _ in range(ROWS)], pa.binary())
+def test_a_page_of_many_large_rows_is_held_twice_at_most(tmp_path: Path) -> None:
+    """Arrow writes up to 1,024 rows to a page: its bytes, what is unpacked of them, and the memory of a few rows."""
+    random, path = np.random.default_rng(0), tmp_path / "large.parquet"
+    pictures = pa.array([random.bytes(VALUE) for _ in range(16)], pa.binary())
     pq.write_table(pa.table({"image": pictures}), path, compression="none", use_dictionary=False)
     run = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
     rows, peak = map(int, run.stdout.split())
-    assert rows == ROWS and peak < ALLOWED
+    assert rows == 16 and peak < 2 * 16 * VALUE + 8 * VALUE
 
 
 def test_the_rows_are_those_of_one_large_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

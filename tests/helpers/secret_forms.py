@@ -1,0 +1,42 @@
+"""The forms in which people give credentials, and in which errors and logs show them."""
+
+SECRET = "hUnTeR2xYzZy9q7Kp3"
+URLS = {  # what a person may give as an input, an output or an address
+    "key and secret": f"s3://AKIDEXAMPLE:{SECRET}@bucket/x",
+    "a secret with a slash": f"s3://AKIDEXAMPLE:ab/cd/{SECRET}@bucket/x",
+    "a key alone": f"gs://{SECRET}@bucket/x",
+    "Azure": f"az://account:{SECRET}==@container/x",
+    "s3a": f"s3a://AKIDEXAMPLE:{SECRET}@bucket/x.tar",
+    "a user": f"http://user:{SECRET}@127.0.0.1:9/x.tar",
+    "a password with an at sign": f"http://user:p@{SECRET}@127.0.0.1:9/x.png",
+    "a token for a user": f"https://{SECRET}@127.0.0.1:9/x.parquet",
+    "S3's signature": f"http://127.0.0.1:9/x.tar?X-Amz-Credential=AKID%2F2026&X-Amz-Signature={SECRET}",
+    "Google's signature": f"http://127.0.0.1:9/x.png?X-Goog-Signature={SECRET}",
+    "Azure's signature": f"http://127.0.0.1:9/x.tar?sv=2026&se=2027&sig={SECRET}",
+    "a token": f"http://127.0.0.1:9/x.txt?access_token={SECRET}",
+    "Google's userinfo": f"gs://user:{SECRET}@bucket/x",
+    "Azure's userinfo": f"abfs://user:{SECRET}/more==@container/x",
+    "a secret with two at signs": f"s3://AKIDEXAMPLE:a@b@{SECRET}@bucket/x",
+    "S3's session": f"http://127.0.0.1:9/x.tar?X-Amz-Security-Token={SECRET}&X-Amz-Expires=60",
+    "S3's older signature": f"http://127.0.0.1:9/x.tar?AWSAccessKeyId=AKID&Signature={SECRET}",
+    "CloudFront's signature": f"http://127.0.0.1:9/x.png?Policy=a&Signature={SECRET}&Key-Pair-Id=K",
+    "a password": f"http://127.0.0.1:9/x.parquet?user=me&password={SECRET}",
+    "FTP": f"ftp://user:{SECRET}@127.0.0.1:9/x",
+}
+TEXTS = {  # what errors of libraries, logs and names of strangers' runs may hold
+    "JSON": f'{{"token": "{SECRET}", "n": 1}}',
+    "JSON in JSON": f'{{\\"password\\": \\"{SECRET}\\"}}',
+    "a header": f"Authorization: Bearer {SECRET}",
+    "a header of another kind": f"authorization=Basic {SECRET}",
+    "a connection string": f"AccountName=a;AccountKey={SECRET}==;EndpointSuffix=core.windows.net",
+    "AWS": f"aws_secret_access_key = {SECRET}",
+    "an environment": f"AWS_SESSION_TOKEN={SECRET} HF_TOKEN='{SECRET}'",
+    "Python": f"{{'api_key': '{SECRET}', 'client-secret': \"{SECRET}\"}}",
+    "a bare token": f"got Bearer {SECRET}",
+    "YAML": f"token: {SECRET}",
+    "a proxy": f"HTTPS_PROXY=http://user:p@{SECRET}@proxy:3128",
+    "storage options": f"storage_options={{'key': 'AKID', 'secret': '{SECRET}', 'token': '{SECRET}'}}",
+    "a session token": f'"aws_session_token": "{SECRET}"',
+    "a shared signature": f"SharedAccessSignature=sv=2026&sig={SECRET}",
+    "Hugging Face": f"hf_{SECRET}{SECRET}",
+}
