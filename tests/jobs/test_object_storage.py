@@ -1,4 +1,4 @@
-"""The job from bucket to bucket, one request in four harmed: the files of a run on local ones, and no secret in them."""
+"""The job from bucket to bucket, one request in four harmed: the files of a run on local ones, no secret in them."""
 
 import json
 from pathlib import Path
