@@ -91,8 +91,6 @@ def test_towers_run_or_are_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     "config", [ModelConfig(model="ViT-B-32", pretrained="laion2b_e16"), ModelConfig(model="hf-hub:nobody/none")]
 )
-    "config", [ModelConfig(model="ViT-B-32-quickgelu", pretrained="openai"), ModelConfig(model="hf-hub:nobody/none")]
-)
 def test_weights_that_cannot_be_downloaded_name_what_needs_no_network(config: ModelConfig, tmp_path: Path) -> None:
     """In a process of its own, whose caches are empty and whose proxy does not answer."""
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
