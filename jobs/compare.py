@@ -17,6 +17,7 @@ from scclip.pipeline.review.images import ReviewedRun
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.storage.files import from_root, replace
+from scclip.wording import counted
 
 ROWS, FLOWS = 24, 8  # of the terminal's tables
 
@@ -29,7 +30,7 @@ def compare(options: CompareOptions) -> int:
     if not pairs:
         raise UserError(f"{' and '.join(outputs)} share no finished shard; compare runs over the same input")
     if len(pairs) < max(len(a.units), len(b.units)):
-        note = f"{len(pairs):,} units are in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
+        note = f"{counted(len(pairs), 'unit')} in both runs, of {len(a.units):,} and {len(b.units):,} finished ones"
         warn([note], "compare")
     size = len(classes.names)
     drift = sum(compare_units((a, b), pairs, classes), Drift(np.zeros((size, size), np.int64)))
@@ -53,12 +54,14 @@ def compared_run(name: str, trusted: bool = False) -> ReviewedRun:
 def as_text(drift: Drift, classes: Classes) -> str:
     """Tables for the terminal: classes by IoU, the lowest first; what moved where."""
     names, width = classes.names, max(len(name) for name in classes.names)
-    images = f"{drift.compared:,} images in both runs, {drift.equal:,} of them equal"
+    images = f"{counted(drift.compared, 'image')} in both runs, {drift.equal:,} of them equal"
     lines = [f"{images}; {drift.changed:.2%} of pixels moved"]
     if drift.missing:
-        lines.append(f"{drift.missing:,} images are labeled in one run only, or have another size there")
+        lines.append(f"{counted(drift.missing, 'image')} labeled in one run only, or of another size there")
     for row in drift.classes()[:ROWS]:
         lines.append(f"  {names[row.index]:{width}}  IoU {row.iou:.3f}  area {row.area_a:7.2%} → {row.area_b:7.2%}")
+    if any(drift.ignored):
+        lines.append("  ignored: {:.2%} → {:.2%} of all pixels".format(*drift.ignored))
     for flow in drift.flows()[:FLOWS]:
         share = flow.pixels / drift.matrix.sum()
         lines.append(f"  moved: {names[flow.before]} → {names[flow.after]}  {share:.2%} of all pixels")
@@ -77,6 +80,7 @@ def as_json(drift: Drift, classes: Classes) -> str:
         "missing": drift.missing,
         "changed": drift.changed,
         "classes": [{"name": names[row.index], "iou": row.iou, "area": [row.area_a, row.area_b]} for row in drifts],
+        "ignored": drift.ignored,
         "moved": [{"from": names[flow.before], "to": names[flow.after], "pixels": flow.pixels} for flow in flows],
         "only_a": only_a,
         "only_b": only_b,

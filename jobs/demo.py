@@ -36,6 +36,7 @@ from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.files import create, exists, join
 from scclip.segmentation.types import SegmentationOptions
+from scclip.wording import counted
 
 FIRST_SEED = 3_000_000  # scclip/demo/pool.py has the ranges of training, development and test below it
 SIZES = ((240, 320), (320, 240), (300, 300), (240, 426), (272, 360))  # height, width, in turn
@@ -55,7 +56,7 @@ def demo(options: DemoOptions) -> int:
     figures = ", ".join(f"{name} {mean_iou(evaluation.matrices[method]):.3f}" for method, _, name in RUNS)
     tell(
         "",
-        f"mIoU over {len(CLASSES)} classes, {options.images} scenes never seen in training: {figures}",
+        f"mIoU over {len(CLASSES)} classes, {counted(options.images, 'scene')} never seen in training: {figures}",
         f"report:  {report}",
         f"labels:  {join(output, RUNS[0][1])} (coco/ for pycocotools, segments/ and images/ as Parquet)",
         f"shards:  {join(output, 'shards')}",
@@ -69,10 +70,12 @@ def write_shards(output: str, images: int, split: str = "demo") -> None:
     for number, indices in enumerate(np.array_split(np.arange(images), SHARDS)):
         url = join(output, "shards", f"scenes-{number:05d}.tar")
         if not exists(url):
-            say(f"drawing {len(indices)} scenes: {url}")
+            say(f"drawing {counted(len(indices), 'scene')}: {url}")
             create(url, shard_bytes(indices.tolist(), split))
         elif (found := sum(map(count_images, plan_units([url])))) != len(indices):
-            raise UserError(f"{url} holds {found} scenes, not {len(indices)}; choose another --output or --images")
+            raise UserError(
+                f"{url} holds {counted(found, 'scene')}, not {len(indices)}; choose another --output or --images"
+            )
 
 
 def shard_bytes(indices: Sequence[int], split: str = "demo") -> bytes:
@@ -115,5 +118,5 @@ def evaluated(labels: str, shards: str) -> Evaluation:
     options = EvaluateOptions(labels=labels, truth=(shards,), truth_indices="categories")
     evaluation = run_evaluation(options, ModelConfig(), SegmentationOptions(), ComputeConfig(), here=True)
     if evaluation.failed:
-        raise JobFailed(f"{options.output}: {evaluation.failed} scenes have no labels or no truth; see images/")
+        raise JobFailed(f"{options.output}: {counted(evaluation.failed, 'scene')} without labels or truth; see images/")
     return evaluation

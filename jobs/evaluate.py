@@ -34,6 +34,7 @@ from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.run.tidying import tidy, uncommit
 from scclip.pipeline.storage.files import from_root, join
 from scclip.segmentation.types import SegmentationOptions
+from scclip.wording import counted
 
 
 def evaluate(
@@ -95,7 +96,7 @@ def run_evaluation(
                     pass
             else:
                 progress = follow(waiting, job, "evaluate")
-                say(f"{progress.images:,} images in {duration(progress.seconds)}", notes(options.json))
+                say(f"{counted(progress.images, 'image')} in {duration(progress.seconds)}", notes(options.json))
         elif not here:
             say(f"nothing to do: every image is evaluated in {files.output}", notes(options.json))
     return conclude(options, files, known, setup)

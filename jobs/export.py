@@ -35,6 +35,7 @@ from scclip.pipeline.run.origin import outside, own_plan
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.secrets import public_url
+from scclip.wording import counted
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
 NAMED_SHOWN = 3  # repeated ids in an error line
@@ -51,7 +52,7 @@ def export(options: ExportOptions, selection: SelectionOptions) -> int:
     if not ready:
         raise UserError(f"RUN {files.output} has no finished unit yet; run scclip label first")
     if len(ready) < len(units):
-        warn(f"{len(ready):,} of {len(units):,} units are finished; only these are exported")
+        warn(f"{len(ready):,} of {counted(len(units), 'unit')} finished; nothing else is exported")
     job = prepare(options, selection, files, run)
     if options.images and not own_plan(files):
         if not options.trust_plan:
@@ -243,7 +244,7 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
 def conclude(counts: Counter[str], job: ExportJob, file: TextIO) -> None:
     """Prints what was written."""
     splits = [f"{counts[f'{split} images']:,} {split}" for split in job.splits if counts[f"{split} images"]]
-    segments = f", {counts['segments']:,} segments" if counts["segments"] else ""
+    segments = f", {counted(counts['segments'], 'segment')}" if counts["segments"] else ""
     say(f"{' + '.join(splits) or '0'} images{segments}: {job.output}", file)
     if counts["lost"]:
         warn(f"{counts['lost']:,} of the smallest segments had no id left; use --min-area")

@@ -33,6 +33,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import write_generation
 from scclip.pipeline.storage import files as storage
 from scclip.segmentation.types import SegmentationOptions
+from scclip.wording import counted
 
 PAGE_BYTES = 16 * 2**20  # of all pictures: room for as many as --images allows
 KEPT = "none: a preview keeps no run"
@@ -61,7 +62,8 @@ def preview(options: PreviewOptions, model: ModelConfig, segmentation: Segmentat
         storage.replace(page, render_run(content, preview=True).encode())
     totals = content.totals
     say(
-        f"{totals.labeled:,} images labeled, {totals.failed:,} failed, in {duration(time.monotonic() - began)}",
+        f"{counted(totals.labeled, 'image')} labeled, {totals.failed:,} failed, "
+        f"in {duration(time.monotonic() - began)}",
         sys.stderr,
     )
     tell(page)

@@ -25,6 +25,7 @@ from scclip.pipeline.storage.files import from_root, join
 from scclip.vocabulary.files import write_text
 from scclip.vocabulary.lint import VocabularyError
 from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.wording import counted
 
 
 def shard(options: ShardOptions) -> int:
@@ -42,7 +43,9 @@ def shard(options: ShardOptions) -> int:
     if unusable and not written:
         raise JobFailed(f"no image could be used; {skipped.line()}")
     warn([skipped.line()] if skipped.kinds else [], "shard")
-    say(f"{len(samples) - unusable:,} images in {shards:,} shards ({written:,} written now): {output}")
+    say(
+        f"{counted(len(samples) - unusable, 'image')} in {counted(shards, 'shard')} ({written:,} written now): {output}"
+    )
     return 0
 
 

@@ -16,6 +16,7 @@ from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.totals import Totals
 from scclip.pipeline.run.verify import Leftovers, leftovers, verify_units
 from scclip.pipeline.storage.files import from_root
+from scclip.wording import counted
 
 SHOWN = 20  # problems printed; the last line counts all
 
@@ -47,8 +48,11 @@ def verify(options: VerifyOptions) -> int:
         tell(*described(left), *problems[:SHOWN])
     conclude(units, finished, problems, files)
     if not options.json:
-        say(f"{len(units):,} units, {sums.read:,} images read = {sums.labeled:,} labeled + {sums.failed:,} failed,")
-        say(f"{sums.segments:,} segments: complete, every digest, count, id and RLE is right in {files.output}")
+        read = f"{counted(sums.read, 'image')} read = {sums.labeled:,} labeled + {sums.failed:,} failed"
+        say(f"{counted(len(units), 'unit')}, {read},")
+        say(
+            f"{counted(sums.segments, 'segment')}: complete, every digest, count, id and RLE is right in {files.output}"
+        )
     return 0
 
 
@@ -77,27 +81,28 @@ def repeated(ids: Sequence[np.ndarray]) -> list[str]:
     values, counts = np.unique(np.concatenate([np.empty(0, np.int64), *ids]), return_counts=True)
     twice = values[counts > 1]
     names = ", ".join(map(str, twice[:3].tolist()))
-    return [f"{len(twice)} image ids occur in several units, such as {names}; use --image-ids plan"] if names else []
+    return (
+        [f"{counted(len(twice), 'image id')} in several units, such as {names}; use --image-ids plan"] if names else []
+    )
 
 
 def described(left: Leftovers) -> list[str]:
     """Describes what a crash left behind, and what a rerun does with it."""
     begun, stale = sum(left.begun.values()), sum(left.stale.values())
-    uncommitted, temporaries = len(left.uncommitted), len(left.temporaries)
     told = [
-        (begun, f"chunks are committed in {len(left.begun):,} units that are not finished: a rerun goes on after them"),
-        (stale, "parts of finished units are left: a rerun removes them"),
-        (uncommitted, "files of units that are not committed yet: a rerun completes the units"),
-        (temporaries, "temporary files of killed writers: nobody reads them, a rerun removes those older than an hour"),
+        (begun, "committed chunk", f"of {counted(len(left.begun), 'unfinished unit')}: a rerun goes on from there"),
+        (stale, "leftover part", "of finished units: a rerun removes them"),
+        (len(left.uncommitted), "file", "of units that are not committed yet: a rerun completes the units"),
+        (len(left.temporaries), "temporary file", "of killed writers: not read, removed by a rerun after an hour"),
     ]
-    return [f"{count:,} {line}" for count, line in told if count]
+    return [f"{counted(count, noun)} {rest}" for count, noun, rest in told if count]
 
 
 def conclude(units: Sequence[Unit], finished: set[int], problems: Sequence[str], files: RunFiles) -> None:
     """Raises JobFailed where something is wrong or missing."""
     missing = len(units) - len(finished & {unit.number for unit in units})
     if problems:
-        raise JobFailed(f"{len(problems):,} problems in {files.output}; the first: {problems[0]}")
+        raise JobFailed(f"{counted(len(problems), 'problem')} in {files.output}; the first: {problems[0]}")
     if missing or not units:
-        what = f"{missing:,} of {len(units):,} units are not finished" if units else "nothing is planned yet"
+        what = f"{missing:,} of {counted(len(units), 'unit')} not finished" if units else "nothing is planned yet"
         raise JobFailed(f"{files.output} is sound but not complete: {what}; run the same scclip label again")

@@ -51,6 +51,7 @@ from scclip.pipeline.review.drawing import encoded
 from scclip.pipeline.run.generations import write_generation
 from scclip.segmentation.statistics import SegmentationSummary
 from scclip.segmentation.types import Segmentation, SegmentationOptions, SegmenterConfig
+from scclip.wording import counted
 
 LINKS = 10_000  # to one file, and plain files in one folder: ext4 allows 65,000 links
 SAMPLE_EVERY = 8  # outcomes between two looks at the driver's memory
@@ -137,7 +138,7 @@ def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, flo
         job, units, plan_seconds = prepare(label, cluster)
         figures = follow(units, job)
     if figures["images"] != count:
-        raise JobFailed(f"{figures['images']:,} of {count:,} images came out")
+        raise JobFailed(f"{figures['images']:,} of {counted(count, 'image')} came out")
     files = [path for path in output.rglob("*") if path.is_file() and path.parent != output]
     objects = sum(path.parent.name != "plan" for path in files)
     return figures | {

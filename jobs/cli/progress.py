@@ -16,6 +16,7 @@ from tqdm import tqdm
 from scclip.jobs.cli.talk import is_quiet, no_bar
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import Outcome
+from scclip.wording import counted
 
 LOG_SECONDS = 30  # between two lines where the output is no terminal
 SHOW_SECONDS = 0.25  # between two on a terminal
@@ -64,7 +65,12 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         done = self.done / self.total
         left = self.seconds * (1 - done) / done if done > 0 else None
         rate = self.images / self.seconds
-        parts = [f"{done:4.0%}", f"{self.images:,} images", f"{rate:,.1f}/s", f"{self.images - self.labeled:,} failed"]
+        parts = [
+            f"{done:4.0%}",
+            counted(self.images, "image"),
+            f"{rate:,.1f}/s",
+            f"{self.images - self.labeled:,} failed",
+        ]
         return " · ".join([*parts, f"{duration(left)} left" if left is not None else "…"])
 
 

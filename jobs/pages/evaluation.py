@@ -18,6 +18,7 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import read_run
 from scclip.pipeline.storage.files import join, replace
 from scclip.pipeline.storage.retries import redact
+from scclip.wording import counted
 
 SHOWN = 40  # images that could not be evaluated
 
@@ -59,7 +60,7 @@ def render_evaluation(
     first = next(iter(evaluation.matrices.values()))
     return render(
         "evaluation.html.j2",
-        title=f"{evaluation.title}: {evaluation.images:,} images against the truth",
+        title=f"{evaluation.title}: {counted(evaluation.images, 'image')} against the truth",
         evaluation=evaluation,
         class_names=evaluation.names,
         model=redact(evaluation.model),

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from scclip.pipeline.annotations.palette import css_colour, css_ink, pattern
 from scclip.pipeline.inputs.units import Unit
+from scclip.wording import counted
 
 DRAWN = re.compile(r"/shards/scenes-[0-9]{5}\.tar$")  # what jobs/demo.py writes
 
@@ -49,12 +50,6 @@ def confidence(value: float) -> str:
 def shortened(name: str) -> str:
     """At most eighteen characters of a name."""
     return name if len(name) <= 18 else name[:17] + "…"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: `1 unit`, `2,000 classes`."""
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def colour_names(names: Mapping[int, str]) -> dict[str, str]:

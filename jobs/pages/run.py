@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from scclip.categories import BACKGROUND
-from scclip.jobs.pages.render import counted, on_other_pictures, render
+from scclip.jobs.pages.render import on_other_pictures, render
 from scclip.jobs.pages.scores import METHODS, score_view
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.evaluation.results import Evaluation
 from scclip.pipeline.inputs.passed_over import KINDS
 from scclip.pipeline.review.report import BINS, Counts, ReportContent
 from scclip.pipeline.storage.retries import redact
+from scclip.wording import counted
 
 INPUTS_SHOWN = 4
 AXIS_ENDS = (0.05, 0.1, 0.2, 0.5, 1.0)

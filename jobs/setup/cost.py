@@ -21,6 +21,7 @@ from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, extrapolate, images_about, take_sample
 from scclip.pipeline.run.files import RunFiles
+from scclip.wording import counted
 
 CPU_IMAGES, GPU_IMAGES = 1_000, 200_000  # per actor: ViT-B/16 takes 12 minutes for them on two cores, 5 on an H200
 SAMPLED = 2  # images of each of a few units: under 1 % of a run of CPU_IMAGES
@@ -41,7 +42,7 @@ def cost_lines(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> li
     seconds = run_seconds(estimate, share)
     if seconds is None or seconds < LONG:
         return []
-    pool = "1 actor" if share.max_actors == 1 else f"{share.max_actors} actors"
+    pool = counted(share.max_actors, "actor")
     work = labeling_text(estimate, share).removeprefix("about ")
     stop = "Ctrl-C stops it, the same command again goes on"
     return [

@@ -17,6 +17,7 @@ from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.labeling.sampling import Estimate, Sample, count_all, extrapolate, take_sample
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.storage.retries import redact
+from scclip.wording import counted
 
 # Images per second of one actor with a whole GPU, 640 × 480 pixels and 171 queries, by the GPU's name and the tower.
 MEASURED = {("NVIDIA H200", Architecture(layers=12, patch=16, width=768)): 712.0}  # 16 CPU cores, 2026-11-26
@@ -31,14 +32,15 @@ def dry_run(units: Sequence[Unit], setup: LabelingSetup, cluster: Cluster) -> in
 
 def describe(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> str:
     """Returns the table: what is read, needed and written, measured on a sample of these units."""
-    images, counted = count_all(units)
+    images, exact = count_all(units)
     sample = take_sample(units, job)
     rate, rate_text = find_rate(sample, architecture(setup.source), job.resources)
     estimate = extrapolate(sample, images, rate)
     size = sum(max(0, unit.size) for unit in units)
+    about = "" if exact else "about "
     rows = {
         "output": f"{redact(setup.files.output)}: nothing is written by a dry run",
-        "input": f"{len(units):,} units, {bytes_text(size)}, {'' if counted else 'about '}{images:,} images",
+        "input": f"{counted(len(units), 'unit')}, {bytes_text(size)}, {about}{counted(images, 'image')}",
         "sample": sample_text(sample),
         "actors": actors_text(job.resources),
         "windows": f"about {estimate.windows:,}" if sample.label_seconds is not None else "not known: no actor yet",
@@ -55,16 +57,19 @@ def describe(units: Sequence[Unit], setup: LabelingSetup, job: LabelJob) -> str:
 def sample_text(sample: Sample) -> str:
     """Returns how many images were tried and how many windows they took."""
     if sample.label_seconds is None:
-        return f"{sample.images} images read and decoded; no living node holds an actor to label them"
+        return f"{counted(sample.images, 'image')} read and decoded; no living node holds an actor to label them"
     failed = sample.images - sample.labeled
     windows = sample.windows / max(1, sample.labeled)
-    return f"{sample.images} images labeled, {failed} failed, {windows:.1f} windows an image"
+    return f"{counted(sample.images, 'image')} labeled, {failed} failed, {windows:.1f} windows an image"
 
 
 def find_rate(sample: Sample, tower: Architecture, resources: Resources) -> tuple[float | None, str]:
     """Returns the images per second of one actor, and in words where they are from: the sample, else the table."""
     if sample.rate is not None:
-        return sample.rate, f"{sample.rate:.3g} images/s an actor, measured on {sample.images} images of the input"
+        return (
+            sample.rate,
+            f"{sample.rate:.3g} images/s an actor, measured on {counted(sample.images, 'image')} of the input",
+        )
     for (gpu, of), rate in MEASURED.items():
         if of == tower and resources.gpus_per_actor:
             conditions = f"measured before on one {gpu}, 640 × 480 pixels, 171 queries"
@@ -77,11 +82,11 @@ def find_rate(sample: Sample, tower: Architecture, resources: Resources) -> tupl
 
 def actors_text(resources: Resources) -> str:
     """Returns how many actors there would be and what each of them gets."""
-    share = f"{resources.gpus_per_actor:g} GPUs and " if resources.gpus_per_actor else ""
+    share = f"GPUs: {resources.gpus_per_actor:g}, " if resources.gpus_per_actor else ""
     span = f"{resources.min_actors} to {resources.max_actors}"
     number = str(resources.min_actors) if resources.min_actors == resources.max_actors else span
     fitting = "" if resources.fitting >= resources.max_actors else f"; {resources.fitting} fit the living nodes"
-    return f"{number} of {share}{resources.actor_cpus:g} CPUs{fitting}"
+    return f"{number} ({share}CPUs: {resources.actor_cpus:g} each){fitting}"
 
 
 def labeling_text(estimate: Estimate, resources: Resources) -> str:
@@ -98,7 +103,7 @@ def time_text(estimate: Estimate, resources: Resources) -> str:
         return "not measured"
     label, other = hours_of(estimate.actor_hours, estimate, resources)
     limit = "actors" if label >= other else "CPUs"
-    return f"about {max(label, other):.2g} hours with {resources.max_actors} actors; the {limit} set the pace"
+    return f"about {max(label, other):.2g} h with {counted(resources.max_actors, 'actor')}; the {limit} set the pace"
 
 
 def hours_of(actor_hours: float, estimate: Estimate, resources: Resources) -> tuple[float, float]:

@@ -45,6 +45,7 @@ from scclip.pipeline.storage.files import from_root
 from scclip.pipeline.storage.secrets import public_url
 from scclip.pipeline.storage.threads import map_threads
 from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
+from scclip.wording import counted
 
 TOWERS: dict[Backbone, Architecture] = {"ViT-B/16": Architecture(12, 16, 768), "ViT-L/14": Architecture(24, 14, 1024)}
 
@@ -96,7 +97,7 @@ class EvaluationSetup:
         """Returns the figures, given the sums over all images."""
         deviations = None if self.benchmark is None else self.deviations
         if self.benchmark and totals.labeled != self.benchmark.images:
-            deviations = (*self.deviations, f"{totals.labeled:,} images, not {self.benchmark.images:,}")
+            deviations = (*self.deviations, f"{counted(totals.labeled, 'image')}, not {self.benchmark.images:,}")
         return Evaluation(
             title=self.title,
             model=self.model,
@@ -186,7 +187,7 @@ def finished_run(files: RunFiles) -> tuple[RunManifest, list[Unit]]:
     run, units = existing_run(files, "--labels", labels=True)
     left = {unit.number for unit in units} - files.finished()
     if left or not units:
-        what = f"is not complete: {len(left):,} of {len(units):,} units are missing"
+        what = f"is not complete: {len(left):,} of {counted(len(units), 'unit')} missing"
         raise UserError(f"--labels {files.output} {what}; run the same scclip label again")
     return run, units
 

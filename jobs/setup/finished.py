@@ -34,6 +34,7 @@ from scclip.pipeline.run.totals import Summary, Totals, summarise, unit_totals, 
 from scclip.pipeline.storage.files import exists, info, join, list_files, read_bytes, replace
 from scclip.segmentation.types import SegmentationOptions
 from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.wording import counted
 
 FILE = "asked.json"  # in OUTPUT
 HUB = "hf-hub:"  # what a name of the hub stands for only the hub can tell
@@ -161,5 +162,6 @@ def check_failures(statuses: Mapping[str, int], max_failed: float) -> int:
     if failed <= max_failed * read:
         return 0
     named = ", ".join(f"{count:,} {status}" for status, count in reasons.items())
-    what = f"{failed:,} of {read:,} images failed ({named}), a larger share than --max-failed {max_failed:g} allows"
-    raise JobFailed(f"{what}; images/*.parquet tells why, --retry-failed tries them again")
+    what = f"{failed:,} of {counted(read, 'image')} failed ({named})"
+    more = f"a larger share than --max-failed {max_failed:g} allows"
+    raise JobFailed(f"{what}, {more}; images/*.parquet tells why, --retry-failed tries them again")

@@ -40,6 +40,7 @@ from scclip.pipeline.run.totals import Totals, summarise, unit_totals, write_sum
 from scclip.pipeline.storage.retries import retries_used
 from scclip.segmentation.types import SegmentationOptions
 from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.wording import counted
 
 
 def run_labeling(
@@ -97,8 +98,8 @@ def run_labeling(
     summary |= {"stages": stages["stages"], "bottleneck": stages["bottleneck"]}
     summary |= {"storage_retries": faults["storage_retries"] + retries_used(), "passed_over": passed.to_json()}
     write_summary(files, summary)
-    images = f"{totals.read:,} images read, {totals.labeled:,} labeled, {totals.failed:,} failed"
-    say(f"{images}, {totals.segments:,} segments in {duration(progress.seconds)}")
+    images = f"{counted(totals.read, 'image')} read, {totals.labeled:,} labeled, {totals.failed:,} failed"
+    say(f"{images}, {counted(totals.segments, 'segment')} in {duration(progress.seconds)}")
     say(f"labels: {files.output}")
     remember(files, asked)
     report(setup)
@@ -115,7 +116,7 @@ def follow(units: Sequence[Unit], job: LabelJob, verb: str) -> Progress:
             progress.faults = ray.get(ledger.totals.remote())
             tidy(job.files, {unit.number for unit in units})  # parts committed again after their node was lost
         except KeyboardInterrupt:
-            done = f"{progress.images:,} images are committed"
+            done = f"{counted(progress.images, 'image')} committed"
             raise KeyboardInterrupt(f"stopped; {done}, the same command again goes on from there") from None
         except ray.exceptions.RayError as error:
             reason = start_failure(ledger) or cause(error)

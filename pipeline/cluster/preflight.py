@@ -18,6 +18,7 @@ from scclip.pipeline.cluster.resources import NoResources, Resources, StoragePro
 from scclip.pipeline.cluster.waiting import Reminder, in_use
 from scclip.pipeline.storage.files import create, exists, is_local, join, remove
 from scclip.pipeline.storage.retries import StorageUnavailable, describe, redact
+from scclip.wording import counted
 
 PROBE_SECONDS = 180.0  # a node may take so long to start a process that looks
 MOST_NODES = 64  # that look; the others are taken to be like them
@@ -94,7 +95,7 @@ def explain(url: str, output: bool, by_node: dict[str, str], nodes: int) -> str:
     reason = next(iter(by_node.values()))
     unseen = f"OUTPUT {redact(url)}: what one node writes" if output else f"input {redact(url)}"
     remedy = "give a bucket, or a folder that all nodes share" if is_local(url) else "give every node the credentials"
-    return f"{unseen} is not seen by {len(by_node)} of {nodes} nodes ({names}: {reason}); {remedy}"
+    return f"{unseen} is not seen by {len(by_node)} of {counted(nodes, 'node')} ({names}: {reason}); {remedy}"
 
 
 def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str], None]) -> bool:

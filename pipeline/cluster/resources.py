@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scclip.errors import JobFailed, UserError
+from scclip.wording import counted
 
 READ_CPUS, DECODE_CPUS, COMMIT_CPUS = 0.45, 0.5, 0.25  # equal shares would be fused into one task; 0.8 are left of 2
 CALLS_ON_GPU = 3  # one on the GPU, one whose maps are stored, one whose images are fetched
@@ -148,7 +149,9 @@ def _on_gpus(config: ComputeConfig, share: float, nodes: Shapes, more: Shapes | 
     min_actors, max_actors = config.pool_size(max(1, now), max(1, later))
     if min_actors > later and not unknown:
         gpus = sum(node.gpus for node in every)
-        raise ResourceError(f"{min_actors} actors of {share:g} GPUs do not fit {gpus:g} GPUs; lower --actors")
+        raise ResourceError(
+            f"too few GPUs ({gpus:g}) for {counted(min_actors, 'actor')} of {share:g} each; lower --actors"
+        )
     cpus = [node.cpus / max(1, _fitting(node.gpus, share)) for node in every if node.gpus >= share]
     return Resources(
         min_actors=min_actors,
@@ -170,7 +173,9 @@ def _on_cpus(config: ComputeConfig, scale: float, nodes: Shapes, more: Shapes | 
     actor = _largest_actor([size - others for size in sizes], min_actors if unknown else max_actors)
     if actor < LEAST_ACTOR_CPUS:
         fit = max(1, sum(int((size - others) / LEAST_ACTOR_CPUS) for size in sizes if size > others))
-        raise ResourceError(f"{max_actors} actors do not fit {sum(sizes):g} CPUs; use --actors {fit} at most")
+        raise ResourceError(
+            f"too few CPUs ({sum(sizes):g}) for {counted(max_actors, 'actor')}; use --actors {fit} at most"
+        )
     per_node = max(1, _fitting(max(sizes) - others, actor))
     if min_actors < max_actors:  # Ray Data starts an actor that fits what is left when each stage has had a part of it
         actor = max(LEAST_ACTOR_CPUS, _floor2(GROWING * actor))

@@ -17,6 +17,7 @@ import ray
 from scclip.pipeline.cluster.disk import full_disk
 from scclip.pipeline.cluster.nodes import free_nodes, living_nodes, workers_killed_for_memory
 from scclip.pipeline.cluster.resources import Resources
+from scclip.wording import counted
 
 FIRST, LONGEST = 30.0, 600.0  # seconds until the first reminder, and at most between two
 HEAD_SECONDS = 5.0  # in which a head answers
@@ -131,7 +132,9 @@ def what_is_missing(state: Mapping[str, Any], resources: Resources) -> str:
     if full := full_disk():
         said.append(full)
     if killed:
-        said.append(f"Ray's memory monitor has killed {killed} workers; use fewer --actors or a smaller --chunk-size")
+        said.append(
+            f"Ray's memory monitor has killed {counted(killed, 'worker')}; use fewer --actors or a smaller --chunk-size"
+        )
     for node, seconds in state["starting"]:
         said.append(f"an actor is starting on {node} for {seconds:.0f} s")
     if state["open"]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from scclip.metrics import Confusion, FloatArray, IntArray, iou, largest_confusions, mean, mean_iou, pixel_accuracy
 from scclip.pipeline.annotations.schemas import Status
+from scclip.wording import counted
 
 # By key in results.json: matrix (C, C + 1) → (C,) in 0..1, NaN where undefined. Each but IoU adds its mean to the
 # table.
@@ -139,7 +140,10 @@ def mistake_lines(evaluation: Evaluation) -> list[str]:
 def head_lines(evaluation: Evaluation) -> list[str]:
     """What was measured, and what is wrong with it."""
     failed = f", {evaluation.failed:,} more could not be evaluated" if evaluation.failed else ""
-    lines = [f"{evaluation.title}, {evaluation.model}: {evaluation.images:,} images{failed}", protocol_line(evaluation)]
+    lines = [
+        f"{evaluation.title}, {evaluation.model}: {counted(evaluation.images, 'image')}{failed}",
+        protocol_line(evaluation),
+    ]
     return [line for line in lines if line]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from scclip.pipeline.inputs.names import split_name
 from scclip.pipeline.storage.retries import redact
+from scclip.wording import counted
 
 HIDDEN = "hidden"
 LABELS = "labels beside images"
@@ -62,9 +63,9 @@ class PassedOver(Tally):
         """All of it in one sentence, the largest `shown` kinds by name; [] where there is nothing."""
         kinds = self.ordered()
         texts = [f"{count:,} {kind} ({url.rstrip('/').rpartition('/')[2]})" for kind, (count, url) in kinds[:shown]]
-        texts += [f"{len(kinds) - shown} more kinds"] if len(kinds) > shown else []
+        texts += [counted(len(kinds) - shown, "more kind")] if len(kinds) > shown else []
         total = sum(count for count, _ in self.kinds.values())
-        return [f"{total:,} file{'s' if total != 1 else ''} passed over: {', '.join(texts)}"] if total else []
+        return [f"{counted(total, 'file')} passed over: {', '.join(texts)}"] if total else []
 
     def to_json(self) -> dict[str, dict[str, object]]:
         """Kind → count and example, as summary.json keeps it."""

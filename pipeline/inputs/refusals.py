@@ -7,6 +7,7 @@
 from scclip.pipeline.annotations.schemas import Status
 from scclip.pipeline.inputs.headers import BROKEN, SIZE_TAGS, header_size, is_tiff, tiff_page
 from scclip.pipeline.inputs.names import HEIF
+from scclip.wording import counted
 
 MAX_BODY = 2**29  # bytes of one image or label: anything bigger is not one
 _IMAGES = {
@@ -83,4 +84,4 @@ def _foreign_tiff(data: bytes) -> str:
     samples = f"{_SAMPLES.get(tags.get(_FORMAT, (1,))[0], 'unknown ')}{bits}"
     compression = tags.get(_COMPRESSION, (1,))[0]
     packed = f", compression {compression}," if compression != 1 else ""
-    return f"a TIFF of {bands} {'band' if bands == 1 else 'bands'} of {samples}{packed}"
+    return f"a TIFF of {counted(bands, 'band')} of {samples}{packed}"

@@ -31,6 +31,7 @@ from scclip.segmentation import segmenter as segmentation
 from scclip.segmentation.settings import segmenter_config
 from scclip.segmentation.types import SegmentationOptions, SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
+from scclip.wording import counted
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -139,7 +140,7 @@ class Segmenter:
     def __repr__(self) -> str:
         model = self.clip.source.config
         names = " ".join(filter(None, [model.model, model.pretrained, model.precision]))
-        words = f"{len(self.vocabulary.classes)} classes of {self.vocabulary.name!r}"
+        words = f"{counted(len(self.vocabulary.classes), 'class')} of {self.vocabulary.name!r}"
         return f"Segmenter({names} on {self.labeler.segmenter.device.type}, {words})"
 
 

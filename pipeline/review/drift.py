@@ -115,7 +115,7 @@ class Drift:
     """Sums over units, additive with `+`."""
 
     matrix: Counts
-    """(C, C) pixels by class in A (row) and in B (column)."""
+    """(C, C) pixels by class in A (row) and in B (column); the last one is "ignored"."""
     compared: int = 0
     """Images that both runs have labeled, of the same size."""
     equal: int = 0
@@ -153,9 +153,15 @@ class Drift:
         total = int(self.matrix.sum())
         return (total - int(np.diagonal(self.matrix).sum())) / total if total else 0.0
 
+    @property
+    def ignored(self) -> tuple[float, float]:
+        """Share of all compared pixels that A, that B ignores."""
+        a, b = self.area[:, -1].tolist()
+        return a, b
+
     def classes(self) -> list[ClassDrift]:
-        """The classes that have pixels, the lowest IoU first."""
-        rows = map(ClassDrift, range(len(self.matrix)), self.iou.tolist(), *self.area.tolist())
+        """The classes that have pixels, the lowest IoU first; ignored pixels are no class."""
+        rows = map(ClassDrift, range(len(self.matrix) - 1), self.iou.tolist(), *self.area.tolist())
         return sorted((row for row in rows if not np.isnan(row.iou)), key=lambda row: (row.iou, row.index))
 
     def flows(self) -> list[Flow]:

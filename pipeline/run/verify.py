@@ -27,6 +27,7 @@ from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, RunFiles
 from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.totals import Totals, totals
 from scclip.pipeline.storage.files import list_files, read_bytes
+from scclip.wording import counted
 
 AT_ONCE = 4  # units in memory
 SHOWN = 3  # examples of one kind of mistake
@@ -87,7 +88,8 @@ def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[
     """Checks the rows: every index once and in order, ids as the run makes them, a reason for every failure."""
     index, failed = images["index"].to_pylist(), images.filter(pc.not_equal(images["status"], Status.OK))
     if index != list(range(len(index))):
-        yield f"images/: {len(index)} rows whose indices are not 0 to {len(index) - 1}: images are missing or repeated"
+        rows = f"{counted(len(index), 'row')} whose indices are not 0 to {len(index) - 1}"
+        yield f"images/: {rows}: images are missing or repeated"
     if set(images["unit"].to_pylist()) - {unit.number}:
         yield "images/: holds rows of another unit"
     if run.options.image_ids == "plan":
@@ -95,7 +97,7 @@ def images_problems(images: pa.Table, unit: Unit, run: RunManifest) -> Iterator[
         wrong = [str(given) for given, position in ids if given != coco.image_id(unit.number, position)]
         yield from some("images/: image ids that are not unit·2^20 + index", wrong)
     if failed["error"].null_count:
-        yield f"images/: {failed['error'].null_count} failed images without a reason"
+        yield f"images/: {counted(failed['error'].null_count, 'failed image')} without a reason"
 
 
 def options_problems(digests: Mapping[str, str], run: RunManifest) -> Iterator[str]:
@@ -192,7 +194,7 @@ def masks_problems(files: RunFiles, unit: Unit, labeled: int) -> Iterator[str]:
         yield f"masks/: {error}"
         return
     if labeled and (count % labeled or not count):
-        yield f"masks/: {count} files for {labeled} labeled images"
+        yield f"masks/: {counted(count, 'file')} for {counted(labeled, 'labeled image')}"
 
 
 def some(what: str, names: Sequence[str]) -> Iterator[str]:

@@ -36,6 +36,8 @@ DEMO_DIRECTORY = Path(__file__).parents[1] / "demo" / "weights"
 CALIBRATION_FILE = "calibration.yaml"  # beside a local directory's weights: its own settings
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
+OFFLINE = "check the network, or use --pretrained FILE or --model demo, which need none"
+
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -185,7 +187,7 @@ def download_hub(repository: str) -> Path:
         with quiet():
             return Path(snapshot_download(repository, allow_patterns=patterns))
     except Exception as error:
-        raise ModelError(f"model hf-hub:{repository}: {one_line(error)}; check the name and the network") from None
+        raise ModelError(f"model hf-hub:{repository}: {one_line(error)}; check the name; {OFFLINE}") from None
 
 
 def checkpoint_in(directory: Path, model: str) -> Path:
@@ -231,7 +233,7 @@ def download_tag(config: ModelConfig, name: str) -> Path:
             return Path(open_clip.download_pretrained(published))
     except Exception as error:
         why = f"cannot be downloaded ({one_line(error)})"
-        raise ModelError(f"weights {tag!r} of {name} {why}; give a local file") from None
+        raise ModelError(f"weights {tag!r} of {name} {why}; {OFFLINE}") from None
 
 
 @functools.lru_cache
@@ -286,6 +288,8 @@ def load_clip(source: WeightsSource) -> LoadedCLIP:
             tokenizer = open_clip.get_tokenizer(source.open_clip_name, context_length=geometry.context_length)
     except ModelError:
         raise
+    except OSError as error:  # of a text tower or tokenizer that lies on a hub
+        raise ModelError(f"model {config.model} cannot be downloaded ({one_line(error)}); {OFFLINE}") from None
     except Exception as error:
         why = f"do not fit model {config.model}: {one_line(error)}"
         raise ModelError(f"weights {source.file} {why}; check --model and the file") from None

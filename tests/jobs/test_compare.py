@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from classed_runs import label_maps
+from classed_runs import classed_run, label_maps
 
 from scclip.jobs.cli.main import main
 
@@ -70,6 +70,21 @@ def test_two_vocabularies_name_what_moved(
     }
     text = page.read_text()
     assert "Only in A: road" in text and text.count("<article") == len(found["images"]) and "lamp" in text
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_ignored_pixels_are_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str], background: bool) -> None:
+    """Five classes and their shares, counted in the runs' PNGs; 255 is said apart."""
+    a, b = (classed_run(tmp_path, 5, shift=shift, background=background) for shift in (0, 2))
+    page = tmp_path / "page.html"
+    found = compared(capsys, str(a), str(b), "--output", str(page))
+    one, two = (np.concatenate([plane.ravel() for plane in label_maps(run).values()]) for run in (a, b))
+    assert len(found["classes"]) == 5 + background and "ignored" not in {row["name"] for row in found["classes"]}
+    assert found["ignored"] == pytest.approx([np.mean(one == 255), np.mean(two == 255)])
+    assert f"of {5 + background} classes" in page.read_text()
+    assert ("Ignored, in no class" in page.read_text()) is not background
+    assert main(["compare", str(a), str(b), "--output", "none"]) == 0
+    assert ("  ignored: " in capsys.readouterr().out) is not background
 
 
 def test_runs_over_other_input_are_refused(saved_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

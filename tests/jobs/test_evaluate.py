@@ -278,7 +278,7 @@ def test_a_benchmark_says_what_is_not_its_protocol(
     out = capsys.readouterr().out
     for part in ("not the protocol of cityscapes", "short side 64, not 560", "logit scale 30.0, not 40.0"):
         assert part in out
-    assert "a tower of 12 blocks" in out and "1 images, not 500" in out and "published" not in out
+    assert "a tower of 12 blocks" in out and "1 image, not 500" in out and "published" not in out
     assert results(tmp_path / "out")["protocol"] is False
     truth = json.loads((tmp_path / "out" / "run.json").read_text())["evaluation"]["truth"]
     assert truth == {"extension": "seg.png", "offset": 1, "ignore": []}

@@ -66,7 +66,7 @@ def test_what_cannot_be_used_is_skipped_and_said(tmp_path: Path, capsys: pytest.
         "annotations without a shape: 1 (id 2)",
         "ground truth: 1 (b: no image)",
     )
-    assert "1 images in 1 shards (1 written now)" in captured.out
+    assert "1 image in 1 shard (1 written now)" in captured.out
     (line,) = [line for line in captured.err.splitlines() if line.startswith("scclip shard: ")]
     assert all(kind in line for kind in kinds)
     write_bytes(tmp_path / "val/a.jpg", b"")

@@ -64,7 +64,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda out: shutil.copy(out / "images/0000001.parquet", out / "images/0000009.parquet"),
         "images/0000009.parquet: the plan has no such unit",
     ),
-    "unfinished": (lambda out: (out / "images/0000002.parquet").unlink(), "1 of 2 units are not finished"),
+    "unfinished": (lambda out: (out / "images/0000002.parquet").unlink(), "1 of 2 units not finished"),
 }
 
 
@@ -89,10 +89,10 @@ def test_what_a_crash_left_is_told(saved_run: Path, tmp_path: Path, capsys: pyte
         (output / name).write_bytes(b"")
     assert main(["verify", str(output)]) == 1
     out = capsys.readouterr().out
-    assert re.search("1 chunks are committed in 1 units that are not finished: a rerun goes on", out)
-    assert re.search("1 parts of finished units are left: a rerun removes them", out)
+    assert re.search("1 committed chunk of 1 unfinished unit: a rerun goes on", out)
+    assert re.search("1 leftover part of finished units: a rerun removes them", out)
     assert re.search("3 files of units that are not committed yet", out)
-    assert re.search("1 temporary files", out)
+    assert re.search("1 temporary file of", out)
 
 
 @pytest.mark.parametrize("seed", range(40))

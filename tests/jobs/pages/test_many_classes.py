@@ -63,5 +63,13 @@ def test_small_classes_are_folded(page: str) -> None:
         assert small < 3 and article.count('class="chosen"') == 1
 
 
+def test_long_lists_of_silent_classes_are_folded(page: str, classes: int) -> None:
+    shown, *rest = page.partition(" silent classes</h3>")[2].partition("</section>")[0].split("<details")
+    absent = int(found[1]) if (found := re.search(r">(\d+) class(?:es)? in no image<", page)) else 0
+    assert shown.count("<li>") == min(60, absent) * (absent > 1) and len(rest) == (absent > 60)
+    assert sum(part.count("<li>") for part in rest) == max(0, absent - 60)
+    assert classes < 1000 or absent > 60
+
+
 def test_one_unit_is_one_unit(page: str) -> None:
     assert "1 unit: " in page and not re.search(r"(?<![\d,.])1 (units|images|classes|segments)\b", page)

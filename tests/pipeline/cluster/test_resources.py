@@ -63,8 +63,8 @@ def test_gpu_actors_leave_cpus_for_decoding() -> None:
     [
         (ComputeConfig(), [Shape(8, 0.5)] * 3, "the largest node has 0.5; lower --gpus-per-actor"),
         (ComputeConfig(gpus_per_actor=1), [CPU], "the largest node has 0"),
-        (ComputeConfig(actors="5"), [GPU, GPU], "5 actors of 1 GPUs do not fit 2 GPUs; lower --actors"),
-        (ComputeConfig(actors="200"), [CPU], "200 actors do not fit 2 CPUs; use --actors 16 at most"),
+        (ComputeConfig(actors="5"), [GPU, GPU], r"too few GPUs \(2\) for 5 actors of 1 each; lower --actors"),
+        (ComputeConfig(actors="200"), [CPU], r"too few CPUs \(2\) for 200 actors; use --actors 16 at most"),
         (ComputeConfig(), [Shape(0)], "no CPUs"),
     ],
 )

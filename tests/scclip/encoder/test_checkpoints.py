@@ -1,7 +1,10 @@
 """Weights files are data: pickles and TorchScript that are not published ones are refused, and nothing in them runs."""
 
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from classed_runs import photo
+from pictures import tar_bytes
 from towers import write_local_dir
 
 from scclip.encoder.checkpoints import (
@@ -118,3 +123,26 @@ def test_a_tag_is_taken_or_the_model_for_it_is_named(
     except ModelError as refused:
         other = str(refused).rpartition("--model ")[2]
         assert (other, tag) in PUBLISHED and download_tag(replace(config, model=other), other)
+
+
+@pytest.mark.parametrize(
+    "config", [ModelConfig(model="ViT-B-32", pretrained="laion2b_e16"), ModelConfig(model="hf-hub:nobody/none")]
+)
+def test_weights_that_cannot_be_downloaded_name_what_needs_no_network(config: ModelConfig, tmp_path: Path) -> None:
+    """In a process of its own, whose caches are empty and whose proxy does not answer."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    caches = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    code = "import sys; from scclip.jobs.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    (tmp_path / "in.tar").write_bytes(tar_bytes({"a.png": photo(0)}))
+    words = ["preview", str(tmp_path / "in.tar"), "--vocabulary", "voc21", "--model", config.model]
+    words += ["--pretrained", config.pretrained] if config.pretrained else []
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, **nowhere, **caches, "NO_PROXY": "", "no_proxy": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (line,) = run.stderr.splitlines()
+    assert run.returncode == 2 and "network" in line and "--pretrained FILE or --model demo" in line, run.stderr
