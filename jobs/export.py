@@ -244,8 +244,8 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
 def conclude(counts: Counter[str], job: ExportJob, file: TextIO) -> None:
     """Prints what was written."""
     splits = [f"{counts[f'{split} images']:,} {split}" for split in job.splits if counts[f"{split} images"]]
-    segments = f", {counted(counts['segments'], 'segment')}" if counts["segments"] else ""
-    say(f"{' + '.join(splits) or '0'} images{segments}: {job.output}", file)
+    shapes = [f", {counted(counts[f'{noun}s'], noun)}" for noun in ("segment", "polygon") if counts[f"{noun}s"]]
+    say(f"{' + '.join(splits) or '0'} images{''.join(shapes)}: {job.output}", file)
     if counts["lost"]:
         warn(f"{counts['lost']:,} of the smallest segments had no id left; use --min-area")
 

@@ -51,7 +51,7 @@ class YoloExporter(Exporter):
                 lines = list(self.lines(image))
                 url = join(self.job.output, "labels", image.split, f"{image.name}.txt")
                 write_files(image, {url: "".join(lines).encode()})
-                counts["segments"] += len(lines)
+                counts["polygons"] += len(lines)  # of every part of a segment one
         return counts
 
     def fragment(self, unit: int, split: str) -> str:
