@@ -45,8 +45,8 @@ def colour(category: int) -> Colour:
     """The colour of a category index; grey for the background. No two below 4,097 are equal."""
     if category == BACKGROUND:
         return BACKGROUND_COLOUR
-    row, place = divmod(category - 1, COLOURS)
-    red, green, blue = (17 * int(digit, 16) for digit in DIGITS[3 * place : 3 * place + 3])
+    row, column = divmod(category - 1, COLOURS)
+    red, green, blue = (17 * int(digit, 16) for digit in DIGITS[3 * column : 3 * column + 3])
     return red, green, blue ^ row % PATTERNS
 
 

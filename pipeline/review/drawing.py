@@ -73,9 +73,9 @@ def mask_png(labels: Labels, outlined: int | None = None) -> bytes:
     table = np.array([(*colour(value), 255) for value in known], np.uint8)
     table[values == ignore] = 0
     drawn = table[indices]
-    for place, stripes in enumerate(map(pattern, known)):
+    for index, stripes in enumerate(map(pattern, known)):
         if stripes:
-            drawn[(indices == place) & stripes_mask(labels.shape, stripes)] = (*ink(known[place]), 255)
+            drawn[(indices == index) & stripes_mask(labels.shape, stripes)] = (*ink(known[index]), 255)
     if outlined is not None:
         inside = labels == outlined
         drawn[inside & ~ndimage.binary_erosion(inside, iterations=2, border_value=1)] = OUTLINE

@@ -44,9 +44,9 @@ def hidden(text: str) -> str:
 def _without_query(text: str) -> str:
     """`text` up to the query of the first URL in it that has one, in a time that is linear in its length."""
     parts = text.split("?")
-    for place, (base, query) in enumerate(itertools.pairwise(parts)):
+    for index, (base, query) in enumerate(itertools.pairwise(parts)):
         if "http://" in base or "https://" in base or ("://" in base and "=" in query):
-            shown = "?".join(parts[: place + 1]) + "?"
+            shown = "?".join(parts[: index + 1]) + "?"
             return shown if shown == text else f"{shown}…"
     return text
 

@@ -114,13 +114,13 @@ def _group_images(
     table: _ParquetFile, group: int, rows: range, columns: TableColumns, file: RangeFile
 ) -> Iterator[EncodedImage]:
     """The images of one row group, one for each of its rows, which are numbered in the file."""
-    sizes = {place: _sizes(table, group, place, file) for place in columns.places}
-    kept = {place: name for place, name in columns.others.items() if _readable(sizes[place], len(rows))}
+    sizes = {index: _sizes(table, group, index, file) for index in columns.indices}
+    kept = {index: name for index, name in columns.others.items() if _readable(sizes[index], len(rows))}
     columns = dataclasses.replace(columns, others=kept)
-    row, stored = rows.start, sorted(columns.places)
-    slots = [stored.index(place) for place in columns.places]
+    row, stored = rows.start, sorted(columns.indices)
+    slots = [stored.index(index) for index in columns.indices]
     try:
-        for batches in _batches(table, group, {place: sizes[place] for place in stored}):
+        for batches in _batches(table, group, {index: sizes[index] for index in stored}):
             columned = [[column_values(batch.column(slot)) for batch in batches] for slot in slots]
             values = [each[0] if len(each) == 1 else itertools.chain.from_iterable(each) for each in columned]
             yield from columns.images(row, values)
@@ -131,17 +131,17 @@ def _group_images(
         pass
     if row < rows.stop:
         pictures, *others = (
-            itertools.islice(_cells(table, group, rows, place, sizes[place]), row - rows.start, len(rows))
-            for place in columns.places
+            itertools.islice(_cells(table, group, rows, index, sizes[index]), row - rows.start, len(rows))
+            for index in columns.indices
         )
         known = [(None if isinstance(cell, ImageError) else cell for cell in cells) for cells in others]
         yield from columns.images(row, [pictures, *known])
 
 
-def _sizes(table: _ParquetFile, group: int, place: int, file: RangeFile) -> list[ChunkSize]:
+def _sizes(table: _ParquetFile, group: int, index: int, file: RangeFile) -> list[ChunkSize]:
     """What the pages of a column unpack to; where their headers cannot be read, what the footer says."""
     sizes, columns = [], table.metadata.row_group(group)
-    for leaf in table.leaves[place]:
+    for leaf in table.leaves[index]:
         chunk, flat = columns.column(leaf), not table.schema.column(leaf).max_repetition_level
         try:
             sizes.append((small_chunk(chunk) if flat else None) or chunk_size(file, chunk))
@@ -170,11 +170,11 @@ def _rows_at_once(group: pq.RowGroupMetaData, sizes: Iterable[ChunkSize]) -> int
     return min(BATCH, max(1, (BATCH_BYTES - fixed) // max(1, most)))
 
 
-def _cells(table: _ParquetFile, group: int, rows: range, place: int, sizes: Sequence[ChunkSize]) -> Iterator[Any]:
+def _cells(table: _ParquetFile, group: int, rows: range, index: int, sizes: Sequence[ChunkSize]) -> Iterator[Any]:
     """The values of one column in these rows; from the first that cannot be read on, an ImageError that says why."""
     row, reason = rows.start, "the column ends before them"
     try:
-        for batches in _batches(table, group, {place: sizes}):
+        for batches in _batches(table, group, {index: sizes}):
             for batch in batches:
                 yield from column_values(batch.column(0))
                 row += len(batch)
@@ -189,14 +189,14 @@ def _cells(table: _ParquetFile, group: int, rows: range, place: int, sizes: Sequ
 def _batches(
     table: _ParquetFile, group: int, sizes: Mapping[int, Sequence[ChunkSize]]
 ) -> Iterator[list[pa.RecordBatch]]:
-    """The columns at these places, in ascending order, about BATCH rows at a time where memory allows it.
+    """The columns of these indices, in ascending order, about BATCH rows at a time where memory allows it.
 
     Raises ValueError where a page unpacks to far more than pictures do.
     """
     group_rows = table.metadata.row_group(group).num_rows
     if not all(_readable(leaves, group_rows) for leaves in sizes.values()):
         raise ValueError("a page or a list in it unpacks to more than pictures take")
-    leaves = [leaf for place in sizes for leaf in table.leaves[place]]
+    leaves = [leaf for index in sizes for leaf in table.leaves[index]]
     rows = _rows_at_once(table.metadata.row_group(group), itertools.chain.from_iterable(sizes.values()))
     pending, weight = list[pa.RecordBatch](), 0
     for batch in table.reader.iter_batches(rows, [group], column_indices=leaves, use_threads=False):
@@ -213,7 +213,7 @@ def _leaves(kind: pa.DataType) -> int:
     """Columns that Parquet keeps for one column of this type: one for each field that is not nested."""
     if isinstance(kind, pa.BaseExtensionType):
         return _leaves(kind.storage_type)
-    return sum(_leaves(kind.field(place).type) for place in range(kind.num_fields)) or 1
+    return sum(_leaves(kind.field(index).type) for index in range(kind.num_fields)) or 1
 
 
 def _line(error: BaseException) -> str:

@@ -62,7 +62,7 @@ class TableColumns:
         return TableColumns(pictures, labels, others)
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def indices(self) -> tuple[int, ...]:
         """The positions of all columns that are read: image, truth if there is one, others."""
         return (self.image, *([] if self.truth is None else [self.truth]), *self.others)
 
@@ -71,7 +71,7 @@ class TableColumns:
 
         Args:
             first: number of the first row.
-            values: the rows' values for each of `places`; an ImageError stands for a picture that cannot be read.
+            values: the rows' values for each of `indices`; an ImageError stands for a picture that cannot be read.
         """
         pictures, *rest = values
         truths = itertools.repeat(None) if self.truth is None else rest.pop(0)
