@@ -266,11 +266,12 @@ def keep_handler(number: signal.Signals) -> Iterator[None]:
 def public_command() -> Iterator[None]:
     """Within the block Ray gets this process's command line, which lists of jobs show, without credentials."""
     command = private("ray._private.utils", "get_entrypoint_name")
-    ray._private.utils.get_entrypoint_name = lambda: hidden(command())
+    module: Any = sys.modules[command.__module__]
+    module.get_entrypoint_name = lambda: hidden(command())
     try:
         yield
     finally:
-        ray._private.utils.get_entrypoint_name = command
+        module.get_entrypoint_name = command
 
 
 @contextlib.contextmanager
