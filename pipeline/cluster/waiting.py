@@ -142,16 +142,13 @@ def what_is_missing(state: Mapping[str, Any], resources: Resources) -> str:
     if not state["started"] and not state["starting"]:
         said.append("no actor has begun to start")
     if not state["open"].get("label"):
-        said.append(in_use(ours(state, resources)))
+        said.append(in_use(reserved_by(resources)))
     return "; ".join(said)
 
 
-def ours(state: Mapping[str, Any], resources: Resources) -> dict[str, float]:
-    """CPUs and GPUs that this job holds: its group's, or those of its actors and of the stages at work."""
-    if resources.group is not None:
-        bundles = resources.group.bundle_specs
-        return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}
-    actors = len(state["starting"]) + state["started"]
-    stages = {"read": resources.read_cpus, "decode": resources.decode_cpus, "commit": resources.commit_cpus}
-    cpus = sum(count * stages.get(stage, 0.0) for stage, count in state["open"].items())
-    return {"CPU": actors * resources.actor_cpus + cpus, "GPU": actors * resources.gpus_per_actor}
+def reserved_by(resources: Resources) -> dict[str, float] | None:
+    """CPUs and GPUs of this job's group; None where it reserved none, and its share of what is in use is not known."""
+    if resources.group is None:
+        return None
+    bundles = resources.group.bundle_specs
+    return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in ("CPU", "GPU")}

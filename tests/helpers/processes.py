@@ -97,8 +97,8 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 
 def said(err: str) -> list[str]:
-    """What the command itself says on stderr: neither progress nor Ray's own lines."""
-    return [line for line in err.splitlines() if line.startswith("scclip")]
+    """What the command itself says on stderr: neither progress, nor what it waits for on a busy machine, nor Ray's lines."""
+    return [line for line in err.splitlines() if line.startswith("scclip") and ": waiting for " not in line]
 
 
 def outcome(words: Sequence[str]) -> tuple[int, list[str], float, str]:
