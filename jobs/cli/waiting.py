@@ -57,7 +57,11 @@ def watched(job: LabelJob, ledger: Any, verb: str) -> Iterator[Silence]:
     """Watches over the labeling graph."""
 
     def missing() -> str:
-        return what_is_missing(ray.get(ledger.now.remote(), timeout=STATE_SECONDS), job.resources)
+        try:
+            state = ray.get(ledger.now.remote(), timeout=STATE_SECONDS)
+        except ray.exceptions.RayError:  # its process is killed again and again, or its node is too busy
+            state = None
+        return what_is_missing(state, job.resources)
 
     with Teller(verb, job.files) as teller, Silence(missing, teller, functools.partial(end_now, verb)) as silence:
         silence.resumed = teller.forget

@@ -17,7 +17,6 @@ import ray
 from scclip.pipeline.cluster.disk import full_disk
 from scclip.pipeline.cluster.nodes import free_nodes, living_nodes, workers_killed_for_memory
 from scclip.pipeline.cluster.resources import Resources
-from scclip.wording import counted
 
 FIRST, LONGEST = 30.0, 600.0  # seconds until the first reminder, and at most between two
 HEAD_SECONDS = 5.0  # in which a head answers
@@ -126,24 +125,27 @@ def in_use(ours: Mapping[str, float] | None = None) -> str:
     return ", ".join(said)
 
 
-def what_is_missing(state: Mapping[str, Any], resources: Resources) -> str:
-    """What a job that runs waits for, given `AttemptLedger.now()`."""
+def what_is_missing(state: Mapping[str, Any] | None, resources: Resources) -> str:
+    """What a job that runs waits for, given `AttemptLedger.now()`, or None where the ledger does not answer."""
     said, killed = list[str](), workers_killed_for_memory()
     if full := full_disk():
         said.append(full)
     if killed:
-        said.append(
-            f"Ray's memory monitor has killed {counted(killed, 'worker')}; use fewer --actors or a smaller --chunk-size"
-        )
-    for node, seconds in state["starting"]:
-        said.append(f"an actor is starting on {node} for {seconds:.0f} s")
+        said.append(f"Ray's memory monitor has killed {killed} workers; use fewer --actors or a smaller --chunk-size")
+    said += ["the worker that keeps the job's ledger does not answer"] if state is None else at_work(state)
+    if state is None or not state["open"].get("label"):
+        said.append(in_use(reserved_by(resources)))
+    return "; ".join(said)
+
+
+def at_work(state: Mapping[str, Any]) -> list[str]:
+    """What the ledger knows of actors that start and of work that is begun."""
+    said = [f"an actor is starting on {node} for {seconds:.0f} s" for node, seconds in state["starting"]]
     if state["open"]:
         said.append("at work: " + ", ".join(f"{count} × {stage}" for stage, count in sorted(state["open"].items())))
     if not state["started"] and not state["starting"]:
         said.append("no actor has begun to start")
-    if not state["open"].get("label"):
-        said.append(in_use(reserved_by(resources)))
-    return "; ".join(said)
+    return said
 
 
 def reserved_by(resources: Resources) -> dict[str, float] | None:

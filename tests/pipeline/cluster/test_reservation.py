@@ -115,6 +115,7 @@ def test_what_is_missing_is_named(local_ray: None) -> None:
     state = {"starting": [], "started": 1, "open": {"label": 2, "decode": 1}, "failure": None}
     assert what_is_missing(state, resources) == "at work: 1 × decode, 2 × label"
     assert "no actor has begun" in what_is_missing({**state, "started": 0, "open": {}}, resources)
+    assert what_is_missing(None, resources).startswith("the worker that keeps the job's ledger does not answer; ")
     assert in_use({"CPU": 2.0}).startswith("0 of 2 CPUs are in use by others")
     assert workers_killed_for_memory() == 0
 
