@@ -36,8 +36,8 @@ START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
-IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 
 
 class Cluster:

@@ -17,6 +17,7 @@ import ray
 from scclip.pipeline.cluster.disk import full_disk
 from scclip.pipeline.cluster.nodes import free_nodes, living_nodes, workers_killed_for_memory
 from scclip.pipeline.cluster.resources import Resources
+from scclip.wording import counted
 
 FIRST, LONGEST = 30.0, 600.0  # seconds until the first reminder, and at most between two
 HEAD_SECONDS = 5.0  # in which a head answers
@@ -131,7 +132,9 @@ def what_is_missing(state: Mapping[str, Any] | None, resources: Resources) -> st
     if full := full_disk():
         said.append(full)
     if killed:
-        said.append(f"Ray's memory monitor has killed {killed} workers; use fewer --actors or a smaller --chunk-size")
+        said.append(
+            f"Ray's memory monitor has killed {counted(killed, 'worker')}; use fewer --actors or a smaller --chunk-size"
+        )
     said += ["the worker that keeps the job's ledger does not answer"] if state is None else at_work(state)
     if state is None or not state["open"].get("label"):
         said.append(in_use(reserved_by(resources)))
