@@ -8,8 +8,6 @@ the last one stopped. Ctrl-C leaves the job alone.
 """
 
 import difflib
-import os
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +18,7 @@ from scclip.jobs.cli.errors import hint, warn
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.cli.talk import say, tell
+from scclip.jobs.cli.variables import SECRET, forwarded
 from scclip.jobs.options.submit import EXAMPLE, ActionOptions, ClusterOptions, SubmitOptions, parser
 from scclip.jobs.submission.dashboard import Dashboard, Job
 from scclip.jobs.submission.request import JOB_ID, Request, output_digest
@@ -27,7 +26,6 @@ from scclip.jobs.submission.wheel import DISTRIBUTION
 from scclip.pipeline.storage.retries import redact
 
 ACTIONS = ("status", "logs", "stop", "list")
-SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,14 +56,6 @@ def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]
         say(f"follow it with: scclip submit logs {job.id} --follow")
         return 0
     return follow(dashboard, job.id, env)
-
-
-def forwarded(names: Sequence[str]) -> dict[str, str]:
-    """Returns name → value of the variables to pass on; UserError for one that is not set."""
-    for name in names:
-        if name not in os.environ:
-            raise UserError(f"--pass-env {name}: not set in this shell; export it first")
-    return {name: os.environ[name] for name in names}
 
 
 def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:

@@ -16,6 +16,7 @@ from scclip.errors import JobFailed, UserError, one_line
 from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.streams import credentials_hidden, traceback_text
 from scclip.jobs.cli.talk import is_verbose
+from scclip.jobs.cli.variables import SUBMITTED, load
 
 VERBS = {
     "label": "label image shards: COCO masks and Parquet statistics",
@@ -65,6 +66,8 @@ def start(words: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of a C locale cannot show every name
     signal.signal(signal.SIGTERM, interrupt)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if SUBMITTED in os.environ:
+        load()
     return run(verb, words)
 
 

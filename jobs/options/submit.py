@@ -18,7 +18,7 @@ class SubmitOptions:
     """Job."""
 
     pass_env: tuple[str, ...] = ()
-    """Variables of this shell that the job needs; whoever sees the dashboard sees their values: prefer roles."""
+    """Variables of this shell that the job needs; they lie in Ray's folder on its nodes: prefer roles."""
     no_wait: bool = False
     """Only submit; do not follow the job to its end."""
     installed: bool = False

@@ -10,8 +10,7 @@ import open_clip
 
 from scclip.encoder.calibration import published_depth
 from scclip.encoder.checkpoints import WeightsSource
-
-RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
+from scclip.jobs.cli.variables import SUBMITTED
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def wanted_threads() -> int:
     In a submitted job only what travels with it counts (`--pass-env`): Ray gives its driver a 1 that nobody asked for.
     """
     environ: Mapping[str, str] = os.environ
-    if RAY_JOB in os.environ:
-        environ = (json.loads(os.environ[RAY_JOB]).get("runtime_env") or {}).get("env_vars") or {}
+    if SUBMITTED in os.environ:
+        environ = (json.loads(os.environ[SUBMITTED]).get("runtime_env") or {}).get("env_vars") or {}
     first = environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(first) if first.isdecimal() else 0

@@ -6,6 +6,7 @@ scclip.jobs.submit(request, env={}); jobs.follow(job_id, print)
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scclip.errors import JobFailed, UserError, one_line
+from scclip.jobs.cli import variables
 from scclip.jobs.submission.request import JOB_ID, Request
 from scclip.jobs.submission.wheel import DISTRIBUTION, bundle_bytes
 from scclip.pipeline.storage.retries import redact
@@ -118,12 +120,17 @@ class Dashboard:
 
     def start(self, job_id: str, request: Request, env: Mapping[str, str], installed: bool) -> None:
         """Uploads what the cluster lacks and starts the job; RuntimeError where the id is taken."""
-        runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **env}}
+        described, carried = variables.divided(env)
+        runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **described}}
+        files = {**request.files}
+        if carried:
+            files[variables.FILE] = json.dumps(carried).encode()
+            runtime_env["worker_process_setup_hook"] = variables.HOOK
         metadata = {"options": request.digest(), "output": request.output, "version": version(DISTRIBUTION)}
         with tempfile.TemporaryDirectory() as folder, explained(self.url):
-            if not installed or request.files:
+            if not installed or files:
                 bundle = Path(folder) / "scclip.zip"
-                bundle.write_bytes(bundle_bytes(request.files, package=not installed))
+                bundle.write_bytes(bundle_bytes(files, package=not installed))
                 runtime_env["working_dir"] = str(bundle)
             self.client.submit_job(
                 entrypoint=request.entrypoint(version(DISTRIBUTION) if installed else None),

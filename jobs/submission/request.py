@@ -22,7 +22,6 @@ from scclip.errors import UserError
 from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.options import OptionParser, config_words
 from scclip.jobs.cli.talk import is_quiet, is_verbose
-from scclip.jobs.submission.wheel import FILES
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.secrets import hidden
 
@@ -35,6 +34,7 @@ TRAVELS = {  # how an option that is a text reaches the cluster, by `travels` of
     "weights": "a name, a URL or a path from /",
 }
 LOCAL_MODEL = "local-dir:"
+FILES = "files"  # folder of a job's working directory with the user's own files
 JOB_ID = re.compile(r"scclip-([a-z]+)-([0-9a-f]{12})-(\d+)")
 
 
@@ -47,7 +47,7 @@ class Request:
     words: tuple[str, ...]
     """Its options in full, local files replaced by their names in the job's working directory."""
     files: Mapping[str, bytes]
-    """Name → content of the files that travel along."""
+    """Path in the job's working directory → content of the files that travel along."""
     output: str
     """OUTPUT, "" for a verb without one."""
 
@@ -136,11 +136,11 @@ def shared(name: str) -> bool:
 
 def carry(path: Path, files: dict[str, bytes]) -> str:
     """Adds a local file to those that travel; returns its name in the job's working directory."""
-    data, name = path.read_bytes(), path.name
+    data, name = path.read_bytes(), f"{FILES}/{path.name}"
     if files.get(name, data) != data:
-        name = f"{hashlib.sha256(data).hexdigest()[:8]}-{name}"
+        name = f"{FILES}/{hashlib.sha256(data).hexdigest()[:8]}-{path.name}"
     files[name] = data
-    return f"{FILES}/{name}"
+    return name
 
 
 def refuse_credentials(values: Sequence[str]) -> None:

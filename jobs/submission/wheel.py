@@ -1,7 +1,7 @@
 """Builds this package's wheel from the files that run here: no network, no build tool, equal bytes for equal files.
 
-    data = bundle_bytes({"street.yaml": b""})     # the wheel's content and files/street.yaml: a job's working directory
-    python -m scclip.jobs.submission.wheel 0.1.0  # exit code 2 where another version is installed
+    data = bundle_bytes({"files/street.yaml": b""})  # the wheel's content and that file: a job's working directory
+    python -m scclip.jobs.submission.wheel 0.1.0     # exit code 2 where another version is installed
 
 A job's working directory holds the wheel unpacked, not the wheel itself: Ray installs wheels with `pip`, which nodes
 may lack. The wheel names no dependencies: PyTorch, Ray and the other libraries are the cluster image's (`Dockerfile`).
@@ -21,7 +21,6 @@ DISTRIBUTION = "scclip-pipeline"
 PACKAGES = ("scclip", "scclip.jobs", "scclip.pipeline")  # in a checkout these are three folders side by side
 SUFFIXES = {".py", ".yaml", ".j2", ".json", ".safetensors", ".md"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: equal files must give equal bytes
-FILES = "files"  # folder of a working directory with the user's own files
 
 
 def package_files() -> dict[str, bytes]:
@@ -54,10 +53,10 @@ def bundle_bytes(files: Mapping[str, bytes], package: bool = True) -> bytes:
     """Returns a job's working directory as a zip with fixed dates and modes.
 
     Args:
-        files: name → content of the user's own files, which go into files/.
+        files: path in the working directory → content, of what goes along with the package.
         package: whether the wheel's content goes along, because the cluster may lack it.
     """
-    members = (wheel_files() if package else {}) | {f"{FILES}/{name}": data for name, data in sorted(files.items())}
+    members = (wheel_files() if package else {}) | dict(sorted(files.items()))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():

@@ -97,7 +97,7 @@ def rows(output: Path) -> list[dict[str, Any]]:
 
 
 def said(err: str) -> list[str]:
-    """What the command itself says on stderr: neither progress, nor what it waits for on a busy machine, nor Ray's lines."""
+    """What the command itself says on stderr: no progress, no waiting for a busy machine, not Ray's lines."""
     return [line for line in err.splitlines() if line.startswith("scclip") and ": waiting for " not in line]
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import write_shard
-from processes import QUICK, contents
-from rayhead import head
+from objectstore import CREDENTIALS, client, object_store
+from pictures import encoded, tar_bytes, write_shard
+from processes import QUICK, contents, quick_flags
+from ray.job_submission import JobSubmissionClient
+from rayhead import cluster as cluster_of
+from rayhead import head, ray_folder
 
 from scclip.errors import UserError
 from scclip.jobs.cli.main import VERBS, main
@@ -88,6 +91,28 @@ def test_a_job_from_its_submission_to_its_labels(
     assert contents(output) == contents(tmp_path / "here")
 
 
+def test_passed_variables_reach_every_process_and_no_description(
+    small_model: str, vocabulary_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The bucket opens to driver and workers; the keys are in one file of the job, OMP_NUM_THREADS is described."""
+    folder = ray_folder()
+    with cluster_of(2, folder=folder) as (url, _), object_store(tmp_path / "store") as store:
+        client(store).mkdir("bucket")
+        client(store).pipe_file("bucket/in/a.tar", tar_bytes({"0.png": encoded(0), "1.png": encoded(1)}))
+        variables = {**CREDENTIALS, "AWS_ENDPOINT_URL": store, "OMP_NUM_THREADS": "1"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        job = ["--", "label", "s3://bucket/in", "s3://bucket/out", *quick_flags(small_model, vocabulary_file)]
+        code, out, err = scclip(capsys, "--address", url, "--pass-env", *variables, *job)
+        assert code == 0 and "2 images read, 2 labeled" in out, err
+        (described,) = JobSubmissionClient(url).list_jobs()
+        assert described.runtime_env["env_vars"]["OMP_NUM_THREADS"] == "1"
+        secret = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+        assert secret not in out + err + str(described)
+        holders = {path.name for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()}
+        assert holders == {"variables.json"}
+
+
 def test_a_failing_job_gives_its_exit_code(cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command is right and its input is not: the cluster finds out, and its words and its code come back."""
     code, out, err = scclip(capsys, "--address", cluster, "--", "status", tmp_path / "nothing")
@@ -135,7 +160,7 @@ def test_words_travel_in_full_and_files_with_them(tmp_path: Path) -> None:
     one = Request.parse([*words, "--config", str(config)])
     two = Request.parse([*words, "--masks", "png", "--actors", "1:4", "--vocabulary", str(street)])
     assert one == two and one.digest() == two.digest()
-    assert one.files == {"street.txt": street.read_bytes()}
+    assert one.files == {"files/street.txt": street.read_bytes()}
     assert one.entrypoint() == (
         "exec python -m scclip label s3://b/in s3://b/out --vocabulary files/street.txt --masks png --actors 1:4"
     )
@@ -164,7 +189,7 @@ def test_the_wheel_holds_what_it_needs_and_runs_alone(tmp_path: Path) -> None:
         "scclip/pipeline/labeling/graph.py",
     } <= names
     assert "Requires-Dist" not in metadata and not any("__pycache__" in name or "tests/" in name for name in names)
-    with zipfile.ZipFile(io.BytesIO(bundle_bytes({"a.txt": b"x"}, package=False))) as bundle:
+    with zipfile.ZipFile(io.BytesIO(bundle_bytes({"files/a.txt": b"x"}, package=False))) as bundle:
         assert bundle.namelist() == ["files/a.txt"]
     libraries = [path for path in sys.path if path.endswith("site-packages")]
     script = (
