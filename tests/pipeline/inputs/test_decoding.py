@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from pictures import YCBCR
 from PIL import Image
 
 from scclip.pipeline.annotations.schemas import Status
@@ -56,7 +57,7 @@ def test_every_format_equals_opencv_and_its_header_tells_the_size(format: str, s
         assert np.array_equal(decoded.rgb, cv2_rgb(data))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "RGBX"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", YCBCR, "RGBX"])
 def test_other_modes_are_what_convert_gives(mode: str) -> None:
     source = Image.fromarray(scene()).convert(mode)
     format = {"CMYK": "TIFF", "YCbCr": "TIFF", "RGBX": "TIFF", "PA": "TIFF"}.get(mode, "PNG")

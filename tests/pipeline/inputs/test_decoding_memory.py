@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
+from pictures import YCBCR
 from PIL import Image
 from processes import PEAK
 
@@ -50,7 +51,7 @@ def test_a_large_png_takes_eight_bytes_a_pixel(kind: int, depth: int, channels: 
     assert int(run.stdout) <= 8 * SIDE**2 + SPARE
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", YCBCR, "LAB", "I;16", "I", "F"])
 @pytest.mark.parametrize("scale", [1, 300, 100_000])
 def test_bands_give_the_pixels_of_the_whole(mode: str, scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).integers(0, 256, (37, 23, 4))
