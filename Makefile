@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install test check chaos cluster consumers scale fidelity gpu bench student demo clean
+.PHONY: install test slow check chaos cluster consumers scale fidelity gpu bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -14,7 +14,10 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed
 
 test: install  ## the whole suite, about eight minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not chaos and not cluster and not scale and not consumers and not fidelity"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (slow or chaos or cluster or scale or consumers or fidelity)"
+
+slow: install  ## what the suite leaves out for its time: whole tables of kinds, jobs on clusters of their own; half an hour
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s

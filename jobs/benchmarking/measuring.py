@@ -112,7 +112,10 @@ def versions() -> dict[str, str]:
 
 
 def memory_mib(what: str = "VmRSS") -> int:
-    """A memory figure of this process from Linux's /proc, in MiB; VmHWM is its peak. 0 on other systems."""
+    """A memory figure of this process from Linux's /proc, in MiB; 0 on other systems.
+
+    VmRSS counts pages of libraries and the object store too, which others share; RssAnon does not. VmHWM is the peak.
+    """
     figure = system_fact("/proc/self/status", what)
     return int(figure.split()[0]) // 1024 if figure else 0
 

@@ -245,14 +245,14 @@ def prepare(label: LabelOptions, cluster: Cluster) -> tuple[LabelJob, list[Unit]
 
 def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, float]:
     """Runs the graph; returns the rate from the first outcome on, and the time and memory of the driver."""
-    began, images, chunks, memory = time.perf_counter(), 0, 0, [memory_mib()]
+    began, images, chunks, memory = time.perf_counter(), 0, 0, [driver_memory()]
     first, first_cpu, first_images = began, time.process_time(), 0
     for number, outcome in enumerate(label_units(units, job)):
         images, chunks = images + outcome.images, chunks + (not outcome.last)
         if number == 0:
             first, first_cpu, first_images = time.perf_counter(), time.process_time(), images
         if number % SAMPLE_EVERY == 0:
-            memory.append(memory_mib())
+            memory.append(driver_memory())
     seconds, cpu = time.perf_counter() - first, time.process_time() - first_cpu
     return {
         "images": images,
@@ -262,8 +262,14 @@ def follow(units: Sequence[Unit], job: LabelJob) -> dict[str, float]:
         "driver_ms_per_chunk": round(1000 * cpu / max(1, chunks - 1), 3),
         "driver_ms_per_unit": round(1000 * cpu / len(units), 3),
         "ms_per_unit": round(1000 * seconds / len(units), 3),
-        "driver_mib": max(memory),
+        "driver_mib": max(resident for resident, _ in memory),
+        "driver_own_mib": max(own for _, own in memory),
     }
+
+
+def driver_memory() -> tuple[int, int]:
+    """MiB of this process that are resident, and those of them that no other process shares."""
+    return memory_mib(), memory_mib("RssAnon")
 
 
 def recognise(label: LabelOptions) -> float:

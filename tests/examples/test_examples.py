@@ -51,6 +51,7 @@ def test_label_and_train(trained: tuple[Path, str], photos: Path) -> None:
     assert len(list((work / "export" / "images").rglob("*.png"))) == SCENES
 
 
+@pytest.mark.slow
 def test_ray_data(trained: tuple[Path, str], photos: Path, tmp_path: Path) -> None:
     """The masks are those that the other example's run holds; a broken file is a row."""
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")

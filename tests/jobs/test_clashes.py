@@ -67,6 +67,7 @@ def test_verbs_run_among_files_of_these_names(folder: Path, library: Path) -> No
     assert (folder / "out" / "png" / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_names_that_workers_import_late_stay_python_s_and_the_packages_own(tmp_path: Path) -> None:
     """In a Ray of its own and in a cluster's: nothing of the current folder comes first on a worker's path."""
     late = ("difflib", "gzip", "statistics", "queue", "PIL", "numpy", "pyarrow", "fsspec", "torch", "open_clip")
@@ -84,6 +85,7 @@ def test_names_that_workers_import_late_stay_python_s_and_the_packages_own(tmp_p
     assert contents(tmp_path / "out" / "own") == contents(tmp_path / "out" / "joined")
 
 
+@pytest.mark.slow
 def test_a_job_is_submitted_from_such_a_folder(folder: Path, library: Path, tmp_path: Path) -> None:
     with head(cpus=2) as url:
         words = ["submit", "--address", url, "--", "label", folder / "in", tmp_path / "labels", *QUICK]

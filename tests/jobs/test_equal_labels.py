@@ -1,4 +1,4 @@
-"""Four ways to equal labels, bit for bit, on the demo's 64 scenes and on odd files.
+"""Four ways to equal labels, bit for bit, on the demo's scenes and on odd files.
 
 The command, a submitted job, the front door for Python, and the Ray Data operator.
 """
@@ -24,7 +24,7 @@ from scclip.jobs.demo import scene_files, write_shards
 from scclip.pipeline.inputs.readers.tar import tar_bytes
 from scclip.ray import LabelerConfig, label_dataset
 
-SCENES = 64
+SCENES = [12, pytest.param(64, marks=pytest.mark.slow)]
 FLAGS = ["--vocabulary", "demo", "--masks", "png"]
 ORIENTATION = 0x0112
 Files = dict[str, bytes]
@@ -53,10 +53,15 @@ def members(folder: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name, tar.extractfile(member).read()  # type: ignore[union-attr]
 
 
+@pytest.fixture(scope="module", params=SCENES)
+def scenes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory, scenes: int) -> Path:
     root = tmp_path_factory.mktemp("front")
-    write_shards(str(root), SCENES)
+    write_shards(str(root), scenes)
     (root / "shards" / "odd.tar").write_bytes(tar_bytes(odd_files().items()))
     return root
 
@@ -102,9 +107,9 @@ def rows(local_ray: None, pictures: Files) -> Rows:
     return {row["key"]: row for row in labeled}
 
 
-def test_label_maps_are_equal(run: Path, results: dict[str, SegmentedImage], rows: Rows) -> None:
+def test_label_maps_are_equal(run: Path, results: dict[str, SegmentedImage], rows: Rows, scenes: int) -> None:
     masks = {name.partition(".")[0]: np.asarray(Image.open(io.BytesIO(data))) for name, data in members(run / "masks")}
-    assert masks.keys() == results.keys() and len(masks) == SCENES + len(odd_files())
+    assert masks.keys() == results.keys() and len(masks) == scenes + len(odd_files())
     different = [key for key, mask in masks.items() if not np.array_equal(mask, results[key].labels)]
     assert not different
     assert results.keys() == rows.keys()
@@ -113,6 +118,7 @@ def test_label_maps_are_equal(run: Path, results: dict[str, SegmentedImage], row
     assert results["turned"].labels.shape == results["grey"].labels.T.shape != results["grey"].labels.shape
 
 
+@pytest.mark.slow
 def test_a_submitted_job_writes_the_same_files(run: Path, submitted: Path) -> None:
     files = contents(run)
     assert contents(submitted) == files and {name.partition("/")[0] for name in files} >= {"masks", "segments", "coco"}

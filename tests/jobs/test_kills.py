@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,27 +35,33 @@ def undisturbed(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPat
     return output
 
 
-def test_workers_driver_and_raylet(shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path) -> None:
-    """One life loses three kinds of worker, then its driver; one a finishing task, then its Ray."""
-    output, chance, words = tmp_path / "out", random.Random(5), ["label", shards, tmp_path / "out", *flags]
-    for kinds, parts, end in (
+@pytest.mark.parametrize(
+    ("kinds", "parts", "end"),
+    [
         (("actor", "commit", "decode"), 1, "driver"),
-        (("finish",), 6, "raylet"),
-    ):
-        life = Life(words)
-        for kind in kinds:
-            life.harm(kind, chance)
-        life.wait_for_parts(output, parts)
-        life.harm(end, chance)
-        code, err = life.end()
-        assert code in EXITS[end] | {0}, (end, err)
-        assert "Traceback" not in err, err
+        pytest.param(("finish",), 6, "raylet", marks=pytest.mark.slow),
+    ],
+)
+def test_workers_driver_and_raylet(
+    kinds: Sequence[str], parts: int, end: str, shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
+    """A life loses three kinds of worker, then its driver; another a finishing task, then its Ray."""
+    output, chance, words = tmp_path / "out", random.Random(5), ["label", shards, tmp_path / "out", *flags]
+    life = Life(words)
+    for kind in kinds:
+        life.harm(kind, chance)
+    life.wait_for_parts(output, parts)
+    life.harm(end, chance)
+    code, err = life.end()
+    assert code in EXITS[end] | {0}, (end, err)
+    assert "Traceback" not in err, err
     assert main([*map(str, words)]) == 0
     assert contents(output) == contents(undisturbed)
     assert not list(output.glob("_parts/**/*.parquet"))
     assert main(["verify", str(output)]) == 0
 
 
+@pytest.mark.slow
 def test_two_drivers_at_once(
     shards: Path, flags: list[str], undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -218,6 +218,7 @@ def test_limit_labels_the_first_images(labeled: Path, shards: Path, common: list
     assert [row["image_id"] for row in rows] == [row["image_id"] for row in first]
 
 
+@pytest.mark.slow
 def test_photographs_and_street_scenes(shared: Path, common: list[str], tmp_path: Path) -> None:
     """Real files of many sizes: 36 read, 36 labeled."""
     inputs = [shared / "data" / "photos", shared / "data" / "camvid-24.tar"]

@@ -7,6 +7,7 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import POISON, QUICK, contents, rows, run
 
+pytestmark = pytest.mark.slow
 # shapes that kill: three for ever, one three times
 DECODED, LABELED, READ, UNLUCKY = (41, 43), (47, 53), (67, 71), (59, 61)
 

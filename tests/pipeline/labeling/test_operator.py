@@ -1,4 +1,4 @@
-"""The Ray Data operator and `scclip label`: equal labels on the demo's 64 scenes, from every reader, in every form."""
+"""The Ray Data operator and `scclip label`: equal labels on the demo's scenes, from every reader, in every form."""
 
 import io
 import json
@@ -20,22 +20,27 @@ from scclip.jobs.cli.main import main
 from scclip.jobs.demo import scene_files, write_shards
 from scclip.ray import DatasetLabeler, LabelerConfig, build_labeler, label_dataset
 
-SCENES, FEW = 64, 6
+SCENES, FEW = [12, pytest.param(64, marks=pytest.mark.slow)], 6
 BROKEN = b"\xff\xd8\xff\xe0 no picture"
 Rows = dict[str, dict[str, Any]]
 
 
+@pytest.fixture(scope="module", params=SCENES)
+def scenes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory, scenes: int) -> Path:
     """The demo's scenes in shards; the first few of them as files, and as Parquet with one that is broken."""
     root = tmp_path_factory.mktemp("operator")
-    write_shards(str(root), SCENES)
+    write_shards(str(root), scenes)
     (root / "files").mkdir()
-    cells = [{"bytes": scene_files(index)["png"], "path": f"{index:06d}.png"} for index in range(SCENES)]
+    cells = [{"bytes": scene_files(index)["png"], "path": f"{index:06d}.png"} for index in range(scenes)]
     for cell in cells[:FEW]:
         (root / "files" / cell["path"]).write_bytes(cell["bytes"])
     (root / "table").mkdir()
-    for number, rows in enumerate((cells[:40], cells[40:])):
+    for number, rows in enumerate((cells[: scenes // 2 + 1], cells[scenes // 2 + 1 :])):
         broken = [{"bytes": BROKEN, "path": f"broken-{number}.jpg"}, {"bytes": None, "path": "nothing.jpg"}]
         table = {"image": [*rows, *broken], "place": list(range(len(rows) + 2)), "tags": [["a", "b"]] * (len(rows) + 2)}
         pq.write_table(pa.table(table), root / "table" / f"{number}.parquet")
@@ -85,7 +90,9 @@ def names_of(labels: Path) -> dict[int, str]:
     return {number: entry["name"] for number, entry in enumerate(classes, start=1)}
 
 
-def test_parquet_in_and_out_gives_the_commands_labels(inputs: Path, commands: Rows, labeler: DatasetLabeler) -> None:
+def test_parquet_in_and_out_gives_the_commands_labels(
+    inputs: Path, commands: Rows, labeler: DatasetLabeler, scenes: int
+) -> None:
     import ray
 
     labeler(ray.data.read_parquet(str(inputs / "table"))).write_parquet(str(inputs / "labeled"))
@@ -94,20 +101,24 @@ def test_parquet_in_and_out_gives_the_commands_labels(inputs: Path, commands: Ro
         "image", "place", "tags", "mask", "segments", "mean_confidence", "status", "error",
     ]  # fmt: skip
     rows, names = {row["image"]["path"]: row for row in table.to_pylist()}, names_of(inputs / "labels")
-    assert len(commands) == SCENES and len(table) == SCENES + 4
+    assert len(commands) == scenes and len(table) == scenes + 4
     for key, expected in commands.items():
         check(rows[f"{key}.png"], expected, names)
         assert rows[f"{key}.png"]["image"]["bytes"] == scene_files(int(key))["png"]
         assert rows[f"{key}.png"]["tags"] == ["a", "b"]
     for number in range(2):
         broken = rows[f"broken-{number}.jpg"]
-        assert broken["status"] == "undecodable" and broken["error"] and broken["place"] == (40, 24)[number]
+        assert (
+            broken["status"] == "undecodable"
+            and broken["error"]
+            and broken["place"] == (scenes // 2 + 1, scenes // 2 - 1)[number]
+        )
         assert broken["mask"] is broken["segments"] is broken["mean_confidence"] is None
     assert rows["nothing.jpg"]["status"] == "unreadable"
 
 
 def test_arrays_and_samples_of_ray_datas_readers_give_the_same(
-    inputs: Path, commands: Rows, labeler: DatasetLabeler
+    inputs: Path, commands: Rows, labeler: DatasetLabeler, scenes: int
 ) -> None:
     import ray
 
@@ -117,7 +128,7 @@ def test_arrays_and_samples_of_ray_datas_readers_give_the_same(
     for row in [*arrays.take_all(), *encoded.take_all()]:
         assert row["mask"] == commands[Path(row["path"]).stem]["mask"]
     samples = labeler(ray.data.read_webdataset(shard, decoder=None)).take_all()
-    assert len(samples) == SCENES // 4
+    assert len(samples) == scenes // 4
     for row in samples:
         assert row["mask"] == commands[row["__key__"]]["mask"] and json.loads(row["json"])["seed"]
 

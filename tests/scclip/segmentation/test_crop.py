@@ -15,7 +15,7 @@ from scclip.segmentation import kernels
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEVELS = torch.arange(256, device=DEVICE).float().repeat(3, 1)
 DRAW = random.Random(7)
-MOST, COUNT = (900, 2400) if torch.cuda.is_available() else (70, 40)
+MOST, COUNT = (900, 2400) if torch.cuda.is_available() else (60, 10)
 PAIRS = [((640, 480), (320, 240)), ((50, 40), (50, 40)), ((1, 1), (33, 20)), ((90, 1), (16, 16)), ((40, 64), (20, 64))]
 PAIRS += [tuple((DRAW.randint(1, MOST), DRAW.randint(1, MOST)) for _ in range(2)) for _ in range(COUNT)]
 

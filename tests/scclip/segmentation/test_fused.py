@@ -22,6 +22,7 @@ from scclip.segmentation import fused as fused_module
 from scclip.segmentation import sums
 from scclip.segmentation.fused import FusedSegmenter, groups_of
 
+QUICK = ("synonyms", "background", "high categories", "two")  # of the vocabularies; the interpreter is slow
 WINDOWS = {"short_side": 40, "window": 32, "stride": 24, "window_batch": 5}
 RANDOM = np.random.default_rng(5)
 
@@ -56,6 +57,7 @@ VOCABULARIES: dict[str, tuple[np.ndarray, Sequence[int], dict[str, Any]]] = {
     "one": (text(1), [3], {}),
     "sharp": (text(40), range(1, 41), {"logit_scale": 400.0}),
 }
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VOCABULARIES]
 
 
 def both(name: str, **changes: Any) -> tuple[WindowSegmenter, FusedSegmenter]:
@@ -79,7 +81,7 @@ def check(expected: Segmentation, found: Segmentation, scale: float = 40.0) -> N
     assert (found.anomaly_tokens, found.windows) == (expected.anomaly_tokens, expected.windows)
 
 
-@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_vocabulary(name: str) -> None:
     images = [picture(7, 40)]
     sizes = [image.shape[:2] for image in images]
@@ -88,7 +90,7 @@ def test_every_kind_of_vocabulary(name: str) -> None:
         check(expected, found, segmenter.config.logit_scale)
 
 
-@pytest.mark.parametrize("window", [32, 0])
+@pytest.mark.parametrize("window", [32, pytest.param(0, marks=pytest.mark.slow)])
 def test_every_size(window: int) -> None:
     images = [picture(*size) for size in [(1, 1), (5, 37), (21, 5), (16, 16), (9, 11), (3, 3)]]
     sizes = [(1, 1), (5, 37), (21, 5), (16, 16), (18, 22), (3, 3)]  # the fifth was decoded at half its size
@@ -157,7 +159,7 @@ def test_variants_side_by_side() -> None:
             check(expected, found)
 
 
-@pytest.mark.parametrize("name", VOCABULARIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_stays_on_the_device_adds_up_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ways to the same sums: by the kernels, and by numpy over the maps; of pictures together and one by one."""
     images = [picture(5, 11), picture(6, 6), picture(9, 8)]

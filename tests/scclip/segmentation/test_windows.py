@@ -56,6 +56,7 @@ def test_stitching_equals_upsample_add_divide_resize(size: tuple[int, int], patc
     assert (stitched - naive(logits, rows, cols, size)).abs().max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from Linux's /proc")
 def test_twelve_megapixels_with_171_queries_stay_under_three_gb() -> None:
     """Two of 4000 × 3000 side by side through the real segmenter, in a process of its own: peak memory."""
