@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from scclip.encoder.checkpoints import DTYPES
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.cuda import GraphedTower
-from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.encoder.tower import DTYPES, SelfCalibratedCLIP
 from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import Rows, alternate, report, timed
 from scclip.jobs.benchmarking.model import BenchModelOptions as ModelOptions

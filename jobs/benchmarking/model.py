@@ -24,10 +24,10 @@ from PIL import Image
 
 from scclip.demo.scenes import scene
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, quiet, resolve_precision
+from scclip.encoder.checkpoints import LoadedCLIP, find_weights, load_clip, quiet, resolve_precision
 from scclip.encoder.config import ModelConfig
 from scclip.encoder.cuda import GraphedTower
-from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.encoder.tower import DTYPES, SelfCalibratedCLIP
 from scclip.errors import UserError
 from scclip.jobs.benchmarking.measuring import alternate, memory_mib, ratio, report, synchronize, timed
 from scclip.jobs.cli.options import OptionParser

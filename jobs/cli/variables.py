@@ -1,6 +1,6 @@
 """Variables of `--pass-env`: their way to a job's processes, past the description of the job that everybody may read.
 
-    described, carried = divided(forwarded(["AWS_SECRET_ACCESS_KEY", "OMP_NUM_THREADS"]))
+    described, files = divided(forwarded(["AWS_SECRET_ACCESS_KEY", "OMP_NUM_THREADS"]))
     load()   # in the driver and in each worker, where a job's working directory holds `FILE`
 
 Ray shows a job's `env_vars` on its dashboard and writes them into its logs. So only variables that a process reads
@@ -30,10 +30,11 @@ def forwarded(names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def divided(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns the variables that processes need from their start, and those that can be carried in `FILE`."""
-    described = {name: value for name, value in variables.items() if AT_START.match(name) and not SECRET.search(name)}
-    return described, {name: value for name, value in variables.items() if name not in described}
+def divided(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Returns the variables that processes need from their start, and the file, if any, that carries the others."""
+    described = {name: text for name, text in variables.items() if AT_START.match(name) and not SECRET.search(name)}
+    carried = {name: text for name, text in variables.items() if name not in described}
+    return described, {FILE: json.dumps(carried).encode()} if carried else {}
 
 
 def load() -> None:

@@ -6,7 +6,6 @@ scclip.jobs.submit(request, env={}); jobs.follow(job_id, print)
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -120,14 +119,13 @@ class Dashboard:
 
     def start(self, job_id: str, request: Request, env: Mapping[str, str], installed: bool) -> None:
         """Uploads what the cluster lacks and starts the job; RuntimeError where the id is taken."""
-        described, carried = variables.divided(env)
+        described, files = variables.divided(env)
         runtime_env: dict[str, object] = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **described}}
-        files = {**request.files}
-        if carried:
-            files[variables.FILE] = json.dumps(carried).encode()
+        if files:
             runtime_env["worker_process_setup_hook"] = variables.HOOK
         metadata = {"options": request.digest(), "output": request.output, "version": version(DISTRIBUTION)}
         with tempfile.TemporaryDirectory() as folder, explained(self.url):
+            files |= request.files
             if not installed or files:
                 bundle = Path(folder) / "scclip.zip"
                 bundle.write_bytes(bundle_bytes(files, package=not installed))

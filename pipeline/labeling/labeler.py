@@ -10,16 +10,15 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from scclip.encoder.calibration import CalibrationConfig
-from scclip.encoder.checkpoints import DTYPES, LoadedCLIP
 from scclip.encoder.cuda import TowerOutOfMemory, free_cache
-from scclip.encoder.tower import SelfCalibratedCLIP
+from scclip.encoder.tower import DTYPES, SelfCalibratedCLIP
 from scclip.errors import DeviceLost, one_line
 from scclip.pipeline.annotations.label_map import LABELED_SCHEMA, LabeledImage
 from scclip.pipeline.annotations.schemas import ImageError, ImageRecord, Status, records_of, table_of
@@ -29,6 +28,9 @@ from scclip.pipeline.labeling.watch import FREE, Watch
 from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig
 from scclip.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from scclip.encoder.checkpoints import LoadedCLIP  # with open_clip, which actors do without
 
 Size = tuple[int, int]  # height, width
 VariantLabels = Sequence[Any]  # an image's labels by variant: what `label_maps` gives
@@ -60,7 +62,7 @@ class LabelerSpec:
 
     @staticmethod
     def of(
-        clip: LoadedCLIP, vocabulary: Vocabulary, features: np.ndarray, segmenter: SegmenterConfig, device: str
+        clip: "LoadedCLIP", vocabulary: Vocabulary, features: np.ndarray, segmenter: SegmenterConfig, device: str
     ) -> "LabelerSpec":
         """The spec of a loaded model and a vocabulary, whose text features are (Q, E)."""
         empty, arrays = clip.visual().to_arrays()

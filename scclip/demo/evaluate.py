@@ -12,8 +12,9 @@ import numpy as np
 
 from scclip.demo.scenes import CLASSES, scene
 from scclip.demo.training.pool import DEVELOPMENT_SEEDS, TEST_SEEDS
-from scclip.encoder.checkpoints import DTYPES, LoadedCLIP, find_weights, load_clip, resolve_precision
+from scclip.encoder.checkpoints import LoadedCLIP, find_weights, load_clip, resolve_precision
 from scclip.encoder.config import ModelConfig
+from scclip.encoder.tower import DTYPES
 from scclip.metrics import confusion, iou
 from scclip.segmentation.segmenter import WindowSegmenter
 from scclip.segmentation.types import SegmenterConfig

@@ -38,8 +38,6 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 OFFLINE = "check the network, or use --pretrained FILE or --model demo, which need none"
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class WindowSettings(TypedDict, total=False):
     """What a calibration file may also say: how its model slides, in the words of `SegmenterConfig`."""

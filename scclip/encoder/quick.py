@@ -8,11 +8,14 @@ embedding is one product instead of a convolution whose image is first brought i
 Shapes: B images, N patches, D width.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
+
+from scclip.encoder.blocks import Block, QuickGELU
 
 BLOCK = 4096  # elements of one program
 
@@ -50,12 +53,12 @@ class FusedLayerNorm(nn.LayerNorm):
         )  # fmt: skip
 
 
-class FusedBlock(ResidualAttentionBlock):
-    """open_clip's block with the first residual sum taken into the second layer norm."""
+class FusedBlock(Block):
+    """A block with the first residual sum taken into the second layer norm."""
 
-    def forward(self, q_x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) → (B, 1 + N, D)."""
-        x, normalised = self.ln_2.add(q_x, self.ls_1(self.attention(q_x=self.ln_1(q_x))))
+        x, normalised = self.ln_2.add(x, self.ls_1(self.attention(self.ln_1(x))))
         return x + self.ls_2(self.mlp(normalised))
 
 
@@ -76,7 +79,7 @@ class PatchProduct(nn.Module):
         return nn.functional.linear(patches, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def quicken(visual: VisionTransformer) -> None:
+def quicken(visual: Any) -> None:
     """Replaces the slow parts of a tower that lies on a GPU; its weights stay where they are.
 
     Raises what Triton raises where it cannot compile; the tower is as it was then.
@@ -94,7 +97,7 @@ def quicken(visual: VisionTransformer) -> None:
             block.__class__ = FusedBlock
 
 
-def try_kernels(visual: VisionTransformer) -> None:
+def try_kernels(visual: Any) -> None:
     """Has each kernel compiled on a row as wide as the tower's."""
     row = torch.zeros(
         1, visual.conv1.weight.shape[0], dtype=visual.conv1.weight.dtype, device=visual.conv1.weight.device

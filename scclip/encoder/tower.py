@@ -17,13 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from scclip.encoder import calibration as steps
+from scclip.encoder.blocks import Tower, own_tower
 from scclip.encoder.calibration import CalibrationConfig
 
 Module = TypeVar("Module", bound=nn.Module)
+
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class UnsupportedTower(ValueError):
@@ -49,7 +51,7 @@ class SelfCalibratedCLIP(nn.Module):
         """Wraps a vision tower; its weights are shared, not copied.
 
         Args:
-            visual: an open_clip `VisionTransformer` with a class token.
+            visual: an open_clip `VisionTransformer` with a class token, or the `visual` of another one of these.
             calibration: settings of the method; None: those published for the tower's depth.
 
         Raises:
@@ -57,8 +59,10 @@ class SelfCalibratedCLIP(nn.Module):
             ValueError: the settings name a block that does not exist.
         """
         super().__init__()
-        check_tower(visual)
-        self.visual: VisionTransformer = visual.eval().requires_grad_(False)
+        if not isinstance(visual, Tower):
+            check_tower(visual)
+            visual = own_tower(visual)
+        self.visual: Any = visual.eval().requires_grad_(False)
         layers = len(visual.transformer.resblocks)
         self.calibration = calibration or CalibrationConfig.published(layers)
         self.calibration.check_layers(layers)
@@ -152,7 +156,7 @@ class SelfCalibratedCLIP(nn.Module):
 
 
 def calibrated_features(
-    visual: VisionTransformer, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
+    visual: Any, hidden: HiddenStates, config: CalibrationConfig, grid: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
     """Steps 2 to 7 on the outputs of the blocks before the last: features (B, N, E), anomalous tokens (B,)."""
     last = visual.transformer.resblocks[-1]
@@ -200,6 +204,8 @@ def position_embedding(embedding: Tensor, source: tuple[int, int], grid: tuple[i
 
 def check_tower(visual: Any) -> None:
     """Raises `UnsupportedTower` unless the tower has a class token, a grid of patches and plain attention blocks."""
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer  # see scclip.encoder.blocks
+
     name = type(getattr(visual, "trunk", visual)).__name__  # open_clip wraps timm's towers: EVA, SigLIP, ConvNeXt
     remedy = "use an open_clip ViT with a class token, such as ViT-B-16 or ViT-L-14"
     if not isinstance(visual, VisionTransformer):
