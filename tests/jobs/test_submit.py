@@ -110,7 +110,7 @@ def test_passed_variables_reach_every_process_and_no_description(
         secret = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
         assert secret not in out + err + str(described)
         holders = {path.name for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()}
-        assert holders == {"variables.json"}
+        assert holders == {"scclip-variables.json"}
 
 
 def test_a_failing_job_gives_its_exit_code(cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
