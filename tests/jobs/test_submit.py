@@ -91,6 +91,7 @@ def test_a_job_from_its_submission_to_its_labels(
     assert contents(output) == contents(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_passed_variables_reach_every_process_and_no_description(
     small_model: str, vocabulary_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -104,7 +105,7 @@ def test_passed_variables_reach_every_process_and_no_description(
             monkeypatch.setenv(name, value)
         job = ["--", "label", "s3://bucket/in", "s3://bucket/out", *quick_flags(small_model, vocabulary_file)]
         code, out, err = scclip(capsys, "--address", url, "--pass-env", *variables, *job)
-        assert code == 0 and "2 images read, 2 labeled" in out, err
+        assert code == 0 and "2 images read, 2 labeled" in out, out + err
         (described,) = JobSubmissionClient(url).list_jobs()
         assert described.runtime_env["env_vars"]["OMP_NUM_THREADS"] == "1"
         secret = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]

@@ -117,6 +117,7 @@ def test_parquet_in_and_out_gives_the_commands_labels(
     assert rows["nothing.jpg"]["status"] == "unreadable"
 
 
+@pytest.mark.slow
 def test_arrays_and_samples_of_ray_datas_readers_give_the_same(
     inputs: Path, commands: Rows, labeler: DatasetLabeler, scenes: int
 ) -> None:

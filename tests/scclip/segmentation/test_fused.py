@@ -22,7 +22,7 @@ from scclip.segmentation import fused as fused_module
 from scclip.segmentation import sums
 from scclip.segmentation.fused import FusedSegmenter, groups_of
 
-QUICK = ("synonyms", "background", "high categories", "two")  # of the vocabularies; the interpreter is slow
+QUICK = ("synonyms apart", "background", "high categories", "two")  # of the vocabularies; the interpreter is slow
 WINDOWS = {"short_side": 40, "window": 32, "stride": 24, "window_batch": 5}
 RANDOM = np.random.default_rng(5)
 
