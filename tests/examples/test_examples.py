@@ -43,6 +43,7 @@ def run(name: str, *words: object) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_label_and_train(trained: tuple[Path, str], photos: Path) -> None:
     work, said = trained
     losses = [float(loss) for loss in re.findall(r"epoch \d: loss ([\d.]+), mIoU .* [\d.]+$", said, re.MULTILINE)]

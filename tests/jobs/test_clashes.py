@@ -58,6 +58,7 @@ def scclip(folder: Path, library: Path | None, words: Sequence[object], console:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_verbs_run_among_files_of_these_names(folder: Path, library: Path) -> None:
     """Relative paths, as people type them; labeling and this export start workers in that folder."""
     said = scclip(folder, library, ["label", "in", "out/labels", *QUICK])

@@ -75,6 +75,7 @@ def test_a_sample_that_dies_is_no_sample(local_ray: None, monkeypatch: pytest.Mo
     assert try_sample([], None) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_lines_and_report_of_a_real_run(
     local_ray: None,
     small_model: str,

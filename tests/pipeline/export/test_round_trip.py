@@ -45,7 +45,10 @@ def truth_of(output: Path, kind: str, background: bool) -> Path:
 
 
 @pytest.mark.parametrize("base", [0, 1])
-@pytest.mark.parametrize(("classes", "background"), [(5, False), (5, True), (300, False), (300, True)])
+@pytest.mark.parametrize(
+    ("classes", "background"),
+    [(5, True), (300, False), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((5, False), (300, True)))],
+)
 @pytest.mark.parametrize("kind", ["png", "parquet", *SOURCES])
 def test_an_export_is_the_truth_of_its_run(kind: str, classes: int, background: bool, base: int, folder: Path) -> None:
     run = classed_run(folder, classes, background=background)

@@ -22,7 +22,7 @@ from scclip.segmentation import fused as fused_module
 from scclip.segmentation import sums
 from scclip.segmentation.fused import FusedSegmenter, groups_of
 
-QUICK = ("synonyms apart", "background", "high categories", "two")  # of the vocabularies; the interpreter is slow
+QUICK = ("synonyms apart", "background", "high categories")  # of the vocabularies; the interpreter is slow
 WINDOWS = {"short_side": 40, "window": 32, "stride": 24, "window_batch": 5}
 RANDOM = np.random.default_rng(5)
 
@@ -111,6 +111,7 @@ def test_a_result_depends_on_no_other_image() -> None:
             assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_neither_groups_nor_bands_of_rows_change_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [picture(5, 37), picture(6, 6), picture(5, 8)]
     sizes = [image.shape[:2] for image in images]
