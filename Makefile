@@ -16,7 +16,7 @@ install: $(VENV)/.installed
 test: install  ## the whole suite, about eight minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (slow or chaos or cluster or scale or consumers or fidelity)"
 
-slow: install  ## what the suite leaves out for its time: whole tables of kinds, jobs on clusters of their own; half an hour
+slow: install  ## what the suite leaves out for its time: whole tables of kinds, jobs on clusters of their own; about twelve minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
