@@ -18,7 +18,6 @@ BUSY = "0.4"  # share of CPUs or GPUs in use from which a cluster may grow; an a
 BUSY_NAMES = ("CLUSTER_SCALING_UP", "DEFAULT_CLUSTER_SCALING_UP_CPU", "DEFAULT_CLUSTER_SCALING_UP_GPU")
 AHEAD = 10.0  # times what a stage works on may wait before it; small blocks would all wait, 50 KB of the driver each
 QUEUED = 0.5  # share of the places for waiting calls that are taken when the pool grows; all of them hardly ever are
-POLICIES, POLICY = "ray.data._internal.execution.backpressure_policy", "DownstreamCapacityBackpressurePolicy"
 RESERVED = 0.1  # share of the cluster kept for the single stages; at Ray's 0.5 CPU actors get 60 % of it at most
 
 
@@ -32,7 +31,8 @@ def configure_ray_data(resources: Resources | None = None) -> None:
     # A chunk is a block: merged small chunks would wait for each other.
     context.target_max_block_size = context.target_min_block_size = 1
     context.downstream_capacity_backpressure_ratio = AHEAD
-    private(POLICIES, POLICY).OBJECT_STORE_BUDGET_UTIL_THRESHOLD = 0.0  # not only where the object store is half full
+    policy = private("ray.data._internal.execution.backpressure_policy", "DownstreamCapacityBackpressurePolicy")
+    policy.OBJECT_STORE_BUDGET_UTIL_THRESHOLD = 0.0  # not only where the object store is half full
     if resources and resources.mixed:
         context.scheduling_strategy = "DEFAULT"  # Ray's hybrid policy, which spares nodes with GPUs
     if resources and resources.group is not None:
