@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml
 
 install: $(VENV)/.installed
 
-test: install  ## the whole suite, about eight minutes on two cores
+test: install  ## the whole suite, about ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (slow or chaos or cluster or scale or consumers or fidelity)"
 
 slow: install  ## what the suite leaves out for its time: whole tables of kinds, jobs on clusters of their own; about twelve minutes

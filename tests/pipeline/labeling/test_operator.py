@@ -134,6 +134,7 @@ def test_arrays_and_samples_of_ray_datas_readers_give_the_same(
         assert row["mask"] == commands[row["__key__"]]["mask"] and json.loads(row["json"])["seed"]
 
 
+@pytest.mark.slow
 def test_rows_are_made_and_kept_by_functions_of_ones_own(inputs: Path, commands: Rows, local_ray: None) -> None:
     import ray
 

@@ -53,7 +53,10 @@ def columns(form: str) -> dict[str, pa.Array]:
     return {"image": tiny, form: repeated(pa.string() if form in ("caption", "key") else pa.binary())}
 
 
-@pytest.mark.parametrize("form", ["image", "nested", "caption", "key", "unused", "list"])
+OTHERS = [pytest.param(form, marks=pytest.mark.slow) for form in ("caption", "key", "list")]
+
+
+@pytest.mark.parametrize("form", ["image", "nested", "unused", *OTHERS])
 def test_a_bomb_takes_the_memory_of_a_few_rows(form: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.parquet"
     kept = {"compression": "zstd", "dictionary_pagesize_limit": 2**30, "write_statistics": False, "store_schema": False}
