@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
@@ -38,3 +39,43 @@ def test_a_busy_pool_grows(own_context: None, calls: int) -> None:
     results = iter(labeled.iter_rows())
     first = next(results)
     assert any(row["actor"] != first["actor"] for row in results)
+
+
+class Lead:
+    """How far the first stage has run ahead of the last."""
+
+    def __init__(self) -> None:
+        self.lead = self.most = 0
+
+    def add(self, blocks: int) -> None:
+        self.lead += blocks
+        self.most = max(self.most, self.lead)
+
+    def seen(self) -> int:
+        return self.most
+
+
+@pytest.mark.slow
+def test_reading_runs_ahead_by_what_is_worked_on_not_by_what_there_is(own_context: None) -> None:
+    """Of 400 small blocks 320 were read while the actor's first call slept, before they were bounded."""
+    lead: Any = ray.remote(num_cpus=0)(Lead).remote()
+
+    def read(batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for value in range(20):
+            ray.get(lead.add.remote(1))
+            yield {"id": [value]}
+
+    class Late:
+        calls = 0
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            self.calls += 1
+            time.sleep(8 if self.calls == 1 else 0)
+            ray.get(lead.add.remote(-1))
+            return batch
+
+    configure_ray_data(Resources(min_actors=1, max_actors=1, fitting=1, actor_cpus=0.3, threads=1, calls_in_flight=2))
+    pool = ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=3)
+    units = ray.data.range(20, override_num_blocks=20).map_batches(read, batch_size=None, num_cpus=0.2)
+    assert units.map_batches(Late, compute=pool, num_cpus=0.3, batch_size=1).count() == 400
+    assert ray.get(lead.seen.remote()) < 150
