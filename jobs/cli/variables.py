@@ -15,7 +15,7 @@ from pathlib import Path
 
 from scclip.errors import UserError
 
-FILE = "scclip-variables.json"  # in a job's working directory, beside the files of whoever submits without us
+FILE = "scclip-variables.json"  # in a job's working directory; no user's own file has this name
 HOOK = f"{__name__}.load"  # what Ray calls in each worker
 SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string")
 AT_START = re.compile(r"OMP_|MKL_|KMP_|OPENBLAS_|LD_|MALLOC_|PYTHON|RAY_|CUDA_|NCCL_")
