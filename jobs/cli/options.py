@@ -213,25 +213,25 @@ def option_fields(group: type) -> Iterator[tuple[dataclasses.Field[Any], Any, bo
         yield field, kind, many, field.metadata.get("choices", choices)
 
 
-def meant(value: Any, kind: Any, choices: Sequence[str], place: str) -> Any:
+def meant(value: Any, kind: Any, choices: Sequence[str], where: str) -> Any:
     """A value of a YAML file as the option has it; to YAML `no` is a truth value, to some options the choice "none".
 
     Args:
         value: What YAML made of it.
         kind: Type of the option, or of its items.
         choices: Its values, where they are limited.
-        place: Where the value stands, for the error.
+        where: Where the value stands, for the error.
     """
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, list) for item in value)):
-        raise UserError(f"{place}: is no value but a tree of them; give text, a number, yes, no, or a list of these")
+        raise UserError(f"{where}: is no value but a tree of them; give text, a number, yes, no, or a list of these")
     if isinstance(value, list):
-        return [meant(item, kind, choices, place) for item in value]
+        return [meant(item, kind, choices, where) for item in value]
     if kind is bool or not isinstance(value, bool):
         return value
     if not value and "none" in choices:
         return "none"
     remedy = f"choose {', '.join(choices)}" if choices else "give a number" if kind in (int, float) else "quote it"
-    raise UserError(f"{place}: {'yes' if value else 'no'} is a truth value to YAML; {remedy}")
+    raise UserError(f"{where}: {'yes' if value else 'no'} is a truth value to YAML; {remedy}")
 
 
 def config_words(field: dataclasses.Field[Any], value: Any) -> list[str]:

@@ -111,10 +111,10 @@ def find_numbering(urls: Iterable[str]) -> Numbering | None:
         UserError: a categories.json is broken, or two of them differ.
     """
     found: tuple[str, Numbering] | None = None
-    for place, numbering in _said(urls):
+    for source, numbering in _said(urls):
         if found and found[1].to_json() != numbering.to_json():
-            raise UserError(f"{found[0]} and {place} number their classes differently; use one of them at a time")
-        found = found or (place, numbering)
+            raise UserError(f"{found[0]} and {source} number their classes differently; use one of them at a time")
+        found = found or (source, numbering)
     return found and found[1]
 
 
@@ -123,18 +123,18 @@ def _said(urls: Iterable[str]) -> Iterator[tuple[str, Numbering]]:
     first = {url.rpartition("/")[0]: url for url in reversed(list(urls))}  # one file of each folder
     asked = dict[str, Numbering | None]()
     for folder, url in sorted(first.items()):
-        for place in _places(folder):
-            if place not in asked:
-                asked[place] = _in_folder(join(place, FILE))
-            if numbering := asked[place]:
-                yield join(place, FILE), numbering
+        for root in _roots(folder):
+            if root not in asked:
+                asked[root] = _in_folder(join(root, FILE))
+            if numbering := asked[root]:
+                yield join(root, FILE), numbering
                 break
         else:
             if url.endswith(".parquet") and (numbering := _in_parquet(url)):
                 yield url, numbering
 
 
-def _places(folder: str) -> Iterator[str]:
+def _roots(folder: str) -> Iterator[str]:
     """A folder, and those that may be the export that it belongs to, from the inside out: keys may hold folders."""
     yield folder
     parts = folder.split("/")
