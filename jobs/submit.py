@@ -18,12 +18,13 @@ from scclip.jobs.cli.errors import hint, warn
 from scclip.jobs.cli.options import OptionParser
 from scclip.jobs.cli.progress import duration
 from scclip.jobs.cli.talk import say, tell
-from scclip.jobs.cli.variables import SECRET, forwarded
+from scclip.jobs.cli.variables import forwarded
 from scclip.jobs.options.submit import EXAMPLE, ActionOptions, ClusterOptions, SubmitOptions, parser
 from scclip.jobs.submission.dashboard import Dashboard, Job
 from scclip.jobs.submission.request import JOB_ID, Request, output_digest
 from scclip.jobs.submission.wheel import DISTRIBUTION
 from scclip.pipeline.storage.retries import redact
+from scclip.pipeline.storage.secrets import is_secret
 
 ACTIONS = ("status", "logs", "stop", "list")
 
@@ -60,7 +61,7 @@ def submit(cluster: ClusterOptions, options: SubmitOptions, words: Sequence[str]
 
 def follow(dashboard: Dashboard, job_id: str, env: Mapping[str, str]) -> int:
     """Shows the log until the job ends; returns its exit code. Ctrl-C stops showing it, not the job."""
-    hidden = [value for name, value in env.items() if SECRET.search(name) and value]
+    hidden = [value for name, value in env.items() if is_secret(name) and value]
 
     def show(text: str) -> None:
         for value in hidden:

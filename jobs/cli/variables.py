@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scclip.errors import UserError
+from scclip.pipeline.storage.secrets import is_secret
 
 FILE = "scclip-variables.json"  # in a job's working directory; no user's own file has this name
 HOOK = f"{__name__}.load"  # what Ray calls in each worker
-SECRET = re.compile(r"(?i)secret|token|password|credential|key|connection_string")
 AT_START = re.compile(r"OMP_|MKL_|KMP_|OPENBLAS_|LD_|MALLOC_|PYTHON|RAY_|CUDA_|NCCL_")
 SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set for the driver of a submitted job: its configuration
 
@@ -32,7 +32,7 @@ def forwarded(names: Sequence[str]) -> dict[str, str]:
 
 def divided(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, bytes]]:
     """Returns the variables that processes need from their start, and the file, if any, that carries the others."""
-    described = {name: text for name, text in variables.items() if AT_START.match(name) and not SECRET.search(name)}
+    described = {name: text for name, text in variables.items() if AT_START.match(name) and not is_secret(name)}
     carried = {name: text for name, text in variables.items() if name not in described}
     return described, {FILE: json.dumps(carried).encode()} if carried else {}
 

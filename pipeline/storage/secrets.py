@@ -23,6 +23,7 @@ _KEYS = r"(?:api|access|account|private|secret|shared|storage|encryption|auth)[_
 _NAME = rf"[\w-]*(?:{_WORDS}|{_KEYS})|x-(?:amz|goog)-[\w-]+|(?:aws_?)?(?:secret|session|access)\w*|sig"
 _VALUE = r"\\+\"[^\"\n]*\"|\"[^\"\n]*(?:\"|$)|'[^'\n]*(?:'|$)|(?:(?:bearer|basic|token)\s+)?[^\s&'\",;]+"
 _SECRET = re.compile(rf"(?i)(?<![\w-])({_NAME})(\\*[\"']?\s*[=:]\s*)(?!…)(?:{_VALUE})")
+_SECRET_VARIABLE = re.compile(rf"(?i)(?:{_NAME}|[\w-]*[_-]key|key)(?:[_-]?\d+)?")
 _SHAPES = re.compile(  # a bearer's token, an AWS key's id, tokens of Hugging Face and GitHub, a JSON web token
     r"(?i:bearer)\s+[\w.~+/=-]{16,}|\bA[KS]IA[A-Z0-9]{16}\b|\b(?:hf|gh[pousr])_\w{30,}|(?<![\w-])eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+"
 )
@@ -39,6 +40,11 @@ def hidden(text: str) -> str:
         text = _URLS.sub(lambda urls: _without_users(urls[0]), text)
         text = _QUERIES.sub(lambda urls: _without_query(urls[0]), text)
     return _SHAPES.sub("…", _SECRET.sub(r"\1\2…", text))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret: HF_TOKEN does, TOKENIZERS_PARALLELISM does not."""
+    return bool(_SECRET_VARIABLE.fullmatch(name))
 
 
 def _without_query(text: str) -> str:

@@ -27,13 +27,20 @@ from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.generations import read_plan, write_generation
 from scclip.pipeline.storage import retries
 from scclip.pipeline.storage.retries import RetryConfig, redact
-from scclip.pipeline.storage.secrets import public_url
+from scclip.pipeline.storage.secrets import is_secret, public_url
 
 HARMLESS = [
     "s3://bucket/a@2x.png", "http://host:8080/a@2x.png", "s3://bucket/shard-??.tar", "s3://arn:aws:s3:eu:1:ap/x@y.png",
     "abfs://images@account.dfs.core.windows.net/x", "key: 5, keys=3, anomaly_tokens: 7, --image-ids key", "me@host.org",
     "gs://bucket/a:b@c.png", "unit 3: the key is 'token'", "http://[::1]:8265/x", "access denied; tokens are words",
 ]  # fmt: skip
+
+SECRET_VARIABLES = [
+    "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "HF_TOKEN", "WANDB_API_KEY", "azure_storage_key",
+    "AZURE_STORAGE_CONNECTION_STRING", "GOOGLE_APPLICATION_CREDENTIALS", "MINIO_ROOT_PASSWORD", "RAY_AUTH_TOKEN",
+    "OUR_KEY", "OUR_TOKEN_2", "SECRET_KEY_BASE",
+]  # fmt: skip
+OPEN_VARIABLES = ["TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "AWS_REGION", "AWS_ENDPOINT_URL", "HF_HOME", "KEYBOARD"]
 
 
 def commands(url: str, folder: Path) -> dict[str, list[str]]:
@@ -63,6 +70,11 @@ def one_attempt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", [*SECRET_VARIABLES, *OPEN_VARIABLES])
+def test_names_of_variables_say_which_values_are_secret(name: str) -> None:
+    assert is_secret(name) == (name in SECRET_VARIABLES)
 
 
 @pytest.mark.parametrize("verb", VERBS)
