@@ -19,6 +19,13 @@ class Tower(nn.Module):
 class Block(nn.Module):
     """open_clip's `ResidualAttentionBlock`: attention, then two layers, each on a layer norm and added."""
 
+    attn: nn.Module
+    ln_1: nn.Module
+    ln_2: nn.Module
+    ls_1: nn.Module
+    ls_2: nn.Module
+    mlp: nn.Module
+
     def attention(self, x: Tensor) -> Tensor:
         """Self-attention: (B, 1 + N, D) → (B, 1 + N, D)."""
         mixed: Tensor = self.attn(x, x, x, need_weights=False)[0]

@@ -56,6 +56,8 @@ class FusedLayerNorm(nn.LayerNorm):
 class FusedBlock(Block):
     """A block with the first residual sum taken into the second layer norm."""
 
+    ln_2: FusedLayerNorm
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1 + N, D) → (B, 1 + N, D)."""
         x, normalised = self.ln_2.add(x, self.ls_1(self.attention(self.ln_1(x))))
