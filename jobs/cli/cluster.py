@@ -1,12 +1,13 @@
 """Joins the Ray cluster that a job runs on, or starts a Ray of its own on this machine.
 
-with local_or_cluster(options.address) as cluster:
+with local_or_cluster("label", options.address) as cluster:
     cluster.start()  # a local Ray starts only when there is work
     resources = cluster.divide(compute)
 """
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import signal
@@ -22,13 +23,14 @@ from ray.job_config import JobConfig
 from scclip.errors import UserError, one_line
 from scclip.jobs.cli.paths import current_folder, holds_package, python_path
 from scclip.jobs.cli.talk import is_verbose
-from scclip.jobs.cli.waiting import Teller, watched_tasks
+from scclip.jobs.cli.waiting import Teller, end_now, watched_tasks
 from scclip.pipeline.cluster.disk import full_disk, ray_folder
 from scclip.pipeline.cluster.nodes import living_nodes, nodes_to_come, private, shapes
-from scclip.pipeline.cluster.preflight import check_storage, wait_for_actor
+from scclip.pipeline.cluster.preflight import check_storage, wait_for_room
 from scclip.pipeline.cluster.reservation import FIRST_REMINDER, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Resources, divide
-from scclip.pipeline.cluster.waiting import Reminder
+from scclip.pipeline.cluster.silence import Reminder
+from scclip.pipeline.cluster.waiting import head_watched
 from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.secrets import hidden
 
@@ -43,16 +45,23 @@ IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 class Cluster:
     """The Ray that a job runs on: a given cluster, joined at once, or a local one, started when there is work."""
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, verb: str, address: str | None) -> None:
+        self.verb = verb
         self.given, self.address = bool(address), address or os.environ.get("RAY_ADDRESS") or None
-        self.groups: list[Any] = []
+        self.watched, self.leaving = False, contextlib.ExitStack()
         if self.address:
             self.start()
 
     def start(self) -> None:
-        """Joins or starts Ray; UserError where the cluster does not answer."""
-        if ray.is_initialized():
-            return
+        """Joins or starts Ray and watches over its head; UserError where the cluster does not answer."""
+        if not ray.is_initialized():
+            self.start_ray()
+        if not self.watched:
+            self.watched = True
+            self.leaving.enter_context(head_watched(functools.partial(end_now, self.verb)))
+
+    def start_ray(self) -> None:
+        """Joins or starts Ray, with no more of its lines than are asked for."""
         if not is_verbose():
             os.environ.setdefault(
                 "RAY_BACKEND_LOG_LEVEL", "fatal"
@@ -109,14 +118,17 @@ class Cluster:
             raise UserError(f"{sees} sees a GPU here and {not_seen} does not; {remedy}")
         return resources
 
-    def check_storage(self, verb: str, output: str, samples: Sequence[str], *, write: bool = True) -> None:
+    def check_storage(self, output: str, samples: Sequence[str], *, write: bool = True) -> None:
         """`scclip.pipeline.cluster.preflight.check_storage` where the cluster is a given one."""
         if self.address:
-            with watched_tasks(verb):
+            with watched_tasks(self.verb):
                 check_storage(output, samples, write=write)
 
     def reserve(self, compute: ComputeConfig, teller: Teller) -> Resources:
-        """`divide`, once the cluster holds an actor; on a cluster without autoscaler what is free of it is reserved.
+        """`divide`, once there is room for the job in what nobody uses of the cluster.
+
+        Without autoscaler that is reserved: a placement group. With one, and where some nodes alone have GPUs, the job
+        begins when its fewest actors and what feeds them fit, and takes more as it goes.
 
         Args:
             compute: what the user asks for.
@@ -127,13 +139,13 @@ class Cluster:
             NoResources: an autoscaler brought up no node in time.
         """
         resources = self.divide(compute)
-        if self.address is None or resources.mixed:
+        if self.address is None:
             return resources
         with teller:
-            if nodes_to_come() is None:
+            if nodes_to_come() is None and not resources.mixed:
                 resources = reserved(compute, Reminder(teller, FIRST_REMINDER))
-                self.groups.append(resources.group)
-            elif wait_for_actor(resources, compute.wait_for_resources, teller):
+                self.leaving.callback(give_back, resources.group)
+            elif wait_for_room(resources, compute.wait_for_resources, teller):
                 resources = self.divide(compute)
         return resources
 
@@ -235,16 +247,14 @@ def refuse_unusable_folder() -> None:
 
 
 @contextlib.contextmanager
-def local_or_cluster(address: str | None) -> Iterator[Cluster]:
-    """Yields a `Cluster`, and afterwards shuts down the Ray that this job started or leaves the one that it joined."""
+def local_or_cluster(verb: str, address: str | None) -> Iterator[Cluster]:
+    """Yields a verb's `Cluster`, and afterwards shuts down the Ray that it started or leaves the one that it joined."""
     already = ray.is_initialized()
-    cluster = None
     try:
-        cluster = Cluster(address)
-        yield cluster
+        cluster = Cluster(verb, address)
+        with cluster.leaving:
+            yield cluster
     finally:
-        for group in cluster.groups if cluster else []:
-            give_back(group)
         if not already and ray.is_initialized():
             with keep_handler(signal.SIGINT):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half a shutdown behind

@@ -1,7 +1,7 @@
-"""Checks before a job begins: do all nodes see the storage, does an actor fit a node.
+"""Checks before a job begins: do all nodes see the storage, is there room for an actor and what feeds it.
 
 check_storage(output, samples=[units[0].url])   # StorageProblem: a node does not see what this one writes
-wait_for_actor(resources, minutes=15, report=print)
+wait_for_room(resources, minutes=15, report=print)
 """
 
 import contextlib
@@ -10,17 +10,19 @@ import uuid
 from collections.abc import Callable, Sequence
 
 import ray
-from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scclip.pipeline.cluster.nodes import RayNode, living_nodes
 from scclip.pipeline.cluster.resources import NoResources, Resources, StorageProblem
-from scclip.pipeline.cluster.waiting import Reminder, in_use
+from scclip.pipeline.cluster.silence import Reminder
+from scclip.pipeline.cluster.waiting import in_use
 from scclip.pipeline.storage.files import create, exists, is_local, join, remove
 from scclip.pipeline.storage.retries import StorageUnavailable, describe, redact
 from scclip.wording import counted
 
 PROBE_SECONDS = 180.0  # a node may take so long to start a process that looks
+READY_SECONDS = 3.0  # in which a group has its place where there is room
 MOST_NODES = 64  # that look; the others are taken to be like them
 
 
@@ -98,39 +100,44 @@ def explain(url: str, output: bool, by_node: dict[str, str], nodes: int) -> str:
     return f"{unseen} is not seen by {len(by_node)} of {counted(nodes, 'node')} ({names}: {reason}); {remedy}"
 
 
-def wait_for_actor(resources: Resources, minutes: float, report: Callable[[str], None]) -> bool:
-    """Waits until one actor fits a node.
+def wait_for_room(resources: Resources, minutes: float, report: Callable[[str], None]) -> bool:
+    """Waits until the fewest actors, and the reading and decoding for them, fit into what nobody uses.
+
+    A placement group asks for all of it at once: one that waits is what an autoscaler starts nodes for. It is removed
+    when it has its place, which the job's own actors and tasks then take.
 
     Args:
         resources: what `divide` returned.
-        minutes: how long to wait.
+        minutes: how long to wait for a node that could hold an actor; for one that is in use, as long as it takes.
         report: takes the lines that tell the user why the job waits.
 
     Returns:
-        True where it waited, False where an actor fitted at once.
+        True where it waited, False where there was room at once.
 
     Raises:
-        NoResources: no node came up in time.
+        NoResources: no such node came up in time.
     """
-    if fits(resources):
-        return False
-    wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.actor.items())
-    report(f"no node holds an actor ({wanted}) yet; asked the autoscaler for one, waiting up to {minutes:g} min")
-    request_resources(bundles=[resources.actor] * resources.min_actors)
-    until, reminder = time.monotonic() + 60 * minutes, Reminder(report)
+    stages = {"CPU": resources.read_cpus + resources.decode_cpus}
+    group = placement_group([resources.actor] * resources.min_actors + [stages])
     try:
-        while not fits(resources):
-            reminder.due(lambda: f"no node holds an actor ({wanted}) yet; {in_use()}")
-            if time.monotonic() > until:
+        if group.wait(READY_SECONDS):
+            return False
+        wanted = ", ".join(f"{amount:g} {name}" for name, amount in resources.actor.items())
+        none = f"no node holds an actor ({wanted}) yet"
+        if not fits(resources):
+            report(f"{none}; asked the autoscaler for one, waiting up to {minutes:g} min")
+        until, reminder = time.monotonic() + 60 * minutes, Reminder(report)
+        while not group.wait(1):
+            reminder.due(lambda: in_use() if fits(resources) else f"{none}; {in_use()}")
+            if time.monotonic() > until and not fits(resources):
                 remedy = "the node types' limits and quotas, or give --wait-for-resources more minutes"
                 raise NoResources(f"no node with {wanted} came up in {minutes:g} min; see `ray status`, {remedy}")
-            time.sleep(1)
+        return True
     finally:
-        request_resources(bundles=[])
-    return True
+        remove_placement_group(group)
 
 
 def fits(resources: Resources) -> bool:
-    """True where one actor fits a node."""
+    """True where one actor fits a node that nobody else uses."""
     wanted = resources.actor
     return any(all(node["Resources"].get(name, 0) >= wanted[name] for name in wanted) for node in living_nodes())

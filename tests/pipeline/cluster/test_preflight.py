@@ -1,11 +1,13 @@
 """What is found before a job begins: storage that a node does not see, actors that nothing will ever hold."""
 
+import threading
 from pathlib import Path
 
 import pytest
+import ray
 
 from scclip.pipeline.cluster.nodes import described_types, nodes_to_come
-from scclip.pipeline.cluster.preflight import explain, problems_here, wait_for_actor
+from scclip.pipeline.cluster.preflight import explain, problems_here, wait_for_room
 from scclip.pipeline.cluster.resources import ComputeConfig, NoResources, Shape, divide
 
 
@@ -31,10 +33,10 @@ def test_waiting_ends(local_ray: None) -> None:
     resources = divide(ComputeConfig(gpus_per_actor=1), nodes=[Shape(2)], more=[])
     said: list[str] = []
     with pytest.raises(NoResources, match=r"no node with 1 CPU, 1 GPU came up in 0 min; see `ray status`"):
-        wait_for_actor(resources, 0, said.append)
+        wait_for_room(resources, 0, said.append)
     assert len(said) == 1 and "waiting up to 0 min" in said[0]
     assert nodes_to_come() is None
-    assert not wait_for_actor(divide(ComputeConfig(), nodes=[Shape(2)]), 0, said.append)
+    assert not wait_for_room(divide(ComputeConfig(), nodes=[Shape(2)]), 0, said.append)
 
 
 def test_ray_ups_own_description_tells_what_may_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +45,19 @@ def test_ray_ups_own_description_tells_what_may_come(tmp_path: Path, monkeypatch
     text = (Path(__file__).parents[3] / "cluster.yaml").read_text()
     (tmp_path / "ray_bootstrap_config.yaml").write_text(text)
     assert described_types() == [(Shape(4, 1), 16), (Shape(4, 1), 4), (Shape(8, 0), 8)]
+
+
+def test_a_job_that_takes_no_group_waits_for_what_others_use(local_ray: None) -> None:
+    """One CPU of two is in use: actors alone would fit, not with what feeds them; then there is room."""
+    resources = divide(ComputeConfig(actors="2"), nodes=[Shape(2)], more=[])
+    holder = ray.remote(num_cpus=1)(Holder).remote()
+    ray.get(holder.ready.remote())
+    said: list[str] = []
+    threading.Timer(6, ray.kill, [holder]).start()
+    assert resources.actor_cpus <= 1 and wait_for_room(resources, 0, said.append) and not said
+    assert not wait_for_room(resources, 0, said.append)
+
+
+class Holder:
+    def ready(self) -> bool:
+        return True
