@@ -173,7 +173,7 @@ def claim(output: str, wanted: Document) -> bool:
         if create(url, data):
             return present
         before = json.loads(read_bytes(url))
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         before = {}
     except OSError as error:
         raise UserError(f"OUTPUT {output} cannot be written: {one_line(error)}; check URL and rights") from None

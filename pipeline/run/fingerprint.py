@@ -57,8 +57,9 @@ def open_run(files: RunFiles, manifest: RunManifest) -> list[str]:
 
 def read_run(files: RunFiles) -> RunManifest:
     """Reads run.json; FileNotFoundError if there is none, RunMismatch if it is not the file of a run."""
+    document = read_document(files)
     try:
-        return RunManifest.from_json(read_document(files))
+        return RunManifest.from_json(document)
     except (KeyError, TypeError, ValueError):
         raise RunMismatch(f"{join(files.output, 'run.json')} {NO_RUN}") from None
 
@@ -66,8 +67,9 @@ def read_run(files: RunFiles) -> RunManifest:
 def read_document(files: RunFiles) -> Mapping[str, Any]:
     """Reads run.json as it was written, also by another version; raises as `read_run`."""
     url = join(files.output, "run.json")
+    data = read_bytes(url)  # a UserError, that no filesystem can be had, is a ValueError as well
     try:
-        return dict(json.loads(read_bytes(url)))
+        return dict(json.loads(data))
     except (TypeError, ValueError):
         raise RunMismatch(f"{url} {NO_RUN}") from None
 
