@@ -16,15 +16,13 @@ from fsspec.registry import get_filesystem_class
 
 from scclip.errors import UserError
 from scclip.pipeline.storage.retries import ShortReadError, StorageError, redact, with_retries
-from scclip.pipeline.storage.secrets import has_userinfo
+from scclip.pipeline.storage.secrets import CHAINED, has_userinfo
 
 
 class FilesystemMissing(UserError):
     """No filesystem can be had for a URL: unknown, not installed, or with credentials in it; one line that says so."""
 
 
-# protocols that read from another filesystem, whose URL follows after `::`
-CHAINED = {"zip", "tar", "libarchive", "reference", "dir", "simplecache", "filecache", "blockcache", "cached"}
 BLOCK = 4 * 2**20  # bytes per request of a stream: a 30 ms request then costs 10 % at 100 MB/s, and is fetched ahead
 
 

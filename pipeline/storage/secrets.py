@@ -13,10 +13,13 @@ import re
 from urllib.parse import unquote
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "wasb", "wasbs", "adl", "oss", "r2")
+# protocols that read from another filesystem, whose URL follows after `::`
+CHAINED = {"zip", "tar", "libarchive", "reference", "dir", "simplecache", "filecache", "blockcache", "cached"}
 # What stands before the last @ of a URL is its userinfo, where a colon comes before the first slash (a password may
 # hold slashes), or where there is no slash at all. A port, an IPv6 address and an ARN of S3 have colons as well.
 _USERINFO = re.compile(r"(?<=://)(?!arn:|\[)(?:[^\s/:@\"<>]*:(?!\d{1,5}(?:[/?#]|$))[^\s\"<>]*|[^\s/?#\"<>]*)@")
 _CONTAINER = re.compile(r"[\w-]+@[\w.-]+\.core\.windows\.net")  # how Azure's URLs name a container
+_ONE_SLASH = re.compile(rf"(?i)(?<![\w+.-])({'|'.join(STORES)}|https?|s?ftp):/(?=[^/\s])")  # of a URL as a path has it
 _URLS, _QUERIES = re.compile(r"[^\s\"<>]+"), re.compile(r"[^\s'\"]+")  # what holds URLs; what holds their queries
 _WORDS = r"secret|passw(?:or)?d|passphrase|pwd|token|signature|credentials?|bearer|authorization|connection_?string"
 _KEYS = r"(?:api|access|account|private|secret|shared|storage|encryption|auth)[_-]?key(?:[_-]?id)?"
@@ -36,7 +39,8 @@ _signed: dict[str, str] = {}  # public URL → URL with its credentials, of this
 
 def hidden(text: str) -> str:
     """`text` without credentials: no user and query in URLs, no values behind names as `token`, no known tokens."""
-    if "://" in text:
+    if ":/" in text:
+        text = _ONE_SLASH.sub(r"\1://", text)
         text = _URLS.sub(lambda urls: _without_users(urls[0]), text)
         text = _QUERIES.sub(lambda urls: _without_query(urls[0]), text)
     return _SHAPES.sub("…", _SECRET.sub(r"\1\2…", text))
@@ -76,14 +80,24 @@ def public_url(url: str) -> str:
     """
     if "://" not in url:
         return url
-    base, mark, query = _without_users(url, count=1).partition("?")
-    if url.startswith(("http://", "https://")):
+    outer, inner = _links(url)
+    base, mark, query = _without_users(inner, count=1).partition("?")
+    if inner.startswith(("http://", "https://")):
         kept = [part for part in query.split("&") if not _SECRET_PARAMETER.match(unquote(part.partition("=")[0]))]
         query, mark = "&".join(kept), "?" if any(kept) else ""
-    public = f"{base}{mark}{query}"
+    public = f"{outer}{base}{mark}{query}"
     if public != url:
         _signed[public] = url
     return public
+
+
+def _links(url: str) -> tuple[str, str]:
+    """What a chain as `zip://a.png::s3://b/c.zip` has before its last URL, "" where there is no chain; and that URL."""
+    outer, mark, inner = url.partition("::")
+    if not mark or outer.partition("://")[0] not in CHAINED:
+        return "", url
+    between, last = _links(inner)
+    return f"{outer}::{between}", last
 
 
 def signed_url(url: str) -> str:
@@ -93,6 +107,7 @@ def signed_url(url: str) -> str:
 
 def has_userinfo(url: str) -> bool:
     """Whether a URL of an object store holds a user or a key, which no store reads from there."""
+    url = _links(url)[1]
     if url.partition("://")[0].lower() not in STORES:
         return False
     return _without_users(url, count=1) != url
