@@ -34,7 +34,6 @@ from scclip.pipeline.run.manifest import RunManifest
 from scclip.pipeline.run.origin import outside, own_plan
 from scclip.pipeline.storage.files import create, exists, from_root, join, read_bytes, read_start
 from scclip.pipeline.storage.retries import redact
-from scclip.pipeline.storage.secrets import public_url
 from scclip.wording import counted
 
 FEW_UNITS = 8  # a Ray of our own takes 5 to 10 seconds to start; a unit of 250 images about one second
@@ -156,7 +155,7 @@ def fingerprint(
     """All that the export depends on: export.json."""
     numbers = ",".join(str(unit.number) for unit in units)
     return {
-        "options": recorded(options) | recorded(selection) | {"run": public_url(options.run)},
+        "options": recorded(options) | recorded(selection),
         "classes": yaml_file("--classes", selection.classes),
         "thresholds": yaml_file("--thresholds", selection.thresholds),
         "run_sha256": run.digest(),

@@ -24,6 +24,7 @@ from scclip.documents import DocumentError, parse_mapping, read_document
 from scclip.errors import UserError
 from scclip.jobs.cli.errors import hint
 from scclip.jobs.cli.talk import set_loudness
+from scclip.pipeline.storage.secrets import public_url
 
 
 def option(default: Any = dataclasses.MISSING, **facts: object) -> Any:
@@ -45,9 +46,13 @@ def positional(help_name: str, default: Any = dataclasses.MISSING, **facts: obje
 
 
 def recorded(options: Any) -> dict[str, Any]:
-    """Name → value of the options that the results depend on: all that do not say `recorded=False`."""
-    fields = [field for field in dataclasses.fields(options) if field.metadata.get("recorded", True)]
-    return {field.name: getattr(options, field.name) for field in fields}
+    """Name → value of the options that the results depend on: all that do not say `recorded=False`.
+
+    URLs are without credentials: the same file's, also after it was signed anew.
+    """
+    fields = [field.name for field in dataclasses.fields(options) if field.metadata.get("recorded", True)]
+    values = {name: getattr(options, name) for name in fields}
+    return {name: public_url(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 class OptionParser(argparse.ArgumentParser):

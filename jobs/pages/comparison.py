@@ -10,6 +10,7 @@ import numpy as np
 from scclip.jobs.pages.render import render
 from scclip.pipeline.review.drift import Classes, Drift
 from scclip.pipeline.review.gallery import ChangedPicture
+from scclip.pipeline.storage.retries import redact
 
 FLOWS_SHOWN = 16
 
@@ -38,7 +39,7 @@ def render_comparison(
         drift=drift,
         classes=classes,
         class_names={colour: classes.names[index] for index, colour in classes.colours.items()},
-        runs=dict(zip("AB", runs, strict=True)),
+        runs=dict(zip("AB", map(redact, runs), strict=True)),
         rows=rows,
         mean_iou=np.mean([row.iou for row in rows]) if rows else None,
         flows=drift.flows()[:FLOWS_SHOWN],

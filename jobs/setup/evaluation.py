@@ -119,7 +119,7 @@ def model_setup(
         raise UserError(f"--benchmark {options.benchmark!r} is unknown; {hint(options.benchmark, BENCHMARKS)}")
     benchmark = BENCHMARKS[options.benchmark] if options.benchmark else None
     vocabulary = load_vocabulary(options.vocabulary or str(options.benchmark))
-    source = find_model(model, cuda)
+    source, weights = find_model(model, cuda), public_url(model.pretrained or "")
     backbone = find_backbone(source) if benchmark else None
     if benchmark and backbone:
         segmentation = protocol_options(benchmark, backbone, segmentation)
@@ -142,7 +142,7 @@ def model_setup(
         manifest=replace(manifest, segmentation=in_levels(manifest.segmentation)) if benchmark else manifest,
         scoring=scoring,
         title=options.benchmark or vocabulary.name,
-        model=f"{model.model}{f' ({model.pretrained})' if model.pretrained else ''}, {source.config.precision}",
+        model=f"{model.model}{f' ({weights})' if weights else ''}, {source.config.precision}",
         spec=spec,
         truth=options.truth_extension,
         compute=compute,

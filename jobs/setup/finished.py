@@ -32,6 +32,7 @@ from scclip.pipeline.run.fingerprint import library_versions
 from scclip.pipeline.run.generations import read_plan
 from scclip.pipeline.run.totals import Summary, Totals, summarise, unit_totals, write_summary
 from scclip.pipeline.storage.files import exists, info, join, list_files, read_bytes, replace
+from scclip.pipeline.storage.secrets import public_url
 from scclip.segmentation.types import SegmentationOptions
 from scclip.vocabulary.vocabulary import Vocabulary
 from scclip.wording import counted
@@ -80,7 +81,7 @@ def asked_for(
         return None
     asked = {
         "options": recorded(options) | {"chunk_size": options.chunk_size},
-        "model": asdict(model),
+        "model": asdict(model) | {"pretrained": model.pretrained and public_url(model.pretrained)},
         "segmentation": asdict(segmentation),
         "gpus": compute.gpus_per_actor,
         "vocabulary": vocabulary.digest(),
@@ -100,7 +101,7 @@ def weights_files(model: ModelConfig) -> list[tuple[str, int, str]]:
     given = model.pretrained or ""
     if "://" in given or os.path.isfile(given):
         found = info(given)
-        return [(given, found.size, found.version)]
+        return [(public_url(given), found.size, found.version)]
     return []
 
 
