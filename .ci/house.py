@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("scclip", "pipeline", "jobs")
 FILE_LINES, FOLDER_MODULES = 400, 14
 # 11,478 when the house was put in order; inputs of every kind, the GPU's own path, Python and other tools came after.
-CODE_LINES = 17_150
+CODE_LINES = 17_300
 LOOSE_PER_THOUSAND = 4  # dict[str, Any] and Mapping[str, Any] per thousand lines of any kind
 ROW_ACCESSES = 40  # row["…"]
 

@@ -97,7 +97,7 @@ def scene_files(index: int, split: str = "demo") -> dict[str, bytes]:
 def label_scenes(output: str, model: str) -> None:
     """Runs the labeling job once per method, on one local Ray; finished runs are left as they are."""
     files = [RunFiles(join(output, folder)) for _, folder, _ in RUNS]
-    with local_or_cluster(None) as cluster:
+    with local_or_cluster("demo", None) as cluster:
         if any(len(run.finished()) < SHARDS for run in files):
             cluster.start()
         for (method, _, name), run in zip(RUNS, files, strict=True):

@@ -14,6 +14,7 @@ from scclip.errors import UserError
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.progress import duration
+from scclip.jobs.cli.steps import LISTING, READING, watched_step
 from scclip.jobs.cli.talk import json_line, notes, say, tell
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.pages.evaluation import write_page
@@ -60,7 +61,7 @@ def run_evaluation(
 ) -> Evaluation:
     """Evaluates to the end, or goes on where an earlier call stopped; with `here` in this process, without Ray."""
     files = RunFiles(from_root(options.output))
-    with local_or_cluster(options.address) as cluster:
+    with local_or_cluster("evaluate", options.address) as cluster:
         if options.labels is None:
             setup = model_setup(options, model, segmentation, compute, cluster.cuda(compute))
         elif model == ModelConfig() and segmentation == SegmentationOptions():
@@ -68,7 +69,8 @@ def run_evaluation(
         else:
             raise UserError("--labels has its model and settings already; leave options of model and segmentation out")
         warn(setup.warnings, "evaluate")
-        known = known_units(files, setup.manifest)
+        with watched_step("evaluate", READING):
+            known = known_units(files, setup.manifest)
         plan_more = functools.partial(
             plan_units,
             options.shards,
@@ -78,13 +80,14 @@ def run_evaluation(
             image_column=options.image_column,
         )
         passed = PassedOver()
-        new = plan_more(known, passed=passed)
+        with watched_step("evaluate", LISTING):
+            new = plan_more(known, passed=passed)
         warn(passed.lines(), "evaluate")
         tidy(files, files.finished())
         if options.retry_failed:
             uncommit(files, with_failures(files))
         if new or {unit.number for unit in known} - files.finished():
-            cluster.check_storage("evaluate", files.output, sample_urls(new or known))
+            cluster.check_storage(files.output, sample_urls(new or known))
             job = setup.job(files, cluster, here)
             warn(create_run(files, setup.manifest), "evaluate")
             known = write_generation(files, known, new, plan_more)
@@ -104,7 +107,8 @@ def run_evaluation(
 
 def conclude(options: EvaluateOptions, files: RunFiles, units: Sequence[Unit], setup: EvaluationSetup) -> Evaluation:
     """Adds up the committed matrices and writes results.json, results.md and report.html."""
-    totals, matrices = read_scores(files, [unit.number for unit in units], setup.scoring)
+    with watched_step("evaluate", READING):
+        totals, matrices = read_scores(files, [unit.number for unit in units], setup.scoring)
     evaluation = setup.evaluation(totals, matrices)
     warn(evaluation.warnings, "evaluate")
     create_anew(join(files.output, "results.json"), as_json(evaluation))

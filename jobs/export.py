@@ -227,11 +227,11 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
     from scclip.jobs.cli.cluster import local_or_cluster
     from scclip.jobs.cli.waiting import watched_tasks
 
-    with local_or_cluster(address) as cluster:
+    with local_or_cluster("export", address) as cluster:
         cluster.start()
         try:
             samples = [job.files.unit_file("images", unit.number) for unit in units[:1]]
-            cluster.check_storage("export", job.output, samples)
+            cluster.check_storage(job.output, samples)
             with watched_tasks("export") as silence:
                 for counts in export_units(units, job):
                     silence.progress()

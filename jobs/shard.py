@@ -13,6 +13,7 @@ from tqdm import tqdm
 from scclip.categories import Categories
 from scclip.errors import JobFailed
 from scclip.jobs.cli.errors import cause, warn
+from scclip.jobs.cli.steps import LISTING, watched_step
 from scclip.jobs.cli.talk import no_bar, say
 from scclip.jobs.options.shard import ShardOptions
 from scclip.pipeline.annotations.numbering import FILE, Numbering, find_numbering
@@ -31,7 +32,8 @@ from scclip.wording import counted
 def shard(options: ShardOptions) -> int:
     """Writes the shards; returns 0. What cannot be used is skipped, and one line says how much of which kind."""
     source, output, skipped = from_root(options.source), from_root(options.output), Skipped()
-    samples = find_samples(options, source, output, skipped)
+    with watched_step("shard", LISTING):
+        samples = find_samples(options, source, output, skipped)
     prefix = options.dataset if options.truth else f"{options.dataset}-val"
     missing, written = missing_shards(samples, output, prefix, options.images), 0
     with tqdm(total=len(samples), unit=" images", disable=no_bar(), leave=False) as bar:
@@ -58,9 +60,9 @@ def written_shards(missing: Sequence[Shard], output: str, address: str | None) -
     from scclip.jobs.cli.cluster import local_or_cluster
     from scclip.jobs.cli.waiting import watched_tasks
 
-    with local_or_cluster(address) as cluster, watched_tasks("shard") as silence:
+    with local_or_cluster("shard", address) as cluster, watched_tasks("shard") as silence:
         cluster.start()
-        cluster.check_storage("shard", output, [])
+        cluster.check_storage(output, [])
         try:
             for shard in write_shards(missing):
                 silence.progress()

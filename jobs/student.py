@@ -95,7 +95,7 @@ def write_scenes(folder: str, files: Iterable[tuple[str, bytes]]) -> None:
 
 def label_and_export(output: str, keep: float) -> None:
     """Runs the verbs label, report and export, on one local Ray."""
-    with local_or_cluster(None) as cluster:
+    with local_or_cluster("student", None) as cluster:
         cluster.start()
         for scenes, run in (("scenes", "labels"), ("test", "labels-test")):
             given = {"inputs": (join(output, scenes),), "output": join(output, run), "vocabulary": "demo"}

@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     groups = [BenchPipelineOptions, ModelConfig]
     options, model = OptionParser("bench pipeline", __doc__.split("\n\n")[0], groups).parse(argv)
     subject = load_subject(ModelOptions(random=options.random), model)
-    with tempfile.TemporaryDirectory(prefix="scclip-pipeline-") as folder, local_or_cluster(None) as cluster:
+    with tempfile.TemporaryDirectory(prefix="scclip-pipeline-") as folder, local_or_cluster("bench", None) as cluster:
         cluster.start()
         resources = cluster.divide(ComputeConfig())
         images = pictures(8, picture_side(options.size))

@@ -134,7 +134,7 @@ def measure(count: int, options: BenchScaleOptions, root: Path) -> dict[str, flo
     shards, output = root / "shards", root / "labels"
     number = write_shards(shards, count, options)
     label = LabelOptions(inputs=(str(shards),), output=str(output), chunk_size=options.chunk_size)
-    with local_or_cluster(None) as cluster:
+    with local_or_cluster("bench", None) as cluster:
         job, units, plan_seconds = prepare(label, cluster)
         figures = follow(units, job)
     if figures["images"] != count:

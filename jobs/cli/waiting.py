@@ -6,7 +6,6 @@ with watched(job, ledger) as silence:
 """
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,9 @@ import ray
 
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.main import fail
-from scclip.pipeline.cluster.waiting import Silence, in_use, what_is_missing
+from scclip.pipeline.cluster.nodes import workers_killed_for_memory
+from scclip.pipeline.cluster.silence import Silence
+from scclip.pipeline.cluster.waiting import if_it_lives, in_use, what_is_missing
 from scclip.pipeline.labeling.job import LabelJob
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.waiting import remove_note, write_note
@@ -49,21 +50,22 @@ class Teller(contextlib.AbstractContextManager["Teller"]):
 
 def watched_tasks(verb: str) -> Silence:
     """Watches over tasks without actors."""
-    return Silence(in_use, lambda line: warn([line], verb), functools.partial(end_now, verb))
+    return Silence(if_it_lives(in_use), lambda line: warn([line], verb))
 
 
 @contextlib.contextmanager
 def watched(job: LabelJob, ledger: Any, verb: str) -> Iterator[Silence]:
     """Watches over the labeling graph."""
+    killed_before = workers_killed_for_memory()
 
     def missing() -> str:
         try:
             state = ray.get(ledger.now.remote(), timeout=STATE_SECONDS)
         except ray.exceptions.RayError:  # its process is killed again and again, or its node is too busy
             state = None
-        return what_is_missing(state, job.resources)
+        return what_is_missing(state, job.resources, workers_killed_for_memory() - killed_before)
 
-    with Teller(verb, job.files) as teller, Silence(missing, teller, functools.partial(end_now, verb)) as silence:
+    with Teller(verb, job.files) as teller, Silence(if_it_lives(missing), teller) as silence:
         silence.resumed = teller.forget
         yield silence
 

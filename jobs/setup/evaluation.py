@@ -18,6 +18,7 @@ from scclip.encoder.variants import VARIANTS, variant
 from scclip.errors import UserError
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.steps import LOADING, watched_step
 from scclip.jobs.cli.waiting import Teller
 from scclip.jobs.options.evaluate import EvaluateOptions
 from scclip.jobs.setup.labeling import LabelingSetup, chunk_limits
@@ -81,9 +82,11 @@ class EvaluationSetup:
             resources = divide(self.compute, nodes=[Shape(cpus=1, gpus=0)])
         else:
             resources = cluster.reserve(self.compute, Teller("evaluate", files))
+        with watched_step("evaluate", LOADING):
+            spec = self.spec(files, resources)
         return LabelJob(
             files=files,
-            spec=self.spec(files, resources),
+            spec=spec,
             resources=resources,
             limits=self.manifest.chunk_limits,
             decode=DecodeConfig(exif=self.manifest.options.exif),

@@ -20,6 +20,7 @@ import scclip
 from scclip.encoder.config import ModelConfig
 from scclip.errors import JobFailed
 from scclip.jobs.cli.options import recorded
+from scclip.jobs.cli.steps import LISTING, watched_step
 from scclip.jobs.cli.talk import say
 from scclip.jobs.options.label import LabelOptions
 from scclip.pipeline.annotations.schemas import Status
@@ -54,14 +55,15 @@ class Planned:
 
 def new_units(options: LabelOptions, files: RunFiles, known: Sequence[Unit], passed: PassedOver | None) -> list[Unit]:
     """Returns the units that were added to the inputs since those known were planned; counts the rest."""
-    return plan_units(
-        options.inputs,
-        known,
-        limit=options.limit,
-        exclude=[files.output],
-        image_column=options.image_column,
-        passed=passed,
-    )
+    with watched_step("label", LISTING):
+        return plan_units(
+            options.inputs,
+            known,
+            limit=options.limit,
+            exclude=[files.output],
+            image_column=options.image_column,
+            passed=passed,
+        )
 
 
 def asked_for(

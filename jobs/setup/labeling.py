@@ -16,6 +16,7 @@ from scclip.errors import UserError, one_line
 from scclip.jobs.cli.cluster import Cluster
 from scclip.jobs.cli.errors import warn
 from scclip.jobs.cli.options import recorded
+from scclip.jobs.cli.steps import ENCODING, LOADING, watched_step
 from scclip.jobs.cli.waiting import Teller
 from scclip.jobs.options.label import LabelOptions
 from scclip.jobs.setup.finished import new_units
@@ -109,8 +110,9 @@ class LabelingSetup:
             resources = cluster.divide(self.compute)
         else:
             resources = cluster.reserve(self.compute, Teller("label", files))
-        clip = load_clip(self.source)
-        clip.visual()
+        with watched_step("label", LOADING):
+            clip = load_clip(self.source)
+            clip.visual()
         warn(create_run(files, self.manifest()))
         return self.job_of(files, resources, self.actor_spec(clip, resources, files))
 
@@ -120,7 +122,8 @@ class LabelingSetup:
         if exists(url):
             features = np.load(io.BytesIO(read_bytes(url)))
         else:
-            features = text_features(clip, self.vocabulary, cuda=resources.device == "cuda")
+            with watched_step("label", ENCODING):
+                features = text_features(clip, self.vocabulary, cuda=resources.device == "cuda")
             buffer = io.BytesIO()
             np.save(buffer, features)
             create(url, buffer.getvalue())

@@ -16,6 +16,7 @@ from scclip.errors import JobFailed
 from scclip.jobs.cli.cluster import local_or_cluster
 from scclip.jobs.cli.errors import cause, warn
 from scclip.jobs.cli.progress import Progress, duration
+from scclip.jobs.cli.steps import READING, watched_step
 from scclip.jobs.cli.talk import is_quiet, say
 from scclip.jobs.cli.waiting import STATE_SECONDS, watched
 from scclip.jobs.options.label import LabelOptions
@@ -58,11 +59,12 @@ def run_labeling(
         asked: what `asked_for` returned for these.
         planned: what `plan_again` has found already.
     """
-    with local_or_cluster(options.address) as cluster:
+    with local_or_cluster("label", options.address) as cluster:
         cuda = cluster.cuda(compute)
         setup = LabelingSetup(options, find_model(model, cuda), segmentation, compute, vocabulary, cuda)
         files, manifest = setup.files, setup.manifest()
-        known = known_units(files, manifest)
+        with watched_step("label", READING):
+            known = known_units(files, manifest)
         if planned and planned.known == known:
             new, passed = planned.new, planned.passed
         else:
@@ -71,8 +73,9 @@ def run_labeling(
         warn(passed.lines())
         again = with_failures(files) if options.retry_failed else set()
         if not options.dry_run:
-            tidy(files, files.finished())
-            uncommit(files, again)
+            with watched_step("label", READING):
+                tidy(files, files.finished())
+                uncommit(files, again)
         finished = files.finished() - again
         if not new and all(unit.number in finished for unit in known):
             if not options.dry_run:
@@ -80,7 +83,7 @@ def run_labeling(
             report(setup)
             return report_nothing_to_do(options, files, vocabulary)
         cluster.start()
-        cluster.check_storage("label", files.output, sample_urls(new or known), write=not options.dry_run)
+        cluster.check_storage(files.output, sample_urls(new or known), write=not options.dry_run)
         if options.dry_run:
             return dry_run([unit for unit in [*known, *new] if unit.number not in finished], setup, cluster)
         job = setup.job(files, cluster)
@@ -90,7 +93,8 @@ def run_labeling(
         for line in [] if is_quiet() else cost_lines(waiting, setup, job):
             say(f"scclip label: {line}", sys.stderr)
         progress = follow(waiting, job, "label")
-    totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
+    with watched_step("label", READING):
+        totals = sum(unit_totals(files, [unit.number for unit in units]).values(), Totals())
     summary = summarise(totals, vocabulary.categories, progress.seconds, progress.labeled)
     faults = progress.faults
     stages = stage_summary(faults["stage_seconds"], job.resources, progress.seconds)

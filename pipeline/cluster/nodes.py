@@ -65,8 +65,8 @@ def free_of(node: RayNode, available: dict[str, float]) -> dict[str, float]:
 
 def workers_killed_for_memory() -> int:
     """Worker processes that Ray's memory monitor has killed, of all jobs since the cluster began."""
-    state = private("ray._private.state", "state")
-    records, table = state._connect_and_get_accessor().get_worker_table(), private(GCS_RECORDS, "WorkerTableData")
+    accessor = private("ray._private.state", "state._connect_and_get_accessor")()
+    records, table = accessor.get_worker_table(), private(GCS_RECORDS, "WorkerTableData")
     out_of_memory = private("ray.core.generated.common_pb2", "NODE_OUT_OF_MEMORY")
     return sum(table.FromString(record).exit_type == out_of_memory for record in records)
 

@@ -16,7 +16,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from scclip.pipeline.cluster.nodes import STORE, RayNode, free_nodes, shapes
 from scclip.pipeline.cluster.resources import ComputeConfig, ResourceError, Resources, divide, fitting_on
-from scclip.pipeline.cluster.waiting import Reminder, in_use
+from scclip.pipeline.cluster.silence import Reminder
+from scclip.pipeline.cluster.waiting import in_use
 
 READY_SECONDS = 10.0  # another job may have been faster; then it is looked again at what is free
 LOOK_SECONDS = 1.0

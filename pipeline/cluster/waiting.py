@@ -1,13 +1,12 @@
-"""Says what a job waits for: a job that says nothing for half a minute looks like one that hangs.
+"""What a job on a cluster waits for, in words, and whether the cluster's head still lives.
 
-with Silence(lambda: in_use(), say=print) as silence:
+with head_watched(ended=print), Silence(if_it_lives(in_use), say=print) as silence:
     for outcome in outcomes:
         silence.progress()
 """
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,11 +14,11 @@ from typing import Any
 import ray
 
 from scclip.pipeline.cluster.disk import full_disk
-from scclip.pipeline.cluster.nodes import free_nodes, living_nodes, workers_killed_for_memory
+from scclip.pipeline.cluster.nodes import free_nodes, living_nodes
 from scclip.pipeline.cluster.resources import Resources
+from scclip.pipeline.cluster.silence import every_second
 from scclip.wording import counted
 
-FIRST, LONGEST = 30.0, 600.0  # seconds until the first reminder, and at most between two
 HEAD_SECONDS = 5.0  # in which a head answers
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
     [0, 0, 0, 4, 0, 0, 0, 0, 0]
@@ -27,64 +26,18 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
 HEAD_LOST = 45.0  # seconds without an answer; Ray ends the process itself, without a word, after 60
 
 
-class Reminder:
-    """Says something when it is due: after `first` seconds, then each time after twice as long."""
+def head_watched(ended: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    """Watches over the head of the cluster while the block runs; calls `ended` with a line once it is lost."""
+    (host, port), answered = head_address(), time.monotonic()
 
-    def __init__(self, say: Callable[[str], None], first: float = FIRST) -> None:
-        self.say, self.first = say, first
-        self.reset()
+    def look() -> None:
+        nonlocal answered
+        if answers((host, port)):
+            answered = time.monotonic()
+        elif time.monotonic() - answered > HEAD_LOST:
+            ended(f"the cluster's head {host}:{port} does not answer any more")
 
-    def reset(self) -> None:
-        """Begins to count anew."""
-        self.since = self.last = time.monotonic()
-        self.pause = self.first
-
-    def due(self, text: Callable[[], str]) -> None:
-        """Says `text()` where the time has come."""
-        now = time.monotonic()
-        if now - self.last >= self.pause:
-            self.last, self.pause = now, min(2 * self.pause, LONGEST)
-            self.say(f"waiting for {now - self.since:.0f} s: {text()}")
-
-
-class Silence(contextlib.AbstractContextManager["Silence"]):
-    """Watches, in a thread of its own, that there is progress, and says the reason where there is none.
-
-    Args:
-        reason: what is waited for, in words.
-        say: takes the line.
-        ended: called once the head of the cluster is lost.
-    """
-
-    def __init__(self, reason: Callable[[], str], say: Callable[[str], None], ended: Callable[[str], None]) -> None:
-        self.reason, self.ended, self.reminder = reason, ended, Reminder(say)
-        self.resumed: Callable[[], None] = lambda: None
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
-
-    def __enter__(self) -> "Silence":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop.set()
-
-    def progress(self) -> None:
-        """Something was done."""
-        self.reminder.reset()
-        self.resumed()
-
-    def watch(self) -> None:
-        """The thread's loop."""
-        address, answered = head_address(), time.monotonic()
-        while not self.stop.wait(1.0):
-            if answers(address):
-                answered = time.monotonic()
-                with contextlib.suppress(Exception):  # a reminder must not end a job
-                    self.reminder.due(self.reason)
-            elif time.monotonic() - answered > HEAD_LOST:
-                self.ended(f"the cluster's head {address[0]}:{address[1]} does not answer any more")
-                return
+    return every_second(look)
 
 
 def head_address() -> tuple[str, int]:
@@ -110,6 +63,11 @@ def answers(address: tuple[str, int]) -> bool:
     return True
 
 
+def if_it_lives(reason: Callable[[], str]) -> Callable[[], str]:
+    """The reason, which may need the cluster's head, unless that does not answer."""
+    return lambda: reason() if answers(head_address()) else "the cluster's head does not answer"
+
+
 def in_use(ours: Mapping[str, float] | None = None) -> str:
     """`4 of 4 CPUs are in use by others`, GPUs likewise where there are some.
 
@@ -126,15 +84,20 @@ def in_use(ours: Mapping[str, float] | None = None) -> str:
     return ", ".join(said)
 
 
-def what_is_missing(state: Mapping[str, Any] | None, resources: Resources) -> str:
-    """What a job that runs waits for, given `AttemptLedger.now()`, or None where the ledger does not answer."""
-    said, killed = list[str](), workers_killed_for_memory()
+def what_is_missing(state: Mapping[str, Any] | None, resources: Resources, killed: int) -> str:
+    """What a job that runs waits for.
+
+    Args:
+        state: `AttemptLedger.now()`; None where the ledger does not answer.
+        resources: what the job has.
+        killed: workers of the cluster that were killed for memory since the job began.
+    """
+    said = list[str]()
     if full := full_disk():
         said.append(full)
     if killed:
-        said.append(
-            f"Ray's memory monitor has killed {counted(killed, 'worker')}; use fewer --actors or a smaller --chunk-size"
-        )
+        remedy = "where they are this job's, use fewer --actors or a smaller --chunk-size"
+        said.append(f"Ray's memory monitor has killed {counted(killed, 'worker')} since the job began; {remedy}")
     said += ["the worker that keeps the job's ledger does not answer"] if state is None else at_work(state)
     if state is None or not state["open"].get("label"):
         said.append(in_use(reserved_by(resources)))

@@ -7,7 +7,7 @@ import json
 import time
 
 from scclip.pipeline.run.files import RunFiles
-from scclip.pipeline.storage.files import exists, join, read_bytes, remove, replace
+from scclip.pipeline.storage.files import join, read_bytes, remove, replace
 
 
 def note_url(files: RunFiles) -> str:
@@ -21,12 +21,13 @@ def write_note(files: RunFiles, text: str) -> None:
 
 
 def read_note(files: RunFiles) -> str | None:
-    """`for 90 s: TEXT (at 2026-01-31 14:02:11)`; None where no job waits. One that was killed leaves its last note."""
-    if not exists(note_url(files)):
+    """`for 90 s: TEXT (at 2026-01-31 14:02:11)`; None where no job waits. A killed job leaves its last."""
+    try:
+        note = json.loads(read_bytes(note_url(files)))
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["at"]))
+        return f"{note['waits'].removeprefix('waiting ')} (at {when})"
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, OverflowError):  # or not of our making
         return None
-    note = json.loads(read_bytes(note_url(files)))
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note["at"]))
-    return f"{note['waits'].removeprefix('waiting ')} (at {when})"
 
 
 def remove_note(files: RunFiles) -> None:

@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_ray_starts(
 
 def given() -> Cluster:
     """One whose address was an option; it has not joined yet."""
-    cluster = Cluster(None)
+    cluster = Cluster("label", None)
     cluster.given = True
     return cluster
 

@@ -11,12 +11,13 @@ import ray
 from ray.data import DataContext
 
 from scclip.errors import UserError
-from scclip.pipeline.cluster import waiting
+from scclip.pipeline.cluster import silence, waiting
 from scclip.pipeline.cluster.nodes import GCS_RECORDS, RayNode, free_nodes, private, workers_killed_for_memory
 from scclip.pipeline.cluster.ray_data import configure_ray_data
 from scclip.pipeline.cluster.reservation import bundles, give_back, reserved
 from scclip.pipeline.cluster.resources import ComputeConfig, Shape, divide
-from scclip.pipeline.cluster.waiting import Reminder, Silence, in_use, what_is_missing
+from scclip.pipeline.cluster.silence import Reminder, Silence
+from scclip.pipeline.cluster.waiting import head_watched, if_it_lives, in_use, what_is_missing
 
 
 def wait_for(true: "object", seconds: float = 30) -> None:
@@ -97,7 +98,7 @@ def test_a_job_with_few_actors_leaves_their_share_of_a_node_to_others() -> None:
 
 def test_reminders_come_more_and_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     now, said = [0.0], list[tuple[float, str]]()
-    monkeypatch.setattr(waiting.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(silence.time, "monotonic", lambda: now[0])
     reminder = Reminder(lambda line: said.append((now[0], line)), 30)
     for now[0] in map(float, range(3000)):
         reminder.due(lambda: "CPUs")
@@ -111,12 +112,13 @@ def test_reminders_come_more_and_more_rarely(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_missing_is_named(local_ray: None) -> None:
     resources = divide(ComputeConfig(), nodes=[Shape(2)])
     state = {"starting": [("10.0.0.5", 41.0)], "started": 0, "open": {}, "failure": None}
-    assert "an actor is starting on 10.0.0.5 for 41 s" in what_is_missing(state, resources)
+    assert "an actor is starting on 10.0.0.5 for 41 s" in what_is_missing(state, resources, 0)
     state = {"starting": [], "started": 1, "open": {"label": 2, "decode": 1}, "failure": None}
-    assert what_is_missing(state, resources) == "at work: 1 × decode, 2 × label"
-    assert "no actor has begun" in what_is_missing({**state, "started": 0, "open": {}}, resources)
-    assert what_is_missing(None, resources).startswith("the worker that keeps the job's ledger does not answer; ")
+    assert what_is_missing(state, resources, 0) == "at work: 1 × decode, 2 × label"
+    assert "no actor has begun" in what_is_missing({**state, "started": 0, "open": {}}, resources, 0)
+    assert what_is_missing(None, resources, 0).startswith("the worker that keeps the job's ledger does not answer; ")
     assert in_use({"CPU": 2.0}).startswith("0 of 2 CPUs are in use by others")
+    assert "has killed 3 workers since the job began; " in what_is_missing(state, resources, 3)
     assert workers_killed_for_memory() == 0
 
 
@@ -130,9 +132,20 @@ def test_a_head_that_is_gone_ends_the_job(stopped: bool, monkeypatch: pytest.Mon
         monkeypatch.setattr(waiting, "head_address", lambda: unused.getsockname())
         monkeypatch.setattr(waiting, "HEAD_LOST", 1.5)
         ended: list[str] = []
-        with Silence(lambda: "", pytest.fail, ended.append):
+        with head_watched(ended.append):
+            assert if_it_lives(pytest.fail)() == "the cluster's head does not answer"
             wait_for(lambda: ended)
     assert "does not answer any more" in ended[0]
+
+
+def test_a_reason_that_cannot_be_told_is_no_silence() -> None:
+    """A Ray without a private name, say: the reminder comes with what is wrong in place of the reason."""
+    said: list[str] = []
+    watched = Silence(lambda: private("ray._private.state", "no_such_name"), said.append)
+    watched.reminder.pause = 0.5
+    with watched:
+        wait_for(lambda: said)
+    assert re.search(r"for what is not known \(Ray .* has no ray._private.state.no_such_name, which", said[0]), said
 
 
 def test_a_head_that_lives_answers(local_ray: None) -> None:
