@@ -6,15 +6,19 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import quick_flags, run
 
+from scclip.pipeline.inputs.groups import grouped
+from scclip.pipeline.inputs.plan import plan_units
+
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight shards of eight small pictures."""
-    root = tmp_path_factory.mktemp("chaos") / "in"
+    """Four shards of eight small pictures among 64 of one, which share tasks."""
+    root, first = tmp_path_factory.mktemp("chaos") / "in", 0
     root.mkdir()
-    for number in range(8):
-        seeds = range(8 * number, 8 * number + 8)
-        (root / f"{number}.tar").write_bytes(tar_bytes({f"{seed:04d}.png": encoded(seed) for seed in seeds}))
+    for number in range(68):
+        seeds = range(first, first := first + (8 if number % 17 == 0 else 1))
+        (root / f"{number:02d}.tar").write_bytes(tar_bytes({f"{seed:04d}.png": encoded(seed) for seed in seeds}))
+    assert {len(group) for group in grouped(plan_units([str(root)]))} == {4}
     return root
 
 

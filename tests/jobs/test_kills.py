@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pictures import write_shards
+from pictures import write_shard, write_shards
 from processes import contents, quick_flags, run, said
 
 from scclip.jobs.cli.main import main
+from scclip.pipeline.inputs.groups import grouped
+from scclip.pipeline.inputs.plan import plan_units
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "chaos"))
 from harness import EXITS, Life
@@ -20,7 +22,12 @@ from harness import EXITS, Life
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("kills") / "in", 4, 6)
+    """Three shards of six pictures, and 32 of one, which share tasks."""
+    folder = write_shards(tmp_path_factory.mktemp("kills") / "in", 3, 6)
+    for seed in range(18, 50):
+        write_shard(folder / f"one-{seed}.tar", range(seed, seed + 1))
+    assert len(next(grouped(plan_units([str(folder)])))) == 2
+    return folder
 
 
 @pytest.fixture(scope="module")

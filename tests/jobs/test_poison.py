@@ -7,6 +7,9 @@ import pytest
 from pictures import encoded, tar_bytes
 from processes import POISON, QUICK, contents, rows, run
 
+from scclip.pipeline.inputs.groups import grouped
+from scclip.pipeline.inputs.plan import plan_units
+
 pytestmark = pytest.mark.slow
 # shapes that kill: three for ever, one three times
 DECODED, LABELED, READ, UNLUCKY = (41, 43), (47, 53), (67, 71), (59, 61)
@@ -14,7 +17,10 @@ DECODED, LABELED, READ, UNLUCKY = (41, 43), (47, 53), (67, 71), (59, 61)
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures, one kills who decodes it, another who labels it; five, one with bad luck; a reader's."""
+    """Ten pictures, one kills who decodes it, another who labels it; five, one with bad luck; a reader's.
+
+    They share a task, and one with the first of 61 shards of one picture.
+    """
     folder = tmp_path_factory.mktemp("poison")
     first = {f"{seed:03d}.png": encoded(seed, {3: DECODED, 6: LABELED}.get(seed)) for seed in range(10)}
     second = {f"{seed:03d}.png": encoded(seed, UNLUCKY if seed == 12 else None) for seed in range(10, 15)}
@@ -22,6 +28,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "2.tar").write_bytes(tar_bytes(second))
     third = {f"{seed:03d}.png": encoded(seed, READ if seed == 22 else None) for seed in range(15, 25)}
     (folder / "3.tar").write_bytes(tar_bytes(third))
+    for seed in range(25, 86):
+        (folder / f"4-{seed}.tar").write_bytes(tar_bytes({f"{seed:03d}.png": encoded(seed)}))
+    assert [unit.number for unit in next(grouped(plan_units([str(folder)])))] == [1, 2, 3, 4]
     return folder
 
 
@@ -72,11 +81,11 @@ def test_poison_images_are_set_aside_and_their_neighbours_are_labeled(undisturbe
 
 
 def test_a_good_chunk_with_bad_luck_is_labeled_whole(undisturbed: Path, disturbed: Path) -> None:
-    """Its decoder was killed three times while it worked on the same image."""
+    """Its decoder was killed three times while it worked on the same image; and so are all other shards' images."""
     found, expected = contents(disturbed), contents(undisturbed)
-    second = [name for name in expected if "0000002" in name]
-    assert len(second) == 4
-    assert {name: found[name] for name in second} == {name: expected[name] for name in second}
+    whole = [name for name in expected if "0000001" not in name and "0000003" not in name]
+    assert len(whole) == 4 * 62
+    assert {name: found[name] for name in whole} == {name: expected[name] for name in whole}
 
 
 def test_a_shard_that_kills_its_reader_costs_its_rest(undisturbed: Path, disturbed: Path) -> None:
