@@ -27,7 +27,7 @@ from scclip.pipeline.export.filter import parse_filter
 from scclip.pipeline.export.job import ExportJob
 from scclip.pipeline.export.source import ExportError, repeated_ids, repeated_names
 from scclip.pipeline.export.transform import Rules, Target, refuse_unknown
-from scclip.pipeline.inputs.units import Unit
+from scclip.pipeline.inputs.units import Unit, sample_urls
 from scclip.pipeline.run.files import RunFiles
 from scclip.pipeline.run.fingerprint import existing_run
 from scclip.pipeline.run.manifest import RunManifest
@@ -231,6 +231,7 @@ def exported(units: Sequence[Unit], job: ExportJob, address: str | None) -> Iter
         cluster.start()
         try:
             samples = [job.files.unit_file("images", unit.number) for unit in units[:1]]
+            samples += sample_urls(units) if job.pictures else []
             cluster.check_storage(job.output, samples)
             with watched_tasks("export") as silence:
                 for counts in export_units(units, job):

@@ -62,7 +62,8 @@ def written_shards(missing: Sequence[Shard], output: str, address: str | None) -
 
     with local_or_cluster("shard", address) as cluster, watched_tasks("shard") as silence:
         cluster.start()
-        cluster.check_storage(output, [])
+        first = missing[0][1][0]
+        cluster.check_storage(output, [first.image, first.truth])
         try:
             for shard in write_shards(missing):
                 silence.progress()

@@ -31,7 +31,7 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
 
     Args:
         output: folder of the run.
-        samples: URLs of input files.
+        samples: URLs of input files; those that this process does not see are not looked for.
         write: False looks for the samples only.
 
     Raises:
@@ -48,7 +48,9 @@ def check_storage(output: str, samples: Sequence[str], *, write: bool = True) ->
         problem = f"OUTPUT {redact(output)} cannot be written: {describe(error)}"
         raise StorageProblem(f"{problem}; check URL and rights") from None
     try:
-        problems = problems_on_nodes(nodes[:MOST_NODES], [*probes, *samples])
+        unseen = problems_here(samples)
+        wanted = [*probes, *(url for url in samples if url not in unseen)]
+        problems = problems_on_nodes(nodes[:MOST_NODES], wanted)
     finally:
         remove(probes, prune=True)
     for url, by_node in problems.items():

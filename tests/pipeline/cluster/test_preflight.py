@@ -1,14 +1,16 @@
 """What is found before a job begins: storage that a node does not see, actors that nothing will ever hold."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import ray
 
-from scclip.pipeline.cluster.nodes import described_types, nodes_to_come
-from scclip.pipeline.cluster.preflight import explain, problems_here, wait_for_room
-from scclip.pipeline.cluster.resources import ComputeConfig, NoResources, Shape, divide
+from scclip.pipeline.cluster import preflight
+from scclip.pipeline.cluster.nodes import RayNode, described_types, nodes_to_come
+from scclip.pipeline.cluster.preflight import check_storage, explain, problems_here, wait_for_room
+from scclip.pipeline.cluster.resources import ComputeConfig, NoResources, Shape, StorageProblem, divide
 
 
 def test_a_node_says_what_it_does_not_see(tmp_path: Path) -> None:
@@ -26,6 +28,26 @@ def test_the_refusal_names_nodes_place_and_remedy() -> None:
     )
     remote = explain("s3://b/in/0.tar", False, {"10.0.0.2": "Access Denied"}, 2)
     assert remote.startswith("input s3://b/in/0.tar is not seen by 1 of 2") and remote.endswith("the credentials")
+
+
+def test_a_cluster_of_one_node_is_asked_as_well(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process sees and the node does not is refused; what nobody sees is not the node's fault."""
+    there, out, ask = tmp_path / "there.tar", tmp_path / "out", preflight.problems_on_nodes
+    there.touch()
+    check_storage(str(out), [str(there), str(tmp_path / "gone.tar")])
+    assert not list(out.rglob("*"))
+
+    def ask_too_late(nodes: Sequence[RayNode], urls: Sequence[str]) -> dict[str, dict[str, str]]:
+        there.unlink()
+        return ask(nodes, urls)
+
+    monkeypatch.setattr(preflight, "problems_on_nodes", ask_too_late)
+    with pytest.raises(
+        StorageProblem, match=r"input .*there.tar is not seen by 1 of 1 node \(.*: not there\); give a b"
+    ):
+        check_storage(str(out), [str(there)], write=False)
 
 
 def test_waiting_ends(local_ray: None) -> None:
