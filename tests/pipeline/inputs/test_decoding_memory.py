@@ -5,6 +5,8 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from processes import PEAK
 
 from scclip.pipeline.inputs import decoding
 from scclip.pipeline.inputs.decoding import DecodeConfig, decode_image
+from scclip.pipeline.inputs.names import AVIF
 
 SIDE, SPARE = 6144, 64 * 2**20  # pixels; bytes for bands and buffers
 MEASURE = (
@@ -43,12 +46,43 @@ def empty_png(side: int, kind: int, depth: int, channels: int) -> bytes:
 
 
 @pytest.mark.parametrize(("kind", "depth", "channels"), [(2, 8, 3), (6, 16, 4), (0, 16, 1), (4, 8, 2)])
-def test_a_large_png_takes_eight_bytes_a_pixel(kind: int, depth: int, channels: int, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_large_png_takes_eight_bytes_a_pixel(kind: int, depth: int, channels: int, tmp_path: Path) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     small.write_bytes(empty_png(16, kind, depth, channels))
     large.write_bytes(empty_png(SIDE, kind, depth, channels))
+    assert taken(small, large) <= 8 * SIDE**2 + SPARE
+
+
+def taken(small: Path, large: Path) -> int:
+    """Bytes that decoding the large file takes, after the small one of its kind."""
     run = subprocess.run([sys.executable, "-c", MEASURE, small, large], capture_output=True, text=True, check=True)
-    assert int(run.stdout) <= 8 * SIDE**2 + SPARE
+    return int(run.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "options", "most"),
+    [
+        ("TIFF", {"compression": "tiff_lzw"}, 8),
+        ("BMP", {}, 8),
+        ("GIF", {}, 8),
+        ("JPEG", {}, 8),
+        ("JPEG", {"progressive": True}, 10),
+        pytest.param("AVIF", {"speed": 10}, 13, marks=pytest.mark.skipif(not AVIF, reason="this Pillow has no AVIF")),
+        ("WEBP", {"lossless": True}, 16),
+        ("WEBP", {"quality": 80}, 16),
+    ],
+)
+def test_other_formats_take_what_their_decoders_hold(
+    kind: str, options: dict[str, Any], most: int, tmp_path: Path
+) -> None:
+    paths = []
+    for side in (16, 4096):
+        row = np.arange(side, dtype=np.uint32)
+        picture = np.stack(np.broadcast_arrays(row[:, None] % 251, row % 253, row[:, None] // 64), axis=2)
+        paths.append(tmp_path / f"{side}.{kind.lower()}")
+        Image.fromarray(picture.astype(np.uint8)).save(paths[-1], kind, **options)
+    assert taken(*paths) <= most * 4096**2 + SPARE
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", YCBCR, "LAB", "I;16", "I", "F"])
