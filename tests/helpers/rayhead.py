@@ -20,6 +20,17 @@ from objectstore import free_port
 from processes import children
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+SOMEBODY = """
+import pathlib, sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=2)
+class Busy:
+    def ready(self): return True
+busy = Busy.remote()
+ray.get(busy.ready.remote())
+print("holds", flush=True)
+while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.2)
+"""
 PATIENCE = 180.0  # seconds for a head or a node to come up on a busy machine
 
 
@@ -109,3 +120,15 @@ def wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
                 return
         time.sleep(0.2)
     raise TimeoutError(f"{url} does not answer")
+
+
+@contextlib.contextmanager
+def somebody(address: str, until: Path) -> Iterator[None]:
+    """Another program that holds two CPUs until that file exists."""
+    words = [sys.executable, "-c", SOMEBODY, address, str(until)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout and process.stdout.readline() == "holds\n"
+        try:
+            yield
+        finally:
+            process.kill()

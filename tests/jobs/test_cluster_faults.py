@@ -14,7 +14,7 @@ import pytest
 from pictures import encoded, tar_bytes
 from PIL import Image
 from processes import QUICK, contents, run, said, start
-from rayhead import cluster, descendants
+from rayhead import cluster, descendants, somebody
 
 pytestmark = pytest.mark.cluster
 
@@ -109,6 +109,17 @@ def test_a_head_that_dies_ends_the_job(folder: Path, flags: list[str], tmp_path:
     assert re.search(rf"head [\d.]+:{port} does not answer any more; .* the same command again goes on$", err), err
     code, _, err = run(["label", "in", output, *flags], timeout=TIMEOUT, cwd=folder)
     assert code == 0 and len([name for name in contents(output) if name.startswith("coco/")]) == UNITS, err
+
+
+def test_a_head_that_dies_ends_a_job_that_waits_for_room(folder: Path, flags: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with cluster(2) as (_, address), somebody(address, tmp_path / "leave"):
+        job = start(["label", "in", output, *flags, "--address", address], cwd=folder)
+        wait_until((output / "_waiting.json").exists, 120)
+        for pid in processes_of_ray("gcs_server", port := address.rpartition(":")[2]):
+            os.kill(pid, signal.SIGKILL)
+        err = job.communicate(timeout=120)[1]
+    assert job.returncode == 1 and re.search(rf"head [\d.]+:{port} does not answer any more; .* goes on$", err), err
 
 
 def test_a_wrong_token_is_told(folder: Path, flags: list[str], tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """Several jobs, and other people's work, on one cluster of two CPUs."""
 
-import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,21 +7,10 @@ from pathlib import Path
 import pytest
 from pictures import write_shards
 from processes import contents, quick_flags, run, start
-from rayhead import cluster, environment
+from rayhead import cluster, somebody
 
 pytestmark = pytest.mark.cluster
 
-SOMEBODY = """
-import pathlib, sys, time, ray
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-@ray.remote(num_cpus=2)
-class Busy:
-    def ready(self): return True
-busy = Busy.remote()
-ray.get(busy.ready.remote())
-print("holds", flush=True)
-while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.2)
-"""
 TIMEOUT = 400
 
 
@@ -54,21 +40,6 @@ def alone(shards: Path, flags: list[str], tmp_path_factory: pytest.TempPathFacto
     return output
 
 
-@contextlib.contextmanager
-def somebody(address: str, until: Path, log: Path) -> Iterator[None]:
-    """Another program that holds both CPUs until that file exists."""
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SOMEBODY, address, str(until)], stdout=file, stderr=file, env=environment()
-        )
-    try:
-        wait_until(lambda: "holds" in log.read_text(), 120)
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def wait_until(true: "object", seconds: float) -> float:
     """Seconds until `true()` holds."""
     began = time.monotonic()
@@ -94,7 +65,7 @@ def test_a_full_cluster_is_told_and_its_end_awaited(
     shared_ray: str, shards: Path, flags: list[str], alone: Path, tmp_path: Path
 ) -> None:
     output, log, leave = tmp_path / "labels", tmp_path / "err.log", tmp_path / "leave"
-    with somebody(shared_ray, leave, tmp_path / "somebody.log"), log.open("w") as file:
+    with somebody(shared_ray, leave), log.open("w") as file:
         job = start(["label", shards, output, *flags, "--address", shared_ray], stderr=file)
         note = output / "_waiting.json"
         wait_until(note.exists, 90)
