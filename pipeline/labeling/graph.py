@@ -31,7 +31,7 @@ from scclip.pipeline.inputs.groups import grouped
 from scclip.pipeline.inputs.readers.unit import read_unit
 from scclip.pipeline.inputs.units import Unit
 from scclip.pipeline.labeling.job import OUTCOME_SCHEMA, Commit, Finish, LabelJob, Outcome
-from scclip.pipeline.labeling.ledger import Gate, attempt, running_ledger, start_announced
+from scclip.pipeline.labeling.ledger import Attempt, Gate, attempts, running_ledger, start_announced
 from scclip.pipeline.labeling.telemetry import count
 from scclip.pipeline.run.commit import resume_after
 from scclip.pipeline.run.files import RunFiles
@@ -82,15 +82,16 @@ class LabelingActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """The chunks of a row, labeled; beside others unless their images must be watched."""
-        return packed([self.label(chunk) for chunk in unpacked(batch)])
+        chunks = unpacked(batch)
+        with attempts(self.ledger, "label", pieces(chunks)) as attempt:
+            return packed([self.label(chunk, attempt) for chunk in chunks])
 
-    def label(self, chunk: Chunk) -> Chunk:
+    def label(self, chunk: Chunk, attempt: Attempt) -> Chunk:
         """The chunk, labeled. Ends its process where the GPU is lost.
 
         Ray then starts another and tries again, the ledger counts the death.
         """
-        announced = attempt(self.ledger, "label", chunk.unit, chunk.number)
-        with announced as watch, self.gate.entered(alone=watch.one_by_one):
+        with attempt(chunk.unit, chunk.number) as watch, self.gate.entered(alone=watch.one_by_one):
             try:
                 return self.labeler(chunk, watch)
             except DeviceLost as error:
@@ -103,36 +104,47 @@ def read_stage(
 ) -> Iterator[pa.Table]:
     """A group of units → the chunks of each that are not done, then its end; small chunks share a row."""
 
+    work: list[tuple[Unit, set[int]]] = pickle.loads(batch["work"][0].as_py())
+
     def chunks() -> Iterator[Chunk]:
-        for unit, done in pickle.loads(batch["work"][0].as_py()):
-            with attempt(ledger, "read", unit.number, 0) as watch:
-                careful = watch if watch.one_by_one else None
-                resume = resume_after(files, unit.number, done)
-                yield from watch.clock.through(read_unit(unit, limits, done, resume, truth, careful))
+        with attempts(ledger, "read", [(unit.number, 0) for unit, _ in work]) as attempt:
+            for unit, done in work:
+                with attempt(unit.number, 0) as watch:
+                    careful = watch if watch.one_by_one else None
+                    resume = resume_after(files, unit.number, done)
+                    yield from watch.clock.through(read_unit(unit, limits, done, resume, truth, careful))
 
     yield from map(packed, together(chunks(), limits))
 
 
 def decode_stage(batch: pa.Table, config: DecodeConfig, ledger: Any) -> pa.Table:
     """Chunks of encoded images → of RGB arrays."""
-    decoded = list[Chunk]()
-    for chunk in unpacked(batch):
-        with attempt(ledger, "decode", chunk.unit, chunk.number) as watch:
-            decoded.append(decode_chunk(chunk, config, watch))
+    chunks, decoded = unpacked(batch), list[Chunk]()
+    with attempts(ledger, "decode", pieces(chunks)) as attempt:
+        for chunk in chunks:
+            with attempt(chunk.unit, chunk.number) as watch:
+                decoded.append(decode_chunk(chunk, config, watch))
     return packed(decoded)
+
+
+def pieces(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    """Unit and number of each chunk, as the ledger knows them."""
+    return [(chunk.unit, chunk.number) for chunk in chunks]
 
 
 def commit_stage(batch: pa.Table, files: RunFiles, write: Commit, ledger: Any) -> pa.Table:
     """Commits the labeled chunks of a row and tells what became of them. The end of a unit is passed on."""
-    outcomes = [commit_one(chunk, files, write, ledger) for chunk in unpacked(batch)]
+    chunks = unpacked(batch)
+    with attempts(ledger, "commit", pieces([chunk for chunk in chunks if not chunk.last])) as attempt:
+        outcomes = [commit_one(chunk, files, write, attempt) for chunk in chunks]
     return to_row(table_of(outcomes, OUTCOME_SCHEMA))
 
 
-def commit_one(chunk: Chunk, files: RunFiles, write: Commit, ledger: Any) -> Outcome:
+def commit_one(chunk: Chunk, files: RunFiles, write: Commit, attempt: Attempt) -> Outcome:
     """Commits one chunk."""
     statuses = Counter[str]()
     if not chunk.last:
-        with attempt(ledger, "commit", chunk.unit, chunk.number):
+        with attempt(chunk.unit, chunk.number):
             part = write(chunk, files)
         statuses.update(part["status"].to_pylist())
         for status, images in statuses.items():
@@ -204,6 +216,7 @@ class UnitTracker:
 
 def finish_stage(units: Sequence[tuple[int, int]], files: RunFiles, finish: Finish, ledger: Any) -> None:
     """The job's `finish` for units, each with the number of its parts, as a task that returns nothing."""
-    for unit, chunks in units:
-        with attempt(ledger, "finish", unit, 0):
-            finish(unit, chunks, files)
+    with attempts(ledger, "finish", [(unit, 0) for unit, _ in units]) as attempt:
+        for unit, chunks in units:
+            with attempt(unit, 0):
+                finish(unit, chunks, files)

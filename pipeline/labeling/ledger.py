@@ -1,10 +1,12 @@
 """The attempt ledger: which process died while it worked on what, and which images are excluded for it.
 
-    with attempt(ledger, "decode", unit, chunk) as watch:   # in a worker: one call to announce, one when done
-        decode_chunk(chunk, config, watch)                  # watch(index) before an image: None, or why it is excluded
+    with attempts(ledger, "decode", [(3, 0), (4, 0)]) as attempt:   # in a worker: one call to announce, one when done
+        with attempt(3, 0) as watch:                                # unit and chunk
+            decode_chunk(chunk, config, watch)                      # watch(index): None, or why an image is excluded
 
-A process that dies leaves its announcement open. The next announcement of the same work counts it as a death. After the
-second death, for a reader after the first, the images are announced one by one. An image is excluded only when it was
+A process that dies leaves its announcements open. The next announcement of the same work counts that as a death. What
+was announced together is then announced piece by piece, and after a piece's second death, for a reader after the first,
+image by image. An image is excluded only when it was
 alone in flight at two deaths on nodes that still live: one death may be bad luck. With an image of a shard that kills
 its reader, the rest of the shard is excluded. Work that goes on dying with no image to blame ends the
 job, so that nothing is retried for ever. Stages also report the storage requests that they repeated.
@@ -14,14 +16,16 @@ import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from scclip.errors import one_line
+from scclip.pipeline.labeling.clock import Clock
 from scclip.pipeline.labeling.telemetry import busy, count, show_waiting
 from scclip.pipeline.labeling.watch import EXCLUDED_AFTER, Orders, Watch, Work, answer
 from scclip.pipeline.storage.retries import retries_used
@@ -95,16 +99,39 @@ class AttemptLedger:
         """Announces a piece of work; an earlier announcement that is still open died. TooManyDeaths ends the job."""
         earlier = self.open.pop(work, None)
         if earlier is not None:
-            self.deaths[work.stage] += 1
-            count("scclip_worker_deaths_total", 1, stage=work.stage)
+            self.count_death(work.stage)
             self.histories[work].deaths.append(earlier)
             self.judge(work, self.histories[work])
         self.open[work] = Announcement(node)
-        if work.stage == "label":
-            self.waiting.discard((work.unit, work.chunk))
-            show_waiting(len(self.waiting))
+        self.no_longer_waiting([work])
         history = self.histories.get(work, History())
         return Orders(len(history.deaths) >= ONE_BY_ONE_AFTER.get(work.stage, 2), frozenset(history.excluded))
+
+    def begin_all(self, work: Sequence[Work], node: str) -> bool:
+        """Announces what one process does piece by piece. False where some of it died: then nothing is announced."""
+        died = [piece for piece in work if piece in self.open]
+        for piece in died:
+            self.histories[piece].deaths.append(self.open.pop(piece))
+        if died:
+            self.count_death(died[0].stage)
+            for piece in died:
+                self.judge(piece, self.histories[piece])
+        if any(piece in self.histories for piece in work):
+            return False
+        self.open.update(dict.fromkeys(work, Announcement(node)))
+        self.no_longer_waiting(work)
+        return True
+
+    def count_death(self, stage: str) -> None:
+        """One process died."""
+        self.deaths[stage] += 1
+        count("scclip_worker_deaths_total", 1, stage=stage)
+
+    def no_longer_waiting(self, work: Sequence[Work]) -> None:
+        """Chunks that actors begin to label leave the queue."""
+        if work[0].stage == "label":
+            self.waiting.difference_update((piece.unit, piece.chunk) for piece in work)
+            show_waiting(len(self.waiting))
 
     def judge(self, work: Work, history: History) -> None:
         """Excludes an image that is to blame for two deaths; deaths together with their node blame nobody."""
@@ -124,13 +151,14 @@ class AttemptLedger:
         if work in self.open:
             self.open[work] = replace(self.open[work], image=image)
 
-    def done(self, work: Work, storage_retries: int, seconds: float = 0.0) -> None:
-        """The work is done, after so many seconds of it."""
-        self.open.pop(work, None)
+    def done(self, work: Sequence[Work], storage_retries: int, seconds: float = 0.0) -> None:
+        """Pieces of work of one stage are done, after so many seconds of it."""
+        for piece in work:
+            self.open.pop(piece, None)
         self.storage_retries += storage_retries
-        self.seconds[work.stage] += seconds
-        if work.stage == "decode":
-            self.waiting.add((work.unit, work.chunk))
+        self.seconds[work[0].stage] += seconds
+        if work[0].stage == "decode":
+            self.waiting.update((piece.unit, piece.chunk) for piece in work)
             show_waiting(len(self.waiting))
 
     def totals(self) -> dict[str, Any]:
@@ -152,17 +180,50 @@ def running_ledger() -> Iterator[Any]:
     ray.kill(ledger)
 
 
+Attempt: TypeAlias = Callable[[int, int], AbstractContextManager[Watch]]
+
+
 @contextlib.contextmanager
-def attempt(ledger: Any, stage: str, unit: int, chunk: int) -> Iterator[Watch]:
-    """Announces that this process begins a piece of work and, if the block ends without an error, that it is done."""
-    work, before = Work(stage, unit, chunk), retries_used()
-    node = ray.get_runtime_context().get_node_id()
+def attempts(ledger: Any, stage: str, pieces: Sequence[tuple[int, int]]) -> Iterator[Attempt]:
+    """Announces what this process begins, (unit, chunk) each, and, if the block ends without an error, that it is done.
+
+    Yields:
+        What each piece is done in, given its unit and chunk: a block with the piece's `Watch`.
+    """
+    node, work = ray.get_runtime_context().get_node_id(), [Work(stage, *piece) for piece in pieces]
+    if not (len(work) > 1 and answer(ledger.begin_all.remote(work, node))):
+        yield lambda unit, chunk: announced(ledger, Work(stage, unit, chunk), node)
+        return
+    clocks = list[Clock]()
+
+    @contextlib.contextmanager
+    def attempt(unit: int, chunk: int) -> Iterator[Watch]:
+        watch = Watch(ledger, Work(stage, unit, chunk))
+        clocks.append(watch.clock)
+        with busy(watch.clock):
+            yield watch
+
+    with told_when_done(ledger, work, clocks):
+        yield attempt
+
+
+@contextlib.contextmanager
+def announced(ledger: Any, work: Work, node: str) -> Iterator[Watch]:
+    """One piece of work, announced by itself."""
     watch = Watch(ledger, work, answer(ledger.begin.remote(work, node)))
-    with busy(stage) as watch.clock:
+    with told_when_done(ledger, [work], [watch.clock]), busy(watch.clock):
         yield watch
+
+
+@contextlib.contextmanager
+def told_when_done(ledger: Any, work: Sequence[Work], clocks: Sequence[Clock]) -> Iterator[None]:
+    """Tells the ledger that the work of the block is done, unless that ends with an error."""
+    before = retries_used()
+    yield
     retries = retries_used() - before
-    count("scclip_storage_retries_total", retries, stage=stage)
-    answer(ledger.done.remote(work, retries, watch.clock.seconds))  # before the job's end, which is the ledger's
+    count("scclip_storage_retries_total", retries, stage=work[0].stage)
+    seconds = sum(clock.seconds for clock in clocks)
+    answer(ledger.done.remote(work, retries, seconds))  # before the job's end, which is the ledger's
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ Ray exports every metric with the prefix `ray_` (Prometheus: /metrics of every n
 | scclip_worker_deaths_total | stage | processes that died over a chunk |
 | scclip_waiting_chunks | | decoded chunks that no actor has begun: 0 all the time means that the actors starve |
 
-    with busy("decode") as clock: ...         # clock.seconds afterwards
+    with busy(clock := Clock("decode")): ...   # clock.seconds afterwards
     count("scclip_images_total", 12, status="ok")
 """
 
@@ -59,15 +59,14 @@ def _metric(kind: type, name: str, text: str, tags: tuple[str, ...] = ()) -> Any
 
 
 @contextlib.contextmanager
-def busy(stage: str) -> Iterator[Clock]:
+def busy(clock: Clock) -> Iterator[None]:
     """Counts the block's time: of overlapping calls in one process every second only once."""
-    clock = Clock(stage)
     clock.begin()
     try:
-        yield clock
+        yield
     finally:
         clock.pause()
-        count("scclip_busy_seconds_total", clock.seconds, stage=stage)
+        count("scclip_busy_seconds_total", clock.seconds, stage=clock.stage)
 
 
 def stage_summary(seconds: Mapping[str, float], resources: Resources, elapsed: float) -> dict[str, Any]:

@@ -24,11 +24,44 @@ def test_only_an_image_that_was_alone_at_two_deaths_is_set_aside() -> None:
     for image in (4, 5):
         ledger.alone(WORK, image)
     assert ledger.begin(WORK, "a") == Orders(True, frozenset({5}))  # over image 5 again
-    ledger.done(WORK, storage_retries=2, seconds=0.5)
-    ledger.done(Work("read", 3, 0), storage_retries=1)
+    ledger.done([WORK], storage_retries=2, seconds=0.5)
+    ledger.done([Work("read", 3, 0)], storage_retries=1)
     assert ledger.begin(Work("decode", 3, 7), "a") == Orders()  # another stage has its own count
     totals = {"worker_deaths": {"label": 5}, "storage_retries": 3, "stage_seconds": {"label": 0.5, "read": 0.0}}
     assert ledger.totals() == totals
+
+
+def test_what_is_announced_together_is_announced_piece_by_piece_after_a_death() -> None:
+    ledger, work = AttemptLedger(lost=set), [Work("decode", unit, 0) for unit in range(5)]
+    assert ledger.begin_all(work, "a") and ledger.now()["open"] == {"decode": 5}
+    assert not ledger.begin_all(work, "a") and ledger.now()["open"] == {}  # one process died
+    for piece in work:
+        assert ledger.begin(piece, "a") == Orders()
+        ledger.done([piece], 0)
+    assert ledger.totals()["worker_deaths"] == {"decode": 1}
+    assert not ledger.begin_all(work[2:], "a")  # again: another task died after it
+    ledger.begin(work[2], "a")
+    assert not ledger.begin_all(work, "a")  # that piece died, by itself
+    assert [ledger.begin(piece, "a").one_by_one for piece in work] == [False, False, True, False, False]
+    others = [Work("decode", unit, 0) for unit in (7, 8)]
+    assert ledger.begin_all(others, "a")
+    ledger.done(others, storage_retries=3, seconds=2)
+    assert ledger.totals() == {"worker_deaths": {"decode": 2}, "storage_retries": 3, "stage_seconds": {"decode": 2}}
+
+
+def test_neighbours_of_work_that_goes_on_dying_do_not_end_the_job() -> None:
+    """Twenty images of a chunk kill their process, each twice while it is alone; its neighbour is done each time."""
+    ledger, work = AttemptLedger(lost=set), [Work("decode", 1, 0), Work("decode", 2, 0)]
+    assert ledger.begin_all(work, "a") and not ledger.begin_all(work, "a")
+    for image in range(20):
+        for _ in range(2):
+            assert not ledger.begin_all(work, "a")
+            assert ledger.begin(work[0], "a").excluded == set()
+            ledger.done([work[0]], 0)
+            ledger.begin(work[1], "a")
+            ledger.alone(work[1], image)
+    assert not ledger.begin_all(work, "a")
+    assert len(ledger.begin(work[1], "a").excluded) == 20
 
 
 def test_a_reader_announces_its_images_after_its_first_death() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from scclip.pipeline.cluster.resources import ComputeConfig, Shape, divide
 from scclip.pipeline.labeling import telemetry as monitoring
+from scclip.pipeline.labeling.clock import Clock
 
 
 @pytest.fixture()
@@ -19,13 +20,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_overlapping_calls_are_counted_once(clock: list[float]) -> None:
-    with monitoring.busy("label") as one:
+    with monitoring.busy(one := Clock("label")):
         clock[0] = 2
-        with monitoring.busy("label") as two, monitoring.busy("decode") as other:
+        with monitoring.busy(two := Clock("label")), monitoring.busy(other := Clock("decode")):
             clock[0] = 5
         clock[0] = 6
     clock[0] = 9
-    with monitoring.busy("label") as later:
+    with monitoring.busy(later := Clock("label")):
         clock[0] = 10
     assert (one.seconds + two.seconds, later.seconds, other.seconds) == (6, 1, 3)
 
@@ -36,17 +37,17 @@ def test_waiting_for_the_taker_is_not_work(clock: list[float]) -> None:
             clock[0] += 1
             yield number
 
-    with monitoring.busy("read") as work:
+    with monitoring.busy(work := Clock("read")):
         for _ in work.through(items()):
             clock[0] += 100
     assert work.seconds == 3
 
 
 def test_a_call_that_fails_ends_its_time(clock: list[float]) -> None:
-    with pytest.raises(RuntimeError), monitoring.busy("commit"):
+    with pytest.raises(RuntimeError), monitoring.busy(Clock("commit")):
         raise RuntimeError
     clock[0] = 50
-    with monitoring.busy("commit") as work:
+    with monitoring.busy(work := Clock("commit")):
         clock[0] = 51
     assert work.seconds == 1
 
@@ -57,7 +58,7 @@ def test_threads_share_the_clock() -> None:
 
     def call() -> None:
         barrier.wait()
-        with monitoring.busy("label") as work:
+        with monitoring.busy(work := Clock("label")):
             time.sleep(0.05)
         clocks.append(work)
 
