@@ -90,10 +90,11 @@ class AttemptLedger:
             self.started.add(actor)
 
     def now(self) -> dict[str, Any]:
-        """Actors that start, each with its node and for how long; how many have started; pieces of work by stage."""
+        """Actors that start, each with its node and for how long; how many have started; calls at work by stage."""
         starting = [(node, time.monotonic() - since) for node, since in self.starting.values()]
-        work = Counter(work.stage for work in self.open)
-        return {"starting": starting, "started": len(self.started), "open": dict(work), "failure": self.start_failure}
+        calls = {(work.stage, id(announcement)) for work, announcement in self.open.items()}  # one for all of a call
+        work = dict(Counter(stage for stage, _ in calls))
+        return {"starting": starting, "started": len(self.started), "open": work, "failure": self.start_failure}
 
     def begin(self, work: Work, node: str) -> Orders:
         """Announces a piece of work; an earlier announcement that is still open died. TooManyDeaths ends the job."""
