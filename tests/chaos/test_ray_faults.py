@@ -151,7 +151,7 @@ def test_a_submitted_job_is_stopped_again_and_again(
             code, out, err = run(["submit", "stop", output, "--address", url])
             assert code == 0 and "was stopped" in out, out + err
             assert intact(output, reference) and not complete(output, reference)
-        code, _, err = run([*submit, "--", *words])
+        code, _, err = run([*submit, "--", *words], timeout=900)
         assert code == 0, err
     assert complete(output, reference)
 
