@@ -22,8 +22,8 @@ class DeviceLost(Exception):
     """The GPU no longer answers this process; another one may use it."""
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an exception in one line of at most 200 characters, of whole words.
+def one_line(error: object) -> str:
+    """The message of an exception, or a text, in one line of at most 200 characters, of whole words.
 
     A URL that is cut would no longer show that what stands in front of its @ is a password.
     """

@@ -1,12 +1,16 @@
 """Warnings and failures of a job, one line each, and what a misspelt word was meant to be."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Sequence
 
 from scclip.errors import one_line
 from scclip.jobs.cli.talk import shown
 
+ADVICE = re.compile(  # of Ray Data to its programmers, at the end of what a worker raised
+    r"\nFailed to .+ after \d+/\d+ attempts \(total backoff [\d.]+s\)\.\n(?:.*\n)?To change retry attempts, .*"
+)
 CHAINED = "The above exception was the direct cause of the following exception:"  # as Python prints it
 
 
@@ -15,12 +19,13 @@ def cause(error: BaseException) -> str:
 
     What a worker raised first does not travel with the exception, only with its printed traceback.
     """
-    first, chained, _ = str(error).partition(CHAINED)
+    text = ADVICE.sub("", str(error))
+    first, chained, _ = text.partition(CHAINED)
     if chained:
         kind, _, message = first.strip().splitlines()[-1].partition(": ")
         return f"{kind.rpartition('.')[2]}: {message}"
     inner = getattr(error, "cause", None) or error.__cause__
-    return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(error)}"
+    return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(text or error)}"
 
 
 def hint(word: str, known: Iterable[str], remedy: str = "") -> str:
