@@ -22,7 +22,9 @@ def cause(error: BaseException) -> str:
     text = ADVICE.sub("", str(error))
     first, chained, _ = text.partition(CHAINED)
     if chained:
-        kind, _, message = first.strip().splitlines()[-1].partition(": ")
+        lines = first.strip().splitlines()
+        code = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=len(lines) - 2)
+        kind, _, message = " ".join(lines[code + 1 :]).partition(": ")
         return f"{kind.rpartition('.')[2]}: {message}"
     inner = getattr(error, "cause", None) or error.__cause__
     return cause(inner) if inner is not None else f"{type(error).__name__}: {one_line(text or error)}"
