@@ -140,9 +140,9 @@ def test_a_submitted_job_is_stopped_again_and_again(
     shards: Path, flags: list[str], output: Path, tmp_path: Path
 ) -> None:
     flags = [*flags, "--short-side", "256", "--stride", "16"]  # many windows: the job must not end before it is stopped
-    reference = tmp_path / "reference"
-    assert run(["label", shards, reference, *flags], timeout=900)[0] == 0
-    words = ["label", str(shards), str(output), *flags]
+    reference, inputs = tmp_path / "reference", sorted(map(str, shards.glob("0*.tar")))
+    assert run(["label", *inputs, reference, *flags], timeout=900)[0] == 0
+    words = ["label", *inputs, str(output), *flags]
     with head(cpus=2) as url:
         submit = ["submit", "--address", url]
         for parts in (1, 4):
