@@ -16,7 +16,7 @@ from fsspec.registry import get_filesystem_class
 
 from scclip.errors import UserError
 from scclip.pipeline.storage.retries import ShortReadError, StorageError, redact, with_retries
-from scclip.pipeline.storage.secrets import CHAINED, has_userinfo
+from scclip.pipeline.storage.secrets import has_userinfo, is_chain
 
 
 class FilesystemMissing(UserError):
@@ -42,7 +42,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         config = fsspec_settings.get("s3", {}).get("config_kwargs", {})  # and hide that a conditional PUT was repeated
         options = {"config_kwargs": {"retries": {"max_attempts": 0}, **config}}
     try:
-        if "::" in url and url.partition("::")[0].partition("://")[0] in CHAINED:
+        if is_chain(url):
             fs, path = url_to_fs(url)
             return fs, str(path)
         kind = get_filesystem_class(url.partition(":")[0])

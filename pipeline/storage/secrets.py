@@ -91,11 +91,17 @@ def public_url(url: str) -> str:
     return public
 
 
+def is_chain(url: str) -> bool:
+    """Whether a URL names a file in another URL's, as `zip://a.png::s3://b/c.zip`; else a `::` is part of a name."""
+    outer, mark, _ = url.partition("::")
+    return bool(mark) and outer.partition("://")[0] in CHAINED
+
+
 def _links(url: str) -> tuple[str, str]:
     """What a chain as `zip://a.png::s3://b/c.zip` has before its last URL, "" where there is no chain; and that URL."""
-    outer, mark, inner = url.partition("::")
-    if not mark or outer.partition("://")[0] not in CHAINED:
+    if not is_chain(url):
         return "", url
+    outer, _, inner = url.partition("::")
     between, last = _links(inner)
     return f"{outer}::{between}", last
 
