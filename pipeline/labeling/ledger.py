@@ -98,11 +98,7 @@ class AttemptLedger:
 
     def begin(self, work: Work, node: str) -> Orders:
         """Announces a piece of work; an earlier announcement that is still open died. TooManyDeaths ends the job."""
-        earlier = self.open.pop(work, None)
-        if earlier is not None:
-            self.count_death(work.stage)
-            self.histories[work].deaths.append(earlier)
-            self.judge(work, self.histories[work])
+        self.note_death([work])
         self.open[work] = Announcement(node)
         self.no_longer_waiting([work])
         history = self.histories.get(work, History())
@@ -110,23 +106,23 @@ class AttemptLedger:
 
     def begin_all(self, work: Sequence[Work], node: str) -> bool:
         """Announces what one process does piece by piece. False where some of it died: then nothing is announced."""
-        died = [piece for piece in work if piece in self.open]
-        for piece in died:
-            self.histories[piece].deaths.append(self.open.pop(piece))
-        if died:
-            self.count_death(died[0].stage)
-            for piece in died:
-                self.judge(piece, self.histories[piece])
+        self.note_death(work)
         if any(piece in self.histories for piece in work):
             return False
         self.open.update(dict.fromkeys(work, Announcement(node)))
         self.no_longer_waiting(work)
         return True
 
-    def count_death(self, stage: str) -> None:
-        """One process died."""
-        self.deaths[stage] += 1
-        count("scclip_worker_deaths_total", 1, stage=stage)
+    def note_death(self, work: Sequence[Work]) -> None:
+        """What of this work is still open died, with one process. Raises TooManyDeaths as `judge`."""
+        if not (died := [piece for piece in work if piece in self.open]):
+            return
+        self.deaths[died[0].stage] += 1
+        count("scclip_worker_deaths_total", 1, stage=died[0].stage)
+        lost = self.lost()
+        for piece in died:
+            self.histories[piece].deaths.append(self.open.pop(piece))
+            self.judge(piece, self.histories[piece], lost)
 
     def no_longer_waiting(self, work: Sequence[Work]) -> None:
         """Chunks that actors begin to label leave the queue."""
@@ -134,9 +130,8 @@ class AttemptLedger:
             self.waiting.difference_update((piece.unit, piece.chunk) for piece in work)
             show_waiting(len(self.waiting))
 
-    def judge(self, work: Work, history: History) -> None:
-        """Excludes an image that is to blame for two deaths; deaths together with their node blame nobody."""
-        lost = self.lost()
+    def judge(self, work: Work, history: History, lost: set[str]) -> None:
+        """Excludes an image that is to blame for two deaths; deaths together with a node that is lost blame nobody."""
         guilty = Counter(death.image for death in history.deaths if death.image is not None and death.node not in lost)
         fresh = {image for image, count in guilty.items() if count >= EXCLUDED_AFTER} - history.excluded
         if fresh:
