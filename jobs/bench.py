@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from scclip.errors import UserError
 from scclip.jobs.cli.errors import hint
+from scclip.jobs.cli.talk import set_loudness
 
 BENCHES = {
     "model": "speed of one model: patch features against open_clip, label maps against a naive implementation",
@@ -35,4 +36,5 @@ def main(argv: Sequence[str]) -> int:
     what = words.pop(0)
     if what not in BENCHES:
         raise UserError(f"unknown benchmark {what!r}; {hint(what, BENCHES)}")
+    set_loudness(verbose=not {"-v", "--verbose"}.isdisjoint(words))  # the benchmark's module imports Ray
     return int(importlib.import_module(f"scclip.jobs.benchmarking.{what}").main(words))

@@ -39,6 +39,8 @@ CONNECT_SECONDS = 10.0
 HTTP_SECONDS = 2.0  # a web server answers at once, a head not at all
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_{}/sockets/plasma_store"  # the longest path, with Ray's process id
 SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+IDLE = "RAY_idle_worker_killing_time_threshold_ms"  # Ray's 1,000 end workers of a full node between two chunks
+IDLE_MS = "60000"
 IGNORED = b"environment variable RAY_BACKEND_LOG_LEVEL"  # what Ray says of it
 
 
@@ -212,6 +214,7 @@ def start_local(**options: Any) -> None:
     """
     refuse_long_folder()
     refuse_unusable_folder()
+    os.environ.setdefault(IDLE, IDLE_MS)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(address="local", **options)

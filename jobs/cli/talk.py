@@ -10,6 +10,7 @@ logger `scclip` holds how much is said, where `scclip.pipeline` finds it too.
 
 import json
 import logging
+import os
 import sys
 from typing import TextIO
 
@@ -17,10 +18,13 @@ from scclip.pipeline.storage.retries import redact
 from scclip.pipeline.storage.secrets import hidden
 
 LOGGER = logging.getLogger("scclip")
+RAYS_LINES = "RAY_DEDUP_LOGS_SKIP_REGEX"  # which of its cluster's lines Ray leaves out; it is read as Ray is imported
 
 
 def set_loudness(*, quiet: bool = False, verbose: bool = False) -> None:
-    """Sets how much this process says."""
+    """Sets how much this process says; before Ray is imported, whose cluster's warnings would go to stdout."""
+    if not verbose:
+        os.environ.setdefault(RAYS_LINES, ".")
     LOGGER.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
 
 

@@ -6,10 +6,10 @@
 
 A process that dies leaves its announcements open. The next announcement of the same work counts that as a death. What
 was announced together is then announced piece by piece, and after a piece's second death, for a reader after the first,
-image by image. An image is excluded only when it was
-alone in flight at two deaths on nodes that still live: one death may be bad luck. With an image of a shard that kills
-its reader, the rest of the shard is excluded. Work that goes on dying with no image to blame ends the
-job, so that nothing is retried for ever. Stages also report the storage requests that they repeated.
+image by image. An image is excluded only when it was alone in flight at two deaths on nodes that still live: one death
+may be bad luck. With an image of a shard that kills its reader, the rest of the shard is excluded. Work that goes on
+dying with no image to blame ends the job, so that nothing is retried for ever. Stages also report the storage requests
+that they repeated.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -98,6 +99,49 @@ def test_lists_of_jobs_get_the_command_line_without_credentials() -> None:
     said = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True).stdout
     inside, _, after = said.partition("label http://host/a.tar?… http://host/b.tar\n")
     assert "s3cr3t" not in inside and after.count("s3cr3t") == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["-v"]])
+def test_what_the_cluster_warns_of_is_no_output(flags: list[str]) -> None:
+    """Ray prints what its raylet and its head tell every driver to stdout, also where it logs nothing."""
+    body = (
+        "from ray._private import utils, worker\n"
+        "utils.push_error_to_driver(worker.global_worker, 'node_removed', 'a node is dead')\n"
+        "time.sleep(2)\n"
+    )
+    said = on_a_local_ray(body, *flags)
+    assert ("a node is dead" in said) == bool(flags) and (flags or not said)
+
+
+def test_a_worker_that_waits_on_a_full_node_is_kept() -> None:
+    """Ray's own second would end it, and the next chunk would wait for a new process and its imports."""
+    body = (
+        "look = ray.remote(num_cpus=0)(lambda: time.sleep(1) or os.getpid())\n"
+        "holder = ray.remote(num_cpus=cpus)(Holder).remote()\n"
+        "ray.get(holder.pid.remote())\n"
+        "first = set(ray.get([look.remote() for _ in range(4)]))\n"
+        "time.sleep(3)\n"
+        "print(len(first & set(ray.get([look.remote() for _ in range(4)]))))\n"
+    )
+    assert on_a_local_ray(body) == "4\n"
+
+
+def on_a_local_ray(body: str, *flags: str) -> str:
+    """What a process prints that starts its own Ray as the commands do."""
+    script = (
+        "import os, sys, time\nfrom scclip.jobs.options.label import parser\n"
+        "parser().parse(['in', 'out', *sys.argv[1:]])\n"
+        "import ray\nfrom scclip.jobs.cli.cluster import local_or_cluster\n"
+        "class Holder:\n    def pid(self): return os.getpid()\n"
+        "with local_or_cluster('label', None) as cluster:\n"
+        "    cluster.start()\n"
+        "    cpus = int(ray.cluster_resources()['CPU'])\n"
+    )
+    words = [sys.executable, "-c", script + textwrap.indent(body, "    "), *flags]
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_")
+    }  # of this process's own Ray
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def test_versions_that_differ_are_told_in_one_line() -> None:
