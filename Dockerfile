@@ -17,6 +17,6 @@ COPY --chown=ray:users jobs jobs
 RUN pip install --no-cache-dir "ray[data,default]==${RAY}" ".[s3,gcs]" boto3
 
 ENV RAY_USAGE_STATS_ENABLED=0
-# A worker that waits for its next chunk is kept for a minute: Ray ends it after a second, and a new one imports for three.
+# A worker that waits for its next chunk is kept for a minute: Ray ends it after a second, and a new one takes three to start.
 ENV RAY_idle_worker_killing_time_threshold_ms=60000
 WORKDIR /home/ray

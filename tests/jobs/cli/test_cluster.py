@@ -107,7 +107,7 @@ def test_what_the_cluster_warns_of_is_no_output(flags: list[str]) -> None:
     body = (
         "from ray._private import utils, worker\n"
         "utils.push_error_to_driver(worker.global_worker, 'node_removed', 'a node is dead')\n"
-        "time.sleep(2)\n"
+        "time.sleep(4)\n"
     )
     said = on_a_local_ray(body, *flags)
     assert ("a node is dead" in said) == bool(flags) and (flags or not said)
@@ -121,9 +121,9 @@ def test_a_worker_that_waits_on_a_full_node_is_kept() -> None:
         "ray.get(holder.pid.remote())\n"
         "first = set(ray.get([look.remote() for _ in range(4)]))\n"
         "time.sleep(3)\n"
-        "print(len(first & set(ray.get([look.remote() for _ in range(4)]))))\n"
+        "print([os.kill(pid, 0) for pid in first] != [])\n"  # an error where one has ended
     )
-    assert on_a_local_ray(body) == "4\n"
+    assert on_a_local_ray(body) == "True\n"
 
 
 def on_a_local_ray(body: str, *flags: str) -> str:
@@ -138,9 +138,8 @@ def on_a_local_ray(body: str, *flags: str) -> str:
         "    cpus = int(ray.cluster_resources()['CPU'])\n"
     )
     words = [sys.executable, "-c", script + textwrap.indent(body, "    "), *flags]
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith("RAY_")
-    }  # of this process's own Ray
+    # what this process set for its own Ray would be set there too
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
 
 
