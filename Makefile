@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Two processes, a file to one of them. A test that hangs fails after ten minutes; one that ends its process ends the
+# run: pytest-xdist's new process would wait for tests that are done.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --timeout 600
+
 .PHONY: install test slow check chaos cluster consumers scale fidelity gpu bench student demo clean
 
 $(VENV)/.installed: pyproject.toml
@@ -14,10 +18,10 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed
 
 test: install  ## the whole suite, about ten minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not (slow or chaos or cluster or scale or consumers or fidelity)"
+	$(PYTEST) -m "not (slow or chaos or cluster or scale or consumers or fidelity)"
 
 slow: install  ## what the suite leaves out for its time: whole tables of kinds, jobs on clusters of their own; about twelve minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+	$(PYTEST) -m slow
 
 chaos: install  ## CHAOS_KILLS=100 random kills from CHAOS_SEED=1; one JSON line each for processes and nodes
 	$(BIN)/python -m pytest -m chaos -s
