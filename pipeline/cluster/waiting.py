@@ -24,17 +24,18 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
     [0, 0, 0, 4, 0, 0, 0, 0, 0]
 )  # and empty SETTINGS, RFC 9113, 3.4
 HEAD_LOST = 45.0  # seconds without an answer; Ray ends the process itself, without a word, after 60
+LOOK = 10.0  # seconds that one look may count for: it takes 6, the rest this process or its machine was stopped
 
 
 def head_watched(ended: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
     """Watches over the head of the cluster while the block runs; calls `ended` with a line once it is lost."""
-    (host, port), answered = head_address(), time.monotonic()
+    (host, port), silent, last = head_address(), 0.0, time.monotonic()
 
     def look() -> None:
-        nonlocal answered
-        if answers((host, port)):
-            answered = time.monotonic()
-        elif time.monotonic() - answered > HEAD_LOST:
+        nonlocal silent, last
+        alive, now = answers((host, port)), time.monotonic()
+        silent, last = 0.0 if alive else silent + min(now - last, LOOK), now
+        if silent > HEAD_LOST:
             ended(f"the cluster's head {host}:{port} does not answer any more")
 
     return every_second(look)

@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,23 @@ def test_a_head_that_is_gone_ends_the_job(stopped: bool, monkeypatch: pytest.Mon
             assert if_it_lives(pytest.fail)() == "the cluster's head does not answer"
             wait_for(lambda: ended)
     assert "does not answer any more" in ended[0]
+
+
+def test_a_job_that_slept_does_not_take_its_head_for_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop's lid, SIGSTOP: two hours have passed since the last answer, and the first one after them fails."""
+    slept, asked, ended = [0.0], list[int](), list[str]()
+
+    def answers(address: tuple[str, int]) -> bool:
+        asked.append(1)
+        slept[0] = 7200.0 * (len(asked) > 1)
+        return len(asked) != 2
+
+    monkeypatch.setattr(waiting, "head_address", lambda: ("127.0.0.1", 1))
+    monkeypatch.setattr(waiting, "answers", answers)
+    monkeypatch.setattr(waiting, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + slept[0]))
+    with head_watched(ended.append):
+        wait_for(lambda: len(asked) > 3)
+    assert ended == []
 
 
 def test_a_reason_that_cannot_be_told_is_no_silence() -> None:
