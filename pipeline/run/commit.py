@@ -24,7 +24,7 @@ from scclip.pipeline.annotations.schemas import ImageRecord, PartImage, Status, 
 from scclip.pipeline.annotations.statistics import failed_record, labeled_record, part_table, split_part
 from scclip.pipeline.inputs.chunks import Chunk, ResumePoint
 from scclip.pipeline.inputs.readers.tar import tar_bytes
-from scclip.pipeline.run.files import DIGESTS_KEY, TOTALS_KEY, Metadata, RunFiles, parquet_bytes, read_table
+from scclip.pipeline.run.files import DIGESTS_KEY, SMALL, TOTALS_KEY, Metadata, RunFiles, parquet_bytes, read_table
 from scclip.pipeline.run.names import tar_names
 from scclip.pipeline.run.totals import totals
 from scclip.pipeline.storage.files import create, exists, read_bytes, remove, replace
@@ -54,7 +54,8 @@ def commit_chunk(labeled: Chunk, files: RunFiles, options: CommitOptions) -> pa.
 def write_part(chunk: Chunk, files: RunFiles, part: pa.Table, metadata: Metadata) -> None:
     """Creates a chunk's part, with what `resume_after` needs and these keys in its metadata, unless it exists."""
     resume = {RESUME_KEY: chunk.resume.to_json().encode()} if chunk.resume else {}
-    create(files.part(chunk.unit, chunk.number), parquet_bytes(part, {**metadata, **resume}))
+    compression = "zstd" if part.nbytes > SMALL else "none"
+    create(files.part(chunk.unit, chunk.number), parquet_bytes(part, {**metadata, **resume}, compression))
 
 
 def part_record(image: LabeledImage, options: CommitOptions) -> PartImage:

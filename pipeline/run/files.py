@@ -16,6 +16,8 @@ from scclip.pipeline.storage.files import join, list_files, read_bytes
 
 DIGESTS_KEY, TOTALS_KEY = b"sha256", b"totals"  # Parquet metadata of images/: the unit's other files, its sums
 
+SMALL = 2**20  # bytes: with fewer, threads and compression take longer than they save
+
 Metadata = Mapping[bytes, bytes]
 
 
@@ -54,14 +56,17 @@ class RunFiles:
 
 def read_table(url: str, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """Reads Parquet from any fsspec URL: these columns (default: all) of the rows that pass pyarrow's `filters`."""
-    source = pa.BufferReader(read_bytes(url))
+    data = read_bytes(url)
+    source = pa.BufferReader(data)
+    if columns is None and filters is None:  # a dataset of one file is slower
+        return pq.ParquetFile(source).read(use_threads=len(data) > SMALL)
     return pq.read_table(source, columns=None if columns is None else list(columns), filters=filters)
 
 
-def parquet_bytes(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
-    """Returns a table as Parquet (zstd) with these keys in its metadata; equal bytes for equal content."""
+def parquet_bytes(table: pa.Table, metadata: Metadata, compression: str = "zstd") -> bytes:
+    """Returns a table as Parquet with these keys in its metadata; equal bytes for equal content."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(dict(metadata)), sink, compression=compression)
     return sink.getvalue().to_pybytes()
 
 

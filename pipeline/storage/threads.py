@@ -16,5 +16,9 @@ def map_threads(function: Callable[[Item], Result], items: Iterable[Item], threa
 
     Raises what `function` raises, when its result would be yielded.
     """
+    items = list(items)
+    if len(items) == 1:  # a thread takes longer to start than most requests
+        yield function(items[0])
+        return
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(function, items)
