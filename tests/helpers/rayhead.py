@@ -52,9 +52,10 @@ def ray_start(
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Kills what `ray start --block` has started, and it: its own way out takes half a minute."""
-    for pid in [process.pid, *descendants(process.pid)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if process.poll() is None:  # the number of one that has ended may be another process's by now
+        for pid in [process.pid, *descendants(process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
